@@ -1,0 +1,47 @@
+# `make book` and `make test` set up everything they need; they ask only for python3 with venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lint format notebooks repository clean
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed as '$(PYTHON)'; name another one: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "'$(PYTHON)' has no venv module; on Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e ".[book,dev]"
+	@touch $@
+
+setup: $(STAMP) ## create .venv with the exact versions of constraints.txt
+
+book: $(STAMP) ## run all chapters and build the book into _build/html
+	$(BIN)/jupyter-book build . --warningiserror --keep-going -n
+
+test: $(STAMP) ## run the tests, then the chapters against their stored outputs
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval --nbval-current-env book
+
+lint: $(STAMP) ## check the style of the code and the repository's address
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tools/set_repository.py --check
+
+format: $(STAMP) ## rewrite the code in the common style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(STAMP) ## run the chapters in place and store their outputs
+	$(BIN)/python tools/run_notebooks.py
+
+repository: $(STAMP) ## write the repository's address everywhere: make repository URL=https://github.com/owner/name
+	$(BIN)/python tools/set_repository.py $(URL)
+
+clean: ## remove what was built (the environment and data stay)
+	rm -rf _build .pytest_cache .ruff_cache build *.egg-info
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
