@@ -1,0 +1,100 @@
+"""Where the compute goes: multiply-adds by exit and by part, counted by fvcore."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+
+from .backbone import NUM_EXITS
+
+
+class _ToExit(nn.Module):
+    """The backbone up to one exit. All that was computed is an output: fvcore drops what no output needs."""
+
+    def __init__(self, backbone: nn.Module, index: int):
+        super().__init__()
+        self.backbone, self.index = backbone, index
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        logits: list[Tensor] = []
+        for reached in self.backbone.exits(images):
+            logits.append(reached.logits)
+            if reached.index == self.index:
+                break
+        return (*logits, *reached.features.values())
+
+
+class _Neck(nn.Module):
+    """The neck on a tuple of maps, because a trace takes tensors alone."""
+
+    def __init__(self, neck: nn.Module, names: Sequence[str]):
+        super().__init__()
+        self.neck, self.names = neck, names
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.neck(dict(zip(self.names, maps, strict=True))).values())
+
+
+class _Head(nn.Module):
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.head = head
+
+    def forward(self, level: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.head([level]).values())
+
+
+def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[str, float]]:
+    """GMACs (10^9 multiply-adds) of one image at each exit, by part.
+
+    Args:
+        model: an `EarlyExitRetinaNet`.
+        image_size: height and width in pixels of what the backbone sees, after resizing and padding.
+
+    Returns:
+        {exit: {"backbone": g, "neck": g, "head p3": g, ... "head p7": g, "total": g}} for exits 1-4.
+    """
+    height, width = image_size
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 32):
+        raise ValueError(
+            f"image_size must be (height, width) in whole pixels of at least 32, got {image_size}"
+        )
+    training = model.training
+    weight = next(model.parameters())
+    image = torch.zeros(1, 3, height, width, dtype=weight.dtype, device=weight.device)
+    model.eval()
+    try:
+        with torch.no_grad():
+            return {exit: _macs_at(model, image, exit) for exit in range(1, NUM_EXITS + 1)}
+    finally:
+        model.train(training)
+
+
+def _macs_at(model: nn.Module, image: Tensor, exit: int) -> dict[str, float]:
+    macs = {"backbone": _count(_ToExit(model.backbone, exit), image)}
+    features = next(e for e in model.backbone.exits(image) if e.index == exit).features
+    neck_input = {k: v for k, v in features.items() if k in model.neck.names}
+    neck = _Neck(model.neck, tuple(neck_input))
+    macs["neck"] = _count(neck, *neck_input.values())
+    for name, level in model.neck(features).items():
+        macs[f"head {name}"] = _count(_Head(model.head), level)
+    macs["total"] = sum(macs.values())
+    return macs
+
+
+def _count(module: nn.Module, *inputs: Tensor) -> float:
+    analysis = FlopCountAnalysis(module.eval(), inputs)
+    analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return analysis.total() / 1e9
+
+
+def _attention_macs(inputs: list, outputs: list) -> Counter:
+    """Multiply-adds of softmax(q k^T) v from the shapes of q (.., Lq, D), k (.., Lk, D) and v (.., Lk, E)."""
+    q, k, v = (value.type().sizes() for value in inputs[:3])
+    batch = 1
+    for size in q[:-2]:
+        batch *= size
+    return Counter({"attention": batch * q[-2] * k[-2] * (q[-1] + v[-1])})

@@ -1,0 +1,167 @@
+"""RetinaNet whose images leave the backbone at the exit where it is confident enough (paper, section 3)."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.image_list import ImageList
+
+from .backbone import NUM_EXITS, DynPerceiver
+from .losses import exit_loss
+from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels
+from .thresholds import check_thresholds
+
+
+class EarlyExitRetinaNet(RetinaNet):
+    """A Dyn-Perceiver, a pyramid that fills what an early exit left out, and torchvision's RetinaNet around them.
+
+    In training mode `model(images, targets)` gives a dict of scalar losses whose sum is the paper's
+    L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver (eq. 2). In eval mode `model(images)` gives a list of
+    detections, one dict per image.
+
+    Args:
+        backbone: a `DynPerceiver`.
+        neck: maps the feature maps of an exit to the pyramid, e.g. an `EarlyExitFPN`.
+        head: torchvision's `RetinaNetHead`, or anything with its `forward` and `compute_loss`.
+        theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
+        lambda_: weight of the detection losses.
+        exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
+        distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
+        exit_target: which class an image with several objects has for the exits: "single" (that is an error) or
+            "largest" (the largest box's class).
+        allow_empty: take training images without any box as background instead of refusing them.
+        **retinanet: everything else that torchvision's `RetinaNet` takes (`min_size`, `score_thresh`, ...).
+    """
+
+    def __init__(
+        self,
+        backbone: DynPerceiver,
+        neck: nn.Module,
+        head: nn.Module,
+        *,
+        theta: float = 0.0115,
+        lambda_: float = 1.0,
+        exits: Iterable[int] = (4,),
+        distillation: float = 0.5,
+        exit_target: str = "single",
+        allow_empty: bool = False,
+        **retinanet,
+    ):
+        retinanet = {
+            "detections_per_img": 100,
+            **retinanet,
+        }  # the published detector keeps 100, as COCO counts
+        super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
+        exits = tuple(sorted(set(exits)))
+        if not exits or not set(exits) <= set(range(1, NUM_EXITS + 1)):
+            raise ValueError(f"exits must name some of the exits 1-4, got {exits}")
+        for name, value in {"theta": theta, "lambda_": lambda_, "distillation": distillation}.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and at least 0, got {value}")
+        if exit_target not in EXIT_TARGETS:
+            raise ValueError(f"exit_target must be one of {EXIT_TARGETS}, got {exit_target!r}")
+        self.num_classes = backbone.num_classes
+        self.neck = neck
+        self.theta, self.lambda_, self.distillation = theta, lambda_, distillation
+        self.exits, self.exit_target, self.allow_empty = exits, exit_target, allow_empty
+
+    def forward(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[dict[str, Tensor]] | None = None,
+        *,
+        thresholds: Sequence[float] | None = None,
+        exit: int | None = None,
+    ) -> dict[str, Tensor] | list[dict]:
+        """Losses in training mode, detections in eval mode.
+
+        Images of different sizes are padded to one size; the padding is part of what the network sees. Images
+        that have one size after resizing get the same result alone as in a batch.
+
+        Args:
+            images: list of (3, H, W) floats in [0, 1], RGB, of any sizes.
+            targets: for training, one dict per image: "boxes" (M, 4) xyxy in pixels, "labels" (M,) int64 from 0.
+            thresholds: confidences from which on an image leaves at exits 1, 2, 3; None: nobody leaves early.
+            exit: 1-4 lets every image leave there, whatever its confidence.
+
+        Returns:
+            In training "classification", "bbox_regression" and, unless theta is 0, "exit": weighted, to be summed.
+            In eval, per image and in the order of `images`: "boxes" (D, 4) xyxy in pixels of the image, "scores"
+            and "labels" (D,), "exit" (1-4, an int) and "confidence" (a float, at that exit).
+        """
+        check_images(images)
+        if self.training:
+            check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
+            return self._losses(*self.transform(images, targets))
+        limits = exit_limits(thresholds, exit)
+        original_sizes = [tuple(image.shape[-2:]) for image in images]
+        batch, _ = self.transform(images)
+        detections = self._detect(batch, limits)
+        return self.transform.postprocess(detections, batch.image_sizes, original_sizes)
+
+    def _losses(self, batch: ImageList, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        logits, terms = [], {"classification": 0.0, "bbox_regression": 0.0}
+        for reached in self.backbone.exits(batch.tensors):
+            logits.append(reached.logits)
+            if reached.index not in self.exits:
+                continue
+            pyramid = list(self.neck(reached.features).values())
+            anchors = self.anchor_generator(batch, pyramid)
+            for name, loss in self.compute_loss(targets, self.head(pyramid), anchors).items():
+                terms[name] = terms[name] + self.lambda_ / len(self.exits) * loss
+        if self.theta:
+            labels, which = exit_labels(targets, self.exit_target)
+            chosen = logits if which is None else [x[which] for x in logits]
+            terms["exit"] = self.theta * exit_loss(chosen, labels, distillation=self.distillation)
+        return terms
+
+    def _detect(self, batch: ImageList, limits: Sequence[float]) -> list[dict]:
+        results: list[dict] = [{}] * len(batch.image_sizes)
+        waiting = list(range(len(results)))  # positions in the batch of the images that still run
+        stream = self.backbone.exits(batch.tensors)
+        reached = next(stream)
+        while True:
+            confidence = reached.logits.float().softmax(1).amax(1).tolist()  # the exit's one transfer
+            limit = limits[reached.index - 1]
+            go = [i for i, c in enumerate(confidence) if c >= limit or reached.index == NUM_EXITS]
+            stay = [i for i in range(len(waiting)) if i not in set(go)]
+            if go:
+                group = [waiting[i] for i in go]
+                features = {k: f[go] for k, f in reached.features.items()} if stay else reached.features
+                for i, found in zip(go, self.detect_from(features, batch, group), strict=True):
+                    results[waiting[i]] = {**found, "exit": reached.index, "confidence": confidence[i]}
+            if not stay:
+                return results
+            waiting = [waiting[i] for i in stay]
+            keep = torch.tensor(stay, device=reached.logits.device)
+            reached = stream.send(keep) if go else next(stream)
+
+    def detect_from(self, features: dict[str, Tensor], batch: ImageList, group: Sequence[int]) -> list[dict]:
+        """Neck, head and post-processing for the images `group` of `batch`, whose feature maps are `features`.
+
+        Boxes are in pixels of the resized images; `transform.postprocess` takes them back to the originals.
+        """
+        pyramid = list(self.neck(features).values())
+        outputs = self.head(pyramid)  # (N, all anchors, K)
+        sizes = [batch.image_sizes[i] for i in group]
+        anchors = self.anchor_generator(ImageList(batch.tensors, sizes), pyramid)
+        per_cell = self.anchor_generator.num_anchors_per_location()
+        counts = [level.shape[-2] * level.shape[-1] * a for level, a in zip(pyramid, per_cell, strict=True)]
+        by_level = {name: list(values.float().split(counts, dim=1)) for name, values in outputs.items()}
+        return self.postprocess_detections(by_level, [list(a.split(counts)) for a in anchors], sizes)
+
+
+def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[float, float, float, float]:
+    """The confidence from which on an image leaves at each of the four exits; infinity is "never"."""
+    if thresholds is not None and exit is not None:
+        raise ValueError(
+            f"give thresholds or one exit, not both: got thresholds={thresholds} and exit={exit}"
+        )
+    if exit is not None:
+        if exit not in range(1, NUM_EXITS + 1):
+            raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
+        return tuple(0.0 if k == exit else math.inf for k in range(1, NUM_EXITS + 1))
+    early = (math.inf,) * 3 if thresholds is None else check_thresholds(thresholds)
+    return (*early, 0.0)

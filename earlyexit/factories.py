@@ -1,0 +1,116 @@
+"""The two detectors of the course: the paper's, and one small enough to train on a laptop."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import RegNet, RegNet_Y_800MF_Weights, regnet_y_800mf
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.regnet import BlockParams
+
+from .backbone import DynPerceiver
+from .detector import EarlyExitRetinaNet
+from .neck import EarlyExitFPN
+from .weights import load_weights
+
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+STRIDES = (8, 16, 32, 64, 128)
+
+
+def dyn_retinanet_regnet_y_800mf(
+    num_classes: int,
+    *,
+    weights: str | Path | None = None,
+    trunk_weights: RegNet_Y_800MF_Weights | str | None = None,
+    filler: str = "downsample",
+    **detector,
+) -> EarlyExitRetinaNet:
+    """The paper's detector: RegNetY-800MF, 128 latents, a 256-channel pyramid, images of 800 to 1333 pixels.
+
+    Args:
+        num_classes: number of classes, labelled from 0; no background class.
+        weights: a safetensors file of this model's weights.
+        trunk_weights: torchvision's ImageNet weights for the convolutional trunk, e.g. "IMAGENET1K_V2".
+        filler: "downsample" or "zero", see `EarlyExitFPN`.
+        **detector: passed to `EarlyExitRetinaNet`.
+    """
+    backbone = DynPerceiver(regnet_y_800mf(weights=trunk_weights), num_classes)
+    return _assemble(backbone, weights, 256, filler=filler, head_convs=4, anchor_scale=4, **detector)
+
+
+def dyn_retinanet_nano(
+    num_classes: int = 20,
+    *,
+    weights: str | Path | None = None,
+    filler: str = "downsample",
+    **detector,
+) -> EarlyExitRetinaNet:
+    """The same detector at 1.6 M parameters for images of 128 pixels: it learns on two CPU cores in minutes.
+
+    Args:
+        num_classes: number of classes, labelled from 0; 20 for the scenes.
+        weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file.
+        filler: "downsample" or "zero", see `EarlyExitFPN`.
+        **detector: passed to `EarlyExitRetinaNet`.
+    """
+    detector = {"min_size": 128, "max_size": 256, **detector}
+    backbone = nano_backbone(num_classes)
+    return _assemble(backbone, weights, 64, filler=filler, head_convs=2, anchor_scale=2, **detector)
+
+
+def nano_backbone(num_classes: int = 20) -> DynPerceiver:
+    """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1 and 32 latents."""
+    blocks = BlockParams(
+        depths=[1, 1, 2, 1],
+        widths=[32, 64, 128, 192],
+        group_widths=[16] * 4,
+        bottleneck_multipliers=[1.0] * 4,
+        strides=[2] * 4,
+        se_ratio=0.25,
+    )
+    trunk = RegNet(blocks, num_classes=1, stem_width=32)
+    return DynPerceiver(trunk, num_classes, num_latents=32, depths=(1, 1, 2, 2), heads=(1, 2, 4, 4))
+
+
+def retinanet_anchors(scale: float) -> AnchorGenerator:
+    """RetinaNet's nine anchors per cell: three aspect ratios, three sizes from `scale` strides up in thirds of an octave."""
+    sizes = tuple(tuple(stride * scale * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)
+    return AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(STRIDES))
+
+
+def retinanet_head(channels: int, num_classes: int, *, convs: int = 4) -> RetinaNetHead:
+    """torchvision's head with `convs` of its four 3x3 convolutions in each of the two towers."""
+    head = RetinaNetHead(channels, 9, num_classes)
+    for tower in (head.classification_head, head.regression_head):
+        tower.conv = tower.conv[:convs]
+    return head
+
+
+def _assemble(
+    backbone: DynPerceiver,
+    weights: str | Path | None,
+    channels: int,
+    *,
+    filler: str,
+    head_convs: int,
+    anchor_scale: float,
+    **detector,
+) -> EarlyExitRetinaNet:
+    in_channels: Sequence[int] = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
+    model = EarlyExitRetinaNet(
+        backbone,
+        EarlyExitFPN(in_channels, channels, filler=filler),
+        retinanet_head(channels, backbone.num_classes, convs=head_convs),
+        anchor_generator=retinanet_anchors(anchor_scale),
+        **detector,
+    )
+    if weights is not None:
+        load_weights(model, weights)
+    return _channels_last(model)
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """Convolutions on CPU and GPU are faster with the channels last; results are the same."""
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,89 @@
+"""A feature pyramid from whatever feature maps exist when an image leaves (paper, section 3.2)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+FILLERS = ("downsample", "zero")
+
+
+class P6P7(ExtraFPNBlock):
+    """P6 and P7 by stride-2 convolutions on P5.
+
+    torchvision's `LastLevelP6P7` has a ReLU between the two; the published detector has none.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(
+        self, results: list[Tensor], x: list[Tensor], names: list[str]
+    ) -> tuple[list[Tensor], list[str]]:
+        """Append P6 and P7 to the pyramid `results`."""
+        p6 = self.p6(results[-1])
+        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
+
+
+class EarlyExitFPN(nn.Module):
+    """An FPN over C3-C5 that also works when C4 and C5 never came to be.
+
+    Args:
+        in_channels: channels of C3, C4 and C5.
+        out_channels: channels of every pyramid level.
+        filler: how missing levels are made. "zero": zero feature maps take their place and the ordinary pyramid
+            runs. "downsample": the last lateral map is halved until P5 exists; as in the published code this path
+            has no top-down additions at all, not even between levels that do exist.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int = 256, *, filler: str = "downsample"):
+        super().__init__()
+        if len(in_channels) != 3:
+            raise ValueError(f"in_channels must be those of C3, C4 and C5, got {list(in_channels)}")
+        self.filler = filler
+        self.names = ("c3", "c4", "c5")
+        self.in_channels = tuple(in_channels)
+        self.fpn = FeaturePyramidNetwork(list(in_channels), out_channels, extra_blocks=P6P7(out_channels))
+
+    @property
+    def filler(self) -> str:
+        """The filler in use. It has no weights of its own, so a trained model may change it."""
+        return self._filler
+
+    @filler.setter
+    def filler(self, filler: str) -> None:
+        if filler not in FILLERS:
+            raise ValueError(f"filler must be one of {FILLERS}, got {filler!r}")
+        self._filler = filler
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Feature maps "c3" to at most "c5", each (N, C, H, W), give "p3" to "p7", each (N, out_channels, h, w)."""
+        maps = [features[name] for name in self.names if name in features]
+        if not maps or list(self.names[: len(maps)]) != [n for n in self.names if n in features]:
+            raise ValueError(f"the pyramid needs C3, then C4, then C5; got {sorted(features)}")
+        if len(maps) < 3 and self.filler == "downsample":
+            return self._downsampled(maps)
+        while len(maps) < 3:
+            n, _, h, w = maps[-1].shape
+            maps.append(maps[-1].new_zeros(n, self.in_channels[len(maps)], *_half(h, w)))
+        return _as_pyramid(self.fpn(dict(zip(self.names, maps, strict=True))).values())
+
+    def _downsampled(self, maps: list[Tensor]) -> dict[str, Tensor]:
+        laterals = [self.fpn.get_result_from_inner_blocks(m, i) for i, m in enumerate(maps)]
+        while len(laterals) < 3:
+            laterals.append(F.interpolate(laterals[-1], size=_half(*laterals[-1].shape[-2:]), mode="nearest"))
+        levels = [self.fpn.get_result_from_layer_blocks(lateral, i) for i, lateral in enumerate(laterals)]
+        return _as_pyramid(self.fpn.extra_blocks(levels, maps, list(self.names))[0])
+
+
+def _half(height: int, width: int) -> tuple[int, int]:
+    """The size that a stride-2 stage gives: half, rounded up."""
+    return (height + 1) // 2, (width + 1) // 2
+
+
+def _as_pyramid(levels) -> dict[str, Tensor]:
+    return {f"p{i}": level for i, level in enumerate(levels, start=3)}
