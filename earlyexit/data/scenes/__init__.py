@@ -1,0 +1,16 @@
+"""The embedded data set "scenes": twenty picture-book categories, drawn by code with known difficulty."""
+
+from .catalogue import CLASS_NAMES, FAMILIES, FAMILY_OF
+from .composition import SPLIT_ID, Scene, SceneObject, make_scene
+from .export import export_scenes
+
+__all__ = [
+    "CLASS_NAMES",
+    "FAMILIES",
+    "FAMILY_OF",
+    "SPLIT_ID",
+    "Scene",
+    "SceneObject",
+    "export_scenes",
+    "make_scene",
+]

@@ -1,0 +1,137 @@
+"""What makes a scene harder without being annotated: fragments, blobs and strokes, and occluders."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .catalogue import ALL_COLOURS, CLASS_NAMES, FAMILIES, FAMILY_OF, shaken
+from .pen import Colour, mix
+from .sprite import cut_fragment, draw_sprite, fade
+
+FRAGMENT_SHARE = (0.15, 0.36)  # how much of a drawing a distractor shows; more could pass for an object
+LOOKALIKE_SHARE = 0.6  # share of the fragments that come from the family of an object in the scene
+
+
+def paste(canvas: Image.Image, sprite: np.ndarray, x: int, y: int) -> None:
+    """Paste the RGBA array `sprite` with its top left corner at pixel (x, y)."""
+    piece = Image.fromarray(sprite)
+    canvas.paste(piece, (x, y), piece)
+
+
+def local_colour(canvas: Image.Image, x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """Return the mean colour (3,) of a rectangle of the canvas, given in pixels."""
+    side = canvas.width
+    x0, y0 = min(max(0, int(x0)), side - 2), min(max(0, int(y0)), side - 2)
+    x1, y1 = max(x0 + 1, min(side, int(x1))), max(y0 + 1, min(side, int(y1)))
+    mean = canvas.resize((1, 1), Image.Resampling.BOX, box=(x0, y0, x1, y1)).getpixel((0, 0))
+    return np.array(mean, dtype=np.float32)
+
+
+def _colour_around(canvas: Image.Image, x: float, y: float, reach: float) -> np.ndarray:
+    ends = np.array([x - reach, y - reach, x + reach, y + reach]) * canvas.width
+    return local_colour(canvas, *ends)
+
+
+def paint_distractors(
+    canvas: Image.Image,
+    count: int,
+    places: list[tuple[float, float, float]],
+    labels: list[int],
+    contrast: float,
+    rng: np.random.Generator,
+) -> None:
+    """Paint `count` distractors behind the objects.
+
+    `places` holds (centre x, centre y, size) of the objects in units of the image side and `labels` their
+    categories; about half of the distractors touch an object.
+    """
+    for _ in range(count):
+        kind, near = rng.random(), rng.random() < 0.5
+        x, y = rng.uniform(0.0, 1.0, 2)
+        if places and near:
+            cx, cy, size = places[int(rng.integers(len(places)))]
+            angle, reach = rng.uniform(0, 2 * np.pi), size * rng.uniform(0.5, 0.75)
+            x, y = cx + reach * np.cos(angle), cy + reach * np.sin(angle)
+        reference = float(np.mean([size for _, _, size in places])) if places else 0.4
+        size = reference * rng.uniform(0.55, 0.95)
+        if kind < 0.6:
+            _paint_fragment(canvas, x, y, size, labels, contrast, rng)
+        else:
+            _paint_mark(canvas, x, y, size, contrast, rng)
+
+
+def _paint_fragment(
+    canvas: Image.Image,
+    x: float,
+    y: float,
+    size: float,
+    labels: list[int],
+    contrast: float,
+    rng: np.random.Generator,
+) -> None:
+    name = CLASS_NAMES[int(rng.integers(len(CLASS_NAMES)))]
+    if labels and rng.random() < LOOKALIKE_SHARE:
+        members = FAMILIES[FAMILY_OF[CLASS_NAMES[labels[int(rng.integers(len(labels)))]]]]
+        name = members[int(rng.integers(len(members)))]
+    side = canvas.width
+    sprite = draw_sprite(name, size / 2 * side, rng)
+    sprite = cut_fragment(sprite, rng.uniform(*FRAGMENT_SHARE), rng.uniform(0, 2 * np.pi))
+    around = _colour_around(canvas, x, y, size / 4)
+    rows, columns = np.nonzero(sprite[..., 3])
+    if len(rows):
+        left, top = x * side - columns.mean(), y * side - rows.mean()
+        paste(canvas, fade(sprite, around, contrast), round(left), round(top))
+
+
+def _paint_mark(
+    canvas: Image.Image, x: float, y: float, size: float, contrast: float, rng: np.random.Generator
+) -> None:
+    side = canvas.width
+    raw = shaken(ALL_COLOURS[int(rng.integers(len(ALL_COLOURS)))], rng)
+    angle, wave, blob = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35), rng.random() < 0.5
+    radius = size * rng.uniform(0.12, 0.25)
+    around = _colour_around(canvas, x, y, radius)
+    colour: Colour = mix(tuple(around.astype(int)), raw, contrast)  # type: ignore[arg-type]
+    draw = ImageDraw.Draw(canvas)
+    if blob:
+        outline = (blob_outline(radius, wave, angle) + (x, y)) * side
+        draw.polygon(outline.ravel().tolist(), fill=colour)
+        return
+    bend = np.linspace(-1.0, 1.0, 10)
+    points = np.stack([bend * size * 0.45, wave * size * bend**2], axis=1)
+    c, s = np.cos(angle), np.sin(angle)
+    points = points @ np.array([[c, s], [-s, c]]) + (x, y)
+    draw.line((points * side).ravel().tolist(), fill=colour, width=max(1, round(0.25 * radius * side)))
+
+
+def blob_outline(radius: float, wave: float, turn: float) -> np.ndarray:
+    """Return a closed wavy outline (28, 2) around the origin."""
+    angles = np.linspace(0, 2 * np.pi, 28, endpoint=False)
+    radii = radius * (1.0 + wave * np.sin(3 * angles + turn))
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+
+
+def occluder_outline(mask: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a polygon (N, 2), in pixels of `mask`, that hides about `fraction` of its true pixels.
+
+    A bar across the object or a blob over its edge. The extent follows from a quantile of the distances of
+    the pixels, so the fraction comes out right for every shape.
+    """
+    rows, columns = np.nonzero(mask)
+    points = np.stack([columns, rows], axis=1)[:: max(1, len(rows) // 1500)].astype(float)
+    middle = points.mean(axis=0)
+    reach = float(np.sqrt(((points - middle) ** 2).sum(axis=1).max()))
+    angle, start, wave, bar = rng.uniform(0, 2 * np.pi), rng.random(), rng.uniform(0, 0.2), rng.random() < 0.5
+    normal = np.array([np.cos(angle), np.sin(angle)])
+    if bar:
+        along = np.array([-normal[1], normal[0]])
+        below = start * (1 - fraction)
+        low, high = np.quantile((points - middle) @ normal, [below, below + fraction])
+        corners = [(low, -reach), (high, -reach), (high, reach), (low, reach)]
+        return np.array([middle + a * normal + b * 1.05 * along for a, b in corners])
+    centre = middle + normal * reach * 0.85
+    offsets = points - centre
+    bearing = np.arctan2(offsets[:, 1], offsets[:, 0])
+    stretched = np.sqrt((offsets**2).sum(axis=1)) / (1.0 + wave * np.sin(3 * bearing + angle))
+    return blob_outline(float(np.quantile(stretched, fraction)), wave, angle) + centre
