@@ -29,6 +29,10 @@ def check_cell(cell: nbformat.NotebookNode) -> list[str]:
         problems.append("stores text of stderr")
     if any("image/png" in output.get("data", {}) for output in outputs) and not alt_text(cell):
         problems.append('stores a picture but has no alt text (cell metadata "mystnb": {"image": {"alt": ...}})')
+    skipped = "nbval-skip" in cell.metadata.get("tags", [])
+    # nbval compares nothing for a cell without an execution count.
+    if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None and not skipped:
+        problems.append("was not run: `make notebooks` runs the chapters and stores their outputs")
     texts = [cell.source]
     for output in outputs:
         texts += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]

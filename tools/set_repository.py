@@ -1,8 +1,8 @@
 """Keep the repository's address the same in every file; pyproject.toml decides.
 
-python tools/set_repository.py                                  copy the address of pyproject.toml to the other files
-python tools/set_repository.py https://github.com/owner/name    change it everywhere
-python tools/set_repository.py --check                          only compare; exit status 1 when a file disagrees
+set_repository.py                                  copy the address of pyproject.toml to the other files
+set_repository.py https://github.com/owner/name    change it everywhere
+set_repository.py --check                          only compare; exit status 1 if a file disagrees
 """
 
 from __future__ import annotations
