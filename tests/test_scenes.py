@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+from typer.testing import CliRunner
 
 from earlyexit.data.scenes import CLASS_NAMES, FAMILIES, export_scenes, make_scene
 
@@ -156,12 +156,32 @@ def test_export_rejects_bad_counts(tmp_path):
         export_scenes(tmp_path, {"train": 4}, workers=0)
 
 
-def test_command_reports_an_unwritable_folder(tmp_path):
+@pytest.fixture(scope="module")
+def command():
+    """The command line of data_prep/make_scenes.py, called with a list of arguments."""
+    spec = importlib.util.spec_from_file_location("make_scenes", ROOT / "data_prep" / "make_scenes.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    app = typer.Typer()
+    app.command()(module.main)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_command_writes_one_split(command, tmp_path):
+    done = command("--out", tmp_path, "--test", 2, "--split-only", "test", "--workers", 1)
+    assert done.exit_code == 0
+    assert len(list(tmp_path.rglob("*.jpg"))) == 2
+    assert "test: 2 scenes" in done.output
+
+
+def test_command_reports_bad_arguments(command, tmp_path):
     occupied = tmp_path / "file"
     occupied.write_text("")
-    command = [sys.executable, "data_prep/make_scenes.py", "--out", str(occupied), "--train", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "cannot write" in done.stderr
-    assert "Traceback" not in done.stderr
+    for code, message, arguments in (
+        (1, "cannot write", ["--out", occupied]),
+        (2, "-3", ["--out", tmp_path, "--train", -3]),
+        (2, "'valid'", ["--out", tmp_path, "--split-only", "valid"]),
+    ):
+        done = command(*arguments)
+        assert done.exit_code == code
+        assert message in done.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from .catalogue import ALL_COLOURS, shaken
 from .pen import Colour, mix
@@ -61,6 +61,5 @@ def _blobs(image: Image.Image, colour: Colour, rng: np.random.Generator) -> None
 
 def _soft_noise(image: Image.Image, strength: float, cells: int, rng: np.random.Generator) -> Image.Image:
     grid = np.clip(128 + rng.normal(0, strength, (cells, cells)), 0, 255).astype(np.uint8)
-    veil = Image.fromarray(grid).resize(image.size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(image).astype(np.int16) + (np.asarray(veil).astype(np.int16) - 128)[..., None]
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    veil = Image.fromarray(grid).resize(image.size, Image.Resampling.BICUBIC)
+    return ImageChops.add(image, Image.merge("RGB", (veil, veil, veil)), offset=-128)

@@ -13,12 +13,6 @@ FRAGMENT_SHARE = (0.15, 0.36)  # how much of a drawing a distractor shows; more 
 LOOKALIKE_SHARE = 0.6  # share of the fragments that come from the family of an object in the scene
 
 
-def paste(canvas: Image.Image, sprite: np.ndarray, x: int, y: int) -> None:
-    """Paste the RGBA array `sprite` with its top left corner at pixel (x, y)."""
-    piece = Image.fromarray(sprite)
-    canvas.paste(piece, (x, y), piece)
-
-
 def local_colour(canvas: Image.Image, x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     """Return the mean colour (3,) of a rectangle of the canvas, given in pixels."""
     side = canvas.width
@@ -78,10 +72,8 @@ def _paint_fragment(
     sprite = draw_sprite(name, size / 2 * side, rng)
     sprite = cut_fragment(sprite, rng.uniform(*FRAGMENT_SHARE), rng.uniform(0, 2 * np.pi))
     around = _colour_around(canvas, x, y, size / 4)
-    rows, columns = np.nonzero(sprite[..., 3])
-    if len(rows):
-        left, top = x * side - columns.mean(), y * side - rows.mean()
-        paste(canvas, fade(sprite, around, contrast), round(left), round(top))
+    piece = fade(sprite, around, contrast)
+    canvas.paste(piece, (round(x * side - piece.width / 2), round(y * side - piece.height / 2)), piece)
 
 
 def _paint_mark(

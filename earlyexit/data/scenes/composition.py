@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from .background import paint_background
 from .catalogue import ALL_COLOURS, CLASS_NAMES, shaken
-from .clutter import local_colour, occluder_outline, paint_distractors, paste
+from .clutter import local_colour, occluder_outline, paint_distractors
 from .pen import Colour, mix
-from .sprite import alpha_box, draw_sprite, fade
+from .sprite import draw_sprite, fade
 
 SCALE = (0.68, 0.25)  # usual longest side of the object, as a share of the image side
 CONTRAST = (1.0, 0.48)  # colour distance between object and surroundings, 1 = as painted
@@ -56,11 +56,10 @@ class Scene:
 
 @dataclass
 class _Placed:
-    """An object on the canvas: its alpha mask and where the mask's corner lies, in canvas pixels."""
+    """An object on the canvas: its mask (H, W) fills its box, which is given in canvas pixels."""
 
     label: int
     mask: np.ndarray
-    corner: tuple[int, int]
     box: tuple[int, int, int, int]
     causes: dict[str, float]
     occlusion_level: float
@@ -147,15 +146,15 @@ def _paint_object(
     side = canvas.width
     x, y, size = place
     sprite = draw_sprite(CLASS_NAMES[label], size / 2 * side, rng)
-    x0, y0, x1, y1 = alpha_box(sprite)
-    left = int(np.clip(round(x * side - (x0 + x1) / 2), -x0, max(-x0, side - x1)))
-    top = int(np.clip(round(y * side - (y0 + y1) / 2), -y0, max(-y0, side - y1)))
-    box = (left + x0, top + y0, min(side, left + x1), min(side, top + y1))
-    around = local_colour(canvas, *box)
-    paste(canvas, fade(sprite, around, contrast), left, top)
+    height, width = sprite.shape[:2]
+    left = int(np.clip(round(x * side - width / 2), 0, max(0, side - width)))
+    top = int(np.clip(round(y * side - height / 2), 0, max(0, side - height)))
+    box = (left, top, min(side, left + width), min(side, top + height))
+    piece = fade(sprite, local_colour(canvas, *box), contrast)
+    canvas.paste(piece, (left, top), piece)
     longest = max(box[2] - box[0], box[3] - box[1]) / side
     causes = {"scale": round(longest, 4), "contrast": contrast, "occlusion": 0.0, **shared}
-    return _Placed(label, sprite[..., 3] > 0, (left, top), box, causes, level)
+    return _Placed(label, sprite[..., 3] > 0, box, causes, level)
 
 
 def _hide(canvas: Image.Image, placed: list[_Placed], contrast: float, rng: np.random.Generator) -> None:
@@ -167,7 +166,7 @@ def _hide(canvas: Image.Image, placed: list[_Placed], contrast: float, rng: np.r
         child = np.random.default_rng(int(rng.integers(2**32)))  # its draws never shift those that follow
         if chance > OCCLUSION_CHANCE or item.occlusion_level < OCCLUSION_START:
             continue
-        outline = (occluder_outline(item.mask, share, child) + item.corner).ravel().tolist()
+        outline = (occluder_outline(item.mask, share, child) + item.box[:2]).ravel().tolist()
         trial = cover.copy()
         ImageDraw.Draw(trial).polygon(outline, fill=1)
         if any(_hidden(other, trial) > MAX_HIDDEN for other in placed):
@@ -180,7 +179,7 @@ def _hide(canvas: Image.Image, placed: list[_Placed], contrast: float, rng: np.r
 
 
 def _hidden(item: _Placed, cover: Image.Image) -> float:
-    left, top = item.corner
+    left, top = item.box[:2]
     height, width = item.mask.shape
     covered = np.asarray(cover.crop((left, top, left + width, top + height)))
     return float((covered & item.mask).sum() / item.mask.sum())

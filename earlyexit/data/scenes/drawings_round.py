@@ -49,8 +49,8 @@ def ball(pen: Pen, rng: np.random.Generator) -> None:
         pen.stroke([(-0.93 * wide, 0.0), (0.93 * wide, 0.0)], seam, 0.09)
         pen.stroke([(0.0, -0.93 * high), (0.0, 0.93 * high)], seam, 0.09)
         for side in (-1.0, 1.0):
-            # Bent towards the middle, with both ends on the rim (at 0.6 and 0.76 of the radii).
-            curve = arc(1.0, 0.0, 0.62, 0.8, 108, 252) * (side * 0.93 * wide, 0.93 * high)
+            # Bent towards the middle, with both ends on the rim.
+            curve = arc(1.0, 0.0, 0.62, 0.8, 121, 239) * (side * 0.93 * wide, 0.93 * high)
             pen.stroke(curve, seam, 0.09)
         return
     for start in (10, 130, 250):

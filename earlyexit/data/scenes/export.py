@@ -41,7 +41,7 @@ def export_scenes(
     out = Path(out)
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     counts = {split: count for split, count in counts.items() if count}
-    if workers == 1:
+    if workers == 1 or sum(counts.values()) < 2:
         return {split: _export_split(out, split, count, size, seed, map) for split, count in counts.items()}
     # A fresh interpreter per worker: forking a process that has threads (as torch does) can hang.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:

@@ -1,8 +1,8 @@
-"""Sprites: one drawing (or a part of one) on a transparent square, shaded and ready to be pasted."""
+"""Sprites: one drawing (or a part of one), cropped, shaded and ready to be pasted."""
 
 from __future__ import annotations
 
-import functools
+import math
 
 import numpy as np
 from PIL import Image
@@ -17,53 +17,47 @@ TILT_DEGREES = 25.0
 def draw_sprite(name: str, unit: float, rng: np.random.Generator) -> np.ndarray:
     """Draw the category `name` with random colours, proportions, tilt, side and light.
 
-    `unit` is half the usual length of the object in pixels. Returns RGBA uint8 of shape (S, S, 4) whose
-    alpha is 0 or 255. The number of random draws does not depend on `unit`.
+    `unit` is half the usual length of the object in pixels. Returns RGBA uint8 of shape (H, W, 4), cropped
+    to the drawn pixels, whose alpha is 0 or 255. The number of random draws does not depend on `unit`.
     """
     body, trim = pick_colours(FAMILY_OF[name], rng)
     pen = Pen(unit, rng.uniform(-TILT_DEGREES, TILT_DEGREES), rng.random() < 0.5, body, trim)
-    light = rng.uniform(-np.pi, 0.0)
+    light = rng.uniform(-math.pi, 0.0)
     depth = rng.uniform(*SHADING)
     DRAWINGS[name](pen, rng)
-    return _shade(np.array(pen.image), light, depth)
+    return _shade(_cropped(pen.image), light, depth)
 
 
 def cut_fragment(sprite: np.ndarray, share: float, direction: float) -> np.ndarray:
-    """Keep only the `share` of the drawn pixels that lies farthest in `direction` (radians)."""
-    rows, columns = np.nonzero(sprite[..., 3])
-    if not len(rows):
-        return sprite
-    along = columns * np.cos(direction) + rows * np.sin(direction)
-    limit = np.quantile(along[::7], 1.0 - share)
-    hidden = along < limit
+    """Keep only the `share` of the drawn pixels that lies farthest in `direction` (radians), cropped."""
+    height, width = sprite.shape[:2]
+    x = np.arange(width, dtype=np.float32) * math.cos(direction)
+    y = np.arange(height, dtype=np.float32) * math.sin(direction)
+    along = x[None, :] + y[:, None]
+    drawn = sprite[..., 3] > 0
+    limit = np.quantile(along[drawn][::5], 1.0 - share)
     piece = sprite.copy()
-    piece[rows[hidden], columns[hidden], 3] = 0
-    return piece
+    piece[..., 3][along < limit] = 0
+    return _cropped(Image.fromarray(piece))
 
 
-def fade(sprite: np.ndarray, towards: np.ndarray, contrast: float) -> np.ndarray:
-    """Pull the colours of `sprite` towards the colour `towards` (3,); contrast 1 changes nothing."""
-    table = np.arange(256, dtype=np.float32)[:, None]
-    table = np.clip(towards + contrast * (table - towards), 0, 255).astype(np.uint8)
-    faded = sprite.copy()
-    for channel in range(3):
-        faded[..., channel] = table[:, channel][sprite[..., channel]]
-    return faded
+def fade(sprite: np.ndarray, towards: np.ndarray, contrast: float) -> Image.Image:
+    """Return `sprite` as an image, its colours pulled towards `towards` (3,); contrast 1 changes nothing."""
+    levels = np.arange(256)
+    table = np.clip(towards[:, None] + contrast * (levels - towards[:, None]), 0, 255)
+    table = np.vstack([table, levels[None]]).astype(np.uint8)  # alpha stays as it is
+    return Image.fromarray(sprite).point(table.ravel().tolist())
 
 
-def alpha_box(sprite: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the tight box (x0, y0, x1, y1) of the drawn pixels, the far ends excluded."""
-    return Image.fromarray(sprite[..., 3]).getbbox() or (0, 0, 1, 1)
+def _cropped(image: Image.Image) -> np.ndarray:
+    return np.array(image.crop(image.getchannel("A").getbbox() or (0, 0, 1, 1)))
 
 
 def _shade(pixels: np.ndarray, light: float, depth: float) -> np.ndarray:
-    ramp_x, ramp_y = _ramps(pixels.shape[0])
-    gain = 1.0 - depth * (0.5 - 0.5 * (np.cos(light) * ramp_x + np.sin(light) * ramp_y))
-    pixels[..., :3] = pixels[..., :3] * gain[..., None]
+    """Darken `pixels` in place, from the side of the light (an angle in radians) to the other side."""
+    height, width = pixels.shape[:2]
+    x = np.linspace(-0.5, 0.5, width, dtype=np.float32) * math.cos(light)
+    y = np.linspace(-0.5, 0.5, height, dtype=np.float32) * math.sin(light)
+    gain = (1.0 - depth * 0.5) + depth * (x[None, :] + y[:, None])
+    np.multiply(pixels[..., :3], gain[..., None], out=pixels[..., :3], casting="unsafe")
     return pixels
-
-
-@functools.lru_cache(maxsize=256)
-def _ramps(side: int) -> tuple[np.ndarray, np.ndarray]:
-    ramp = np.linspace(-1.0, 1.0, side, dtype=np.float32)
-    return ramp[None, :], ramp[:, None]
