@@ -7,22 +7,21 @@ from PIL import Image, ImageDraw
 
 from .catalogue import ALL_COLOURS, CLASS_NAMES, FAMILIES, FAMILY_OF, shaken
 from .pen import Colour, mix
-from .sprite import cut_fragment, draw_sprite, fade
+from .sprite import cut_fragment, draw_sprite, paste_faded
 
 FRAGMENT_SHARE = (0.15, 0.36)  # how much of a drawing a distractor shows; more could pass for an object
 LOOKALIKE_SHARE = 0.6  # share of the fragments that come from the family of an object in the scene
 
 
-def local_colour(canvas: Image.Image, x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-    """Return the mean colour (3,) of a rectangle of the canvas, given in pixels."""
+def local_colour(canvas: Image.Image, x0: float, y0: float, x1: float, y1: float) -> Colour:
+    """Return the mean colour of a rectangle of the canvas, given in pixels."""
     side = canvas.width
     x0, y0 = min(max(0, int(x0)), side - 2), min(max(0, int(y0)), side - 2)
     x1, y1 = max(x0 + 1, min(side, int(x1))), max(y0 + 1, min(side, int(y1)))
-    mean = canvas.resize((1, 1), Image.Resampling.BOX, box=(x0, y0, x1, y1)).getpixel((0, 0))
-    return np.array(mean, dtype=np.float32)
+    return canvas.resize((1, 1), Image.Resampling.BOX, box=(x0, y0, x1, y1)).getpixel((0, 0))
 
 
-def _colour_around(canvas: Image.Image, x: float, y: float, reach: float) -> np.ndarray:
+def _colour_around(canvas: Image.Image, x: float, y: float, reach: float) -> Colour:
     ends = np.array([x - reach, y - reach, x + reach, y + reach]) * canvas.width
     return local_colour(canvas, *ends)
 
@@ -72,8 +71,9 @@ def _paint_fragment(
     sprite = draw_sprite(name, size / 2 * side, rng)
     sprite = cut_fragment(sprite, rng.uniform(*FRAGMENT_SHARE), rng.uniform(0, 2 * np.pi))
     around = _colour_around(canvas, x, y, size / 4)
-    piece = fade(sprite, around, contrast)
-    canvas.paste(piece, (round(x * side - piece.width / 2), round(y * side - piece.height / 2)), piece)
+    height, width = sprite.shape[:2]
+    corner = (round(x * side - width / 2), round(y * side - height / 2))
+    paste_faded(canvas, sprite, corner, around, contrast)
 
 
 def _paint_mark(
@@ -84,7 +84,7 @@ def _paint_mark(
     angle, wave, blob = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35), rng.random() < 0.5
     radius = size * rng.uniform(0.12, 0.25)
     around = _colour_around(canvas, x, y, radius)
-    colour: Colour = mix(tuple(around.astype(int)), raw, contrast)  # type: ignore[arg-type]
+    colour = mix(around, raw, contrast)
     draw = ImageDraw.Draw(canvas)
     if blob:
         outline = (blob_outline(radius, wave, angle) + (x, y)) * side

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from .background import paint_background
 from .catalogue import ALL_COLOURS, CLASS_NAMES, shaken
 from .clutter import local_colour, occluder_outline, paint_distractors
-from .pen import Colour, mix
-from .sprite import draw_sprite, fade
+from .pen import mix
+from .sprite import draw_sprite, paste_faded
 
 SCALE = (0.68, 0.25)  # usual longest side of the object, as a share of the image side
 CONTRAST = (1.0, 0.48)  # colour distance between object and surroundings, 1 = as painted
@@ -150,8 +150,7 @@ def _paint_object(
     left = int(np.clip(round(x * side - width / 2), 0, max(0, side - width)))
     top = int(np.clip(round(y * side - height / 2), 0, max(0, side - height)))
     box = (left, top, min(side, left + width), min(side, top + height))
-    piece = fade(sprite, local_colour(canvas, *box), contrast)
-    canvas.paste(piece, (left, top), piece)
+    paste_faded(canvas, sprite, (left, top), local_colour(canvas, *box), contrast)
     longest = max(box[2] - box[0], box[3] - box[1]) / side
     causes = {"scale": round(longest, 4), "contrast": contrast, "occlusion": 0.0, **shared}
     return _Placed(label, sprite[..., 3] > 0, box, causes, level)
@@ -172,7 +171,7 @@ def _hide(canvas: Image.Image, placed: list[_Placed], contrast: float, rng: np.r
         if any(_hidden(other, trial) > MAX_HIDDEN for other in placed):
             continue
         cover = trial
-        around: Colour = tuple(local_colour(canvas, *item.box).astype(int))  # type: ignore[assignment]
+        around = local_colour(canvas, *item.box)
         ImageDraw.Draw(canvas).polygon(outline, fill=mix(around, colour, contrast))
     for item in placed:
         item.causes["occlusion"] = round(_hidden(item, cover), 4)

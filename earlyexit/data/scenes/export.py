@@ -15,7 +15,7 @@ from PIL import Image
 from .catalogue import CLASS_NAMES, FAMILY_OF
 from .composition import Scene, check_arguments, make_scene
 
-GENERATOR_VERSION = 1  # raise it whenever the same seed gives other pictures
+GENERATOR_VERSION = 2  # raise it whenever the same seed gives other pictures
 JPEG_OPTIONS = {"quality": 92, "subsampling": 0, "optimize": False}
 
 

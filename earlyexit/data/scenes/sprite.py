@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .catalogue import DRAWINGS, FAMILY_OF, pick_colours
-from .pen import Pen
+from .pen import Colour, Pen
 
 SHADING = (0.10, 0.30)  # how much darker the side away from the light may be, at least and at most
 TILT_DEGREES = 25.0
@@ -41,12 +41,13 @@ def cut_fragment(sprite: np.ndarray, share: float, direction: float) -> np.ndarr
     return _cropped(Image.fromarray(piece))
 
 
-def fade(sprite: np.ndarray, towards: np.ndarray, contrast: float) -> Image.Image:
-    """Return `sprite` as an image, its colours pulled towards `towards` (3,); contrast 1 changes nothing."""
-    levels = np.arange(256)
-    table = np.clip(towards[:, None] + contrast * (levels - towards[:, None]), 0, 255)
-    table = np.vstack([table, levels[None]]).astype(np.uint8)  # alpha stays as it is
-    return Image.fromarray(sprite).point(table.ravel().tolist())
+def paste_faded(
+    canvas: Image.Image, sprite: np.ndarray, corner: tuple[int, int], around: Colour, contrast: float
+) -> None:
+    """Paste `sprite` at `corner` (x, y), its colours pulled towards `around`; contrast 1 changes nothing."""
+    piece = Image.fromarray(sprite)
+    plain = Image.new("RGB", piece.size, around)
+    canvas.paste(Image.blend(plain, piece.convert("RGB"), contrast), corner, piece.getchannel("A"))
 
 
 def _cropped(image: Image.Image) -> np.ndarray:
