@@ -16,9 +16,7 @@ class Attention(nn.Module):
         key_tokens: with a number, a learned position bias for that many context tokens is added to the keys.
     """
 
-    def __init__(
-        self, dim: int, context_dim: int, qkv_dim: int, heads: int = 1, key_tokens: int | None = None
-    ):
+    def __init__(self, dim: int, context_dim: int, qkv_dim: int, heads: int = 1, key_tokens: int | None = None):
         super().__init__()
         if qkv_dim % heads:
             raise ValueError(f"heads must divide qkv_dim, got heads={heads} and qkv_dim={qkv_dim}")
@@ -81,11 +79,7 @@ class AttentionBlock(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         """Update `tokens` (N, L, dim) from `context` (N, Lk, context_dim), or from themselves without one."""
         if (context is None) != (self.context_norm is None):
-            kind = (
-                "self-attention takes no context"
-                if self.context_norm is None
-                else "cross-attention needs a context"
-            )
+            kind = "self-attention takes no context" if self.context_norm is None else "cross-attention needs a context"
             raise ValueError(f"{kind}, got context={None if context is None else tuple(context.shape)}")
         queries = self.query_norm(tokens)
         read = queries if context is None else self.context_norm(context)

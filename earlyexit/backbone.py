@@ -107,13 +107,9 @@ class DynPerceiver(nn.Module):
         super().__init__()
         stages = list(trunk.trunk_output.children())
         if len(stages) != 4 or len(depths) != 4 or len(heads) != 4:
-            raise ValueError(
-                f"four stages are needed, got {len(stages)} in the trunk, depths={depths}, heads={heads}"
-            )
+            raise ValueError(f"four stages are needed, got {len(stages)} in the trunk, depths={depths}, heads={heads}")
         if num_latents < 8 or num_latents % 8:
-            raise ValueError(
-                f"num_latents is halved three times, so it must be a multiple of 8, got {num_latents}"
-            )
+            raise ValueError(f"num_latents is halved three times, so it must be a multiple of 8, got {num_latents}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.num_classes = num_classes
@@ -126,21 +122,15 @@ class DynPerceiver(nn.Module):
         self.stem = trunk.stem
         self.stages = nn.ModuleList(stages)
         self.reads = nn.ModuleList(Read(c, d, h) for c, d, h in zip(latent, depths, heads, strict=True))
-        self.transitions = nn.ModuleList(
-            Transition(num_latents >> i, latent[i], latent[i + 1]) for i in range(3)
-        )
-        self.writes = nn.ModuleList(
-            [Write(latent[i + 1], latent[i + 1]) for i in range(3)] + [Write(last, latent[3])]
-        )
+        self.transitions = nn.ModuleList(Transition(num_latents >> i, latent[i], latent[i + 1]) for i in range(3))
+        self.writes = nn.ModuleList([Write(latent[i + 1], latent[i + 1]) for i in range(3)] + [Write(last, latent[3])])
         self.carries = nn.ModuleList(Carry(num_classes, latent[3]) for _ in range(2))
         self.classifiers = nn.ModuleList(
             [
                 nn.Linear(latent[2], num_classes),
                 nn.Linear(2 * latent[3], num_classes),
                 nn.Linear(last, num_classes),
-                nn.Sequential(
-                    nn.BatchNorm1d(last + 2 * latent[3]), nn.Linear(last + 2 * latent[3], num_classes)
-                ),
+                nn.Sequential(nn.BatchNorm1d(last + 2 * latent[3]), nn.Linear(last + 2 * latent[3], num_classes)),
             ]
         )
 

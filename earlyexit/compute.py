@@ -1,10 +1,10 @@
 """Where the compute goes: multiply-adds by exit and by part, counted by fvcore."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from .backbone import NUM_EXITS
@@ -58,33 +58,37 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
     """
     height, width = image_size
     if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 32):
-        raise ValueError(
-            f"image_size must be (height, width) in whole pixels of at least 32, got {image_size}"
-        )
+        raise ValueError(f"image_size must be (height, width) in whole pixels of at least 32, got {image_size}")
     training = model.training
     weight = next(model.parameters())
     image = torch.zeros(1, 3, height, width, dtype=weight.dtype, device=weight.device)
     model.eval()
     try:
         with torch.no_grad():
-            return {exit: _macs_at(model, image, exit) for exit in range(1, NUM_EXITS + 1)}
+            levels: dict[tuple[int, ...], float] = {}  # the head costs the same on maps of the same shape
+            return {exit: _macs_at(model, image, exit, levels) for exit in range(1, NUM_EXITS + 1)}
     finally:
         model.train(training)
 
 
-def _macs_at(model: nn.Module, image: Tensor, exit: int) -> dict[str, float]:
+def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[str, float]:
     macs = {"backbone": _count(_ToExit(model.backbone, exit), image)}
     features = next(e for e in model.backbone.exits(image) if e.index == exit).features
     neck_input = {k: v for k, v in features.items() if k in model.neck.names}
     neck = _Neck(model.neck, tuple(neck_input))
     macs["neck"] = _count(neck, *neck_input.values())
     for name, level in model.neck(features).items():
-        macs[f"head {name}"] = _count(_Head(model.head), level)
+        if level.shape not in levels:
+            levels[level.shape] = _count(_Head(model.head), level)
+        macs[f"head {name}"] = levels[level.shape]
     macs["total"] = sum(macs.values())
     return macs
 
 
 def _count(module: nn.Module, *inputs: Tensor) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function of its own while it is imported
+        from fvcore.nn import FlopCountAnalysis
     analysis = FlopCountAnalysis(module.eval(), inputs)
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

@@ -156,9 +156,7 @@ class EarlyExitRetinaNet(RetinaNet):
 def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[float, float, float, float]:
     """The confidence from which on an image leaves at each of the four exits; infinity is "never"."""
     if thresholds is not None and exit is not None:
-        raise ValueError(
-            f"give thresholds or one exit, not both: got thresholds={thresholds} and exit={exit}"
-        )
+        raise ValueError(f"give thresholds or one exit, not both: got thresholds={thresholds} and exit={exit}")
     if exit is not None:
         if exit not in range(1, NUM_EXITS + 1):
             raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")

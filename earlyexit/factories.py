@@ -75,7 +75,7 @@ def nano_backbone(num_classes: int = 20) -> DynPerceiver:
 
 
 def retinanet_anchors(scale: float) -> AnchorGenerator:
-    """RetinaNet's nine anchors per cell: three aspect ratios, three sizes from `scale` strides up in thirds of an octave."""
+    """RetinaNet's nine anchors per cell: three shapes, each in three sizes from `scale` strides up."""
     sizes = tuple(tuple(stride * scale * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)
     return AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(STRIDES))
 

@@ -31,9 +31,7 @@ def exit_loss(
         temperature: softens both distributions; the KL terms are multiplied by its square.
     """
     if len(logits) != len(weights):
-        raise ValueError(
-            f"one weight for each exit is needed, got {len(weights)} weights for {len(logits)} exits"
-        )
+        raise ValueError(f"one weight for each exit is needed, got {len(weights)} weights for {len(logits)} exits")
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     loss = sum(w * F.cross_entropy(x, labels) for w, x in zip(weights, logits, strict=True))

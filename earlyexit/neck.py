@@ -21,9 +21,7 @@ class P6P7(ExtraFPNBlock):
         self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(
-        self, results: list[Tensor], x: list[Tensor], names: list[str]
-    ) -> tuple[list[Tensor], list[str]]:
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """Append P6 and P7 to the pyramid `results`."""
         p6 = self.p6(results[-1])
         return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]

@@ -131,9 +131,7 @@ def _rename(name: str, rules: list) -> str:
     return name
 
 
-def _without_foreign_classifiers(
-    module: nn.Module, state: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], list[str]]:
+def _without_foreign_classifiers(module: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Leave the classifiers out of `state` if they were made for another number of classes."""
     weight = state.get("classifiers.0.weight")
     if weight is None or len(weight) == module.num_classes:

@@ -53,14 +53,10 @@ def check_targets(
         if labels.dtype != torch.int64:
             raise ValueError(f"{name}: labels must be int64, got {labels.dtype}")
         if not len(boxes) and not allow_empty:
-            raise ValueError(
-                f"{name}: no box; leave such images out or build the model with allow_empty=True"
-            )
+            raise ValueError(f"{name}: no box; leave such images out or build the model with allow_empty=True")
         bad = ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
         if bad.any():
-            raise ValueError(
-                f"{name}: boxes must be x0 < x1, y0 < y1 and finite, got {boxes[bad][0].tolist()}"
-            )
+            raise ValueError(f"{name}: boxes must be x0 < x1, y0 < y1 and finite, got {boxes[bad][0].tolist()}")
         out = (labels < 0) | (labels >= num_classes)
         if out.any():
             raise ValueError(f"{name}: labels must be in 0-{num_classes - 1}, got {labels[out][0].item()}")
@@ -86,9 +82,7 @@ def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tens
             labels.append(target["labels"][box_area(target["boxes"]).argmax()])
             which.append(i)
     if not labels:
-        raise ValueError(
-            f"none of the {len(targets)} images has an object, but the exits need a class: set theta=0"
-        )
+        raise ValueError(f"none of the {len(targets)} images has an object, but the exits need a class: set theta=0")
     chosen = torch.stack(labels)
     return chosen, None if len(which) == len(targets) else torch.tensor(which, device=chosen.device)
 

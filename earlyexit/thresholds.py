@@ -44,11 +44,7 @@ def calibrate_thresholds(confidences: Tensor, proportions: Tensor) -> tuple[floa
         raise ValueError(f"confidences must be (4, N), got {tuple(confidences.shape)}")
     if not torch.isfinite(confidences).all():
         raise ValueError("confidences must be finite, got NaN or infinity")
-    if (
-        proportions.shape != (4,)
-        or (proportions < 0).any()
-        or not math.isclose(proportions.sum(), 1, abs_tol=1e-6)
-    ):
+    if proportions.shape != (4,) or (proportions < 0).any() or not math.isclose(proportions.sum(), 1, abs_tol=1e-6):
         raise ValueError(f"proportions must be 4 shares that sum to 1, got {proportions.tolist()}")
     remaining = torch.ones(confidences.shape[1], dtype=torch.bool)
     thresholds = []
@@ -65,9 +61,7 @@ def check_thresholds(thresholds) -> tuple[float, float, float]:
     """`thresholds` as three floats; `ValueError` unless there are three and none is NaN or negative."""
     values = tuple(float(t) for t in thresholds)
     if len(values) != 3:
-        raise ValueError(
-            f"thresholds must be three, for exits 1-3 (exit 4 takes what is left), got {len(values)}"
-        )
+        raise ValueError(f"thresholds must be three, for exits 1-3 (exit 4 takes what is left), got {len(values)}")
     if any(math.isnan(t) or t < 0 for t in values):
         raise ValueError(f"thresholds must be confidences of at least 0 (infinity for 'never'), got {values}")
     return values

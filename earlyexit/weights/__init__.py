@@ -4,13 +4,14 @@ Beside each `NAME.safetensors` lies `NAME.json`, its card: command, seed, data, 
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
+
+from ..files import write_whole
 
 FOLDER = Path(__file__).parent
 
@@ -25,9 +26,7 @@ def weights_path(weights: str | Path) -> Path:
     for path in (FOLDER / f"{weights}.safetensors", Path(weights)):
         if path.is_file():
             return path
-    raise ValueError(
-        f"weights must be one of {available_weights()} or a safetensors file, got {str(weights)!r}"
-    )
+    raise ValueError(f"weights must be one of {available_weights()} or a safetensors file, got {str(weights)!r}")
 
 
 def weights_card(name: str) -> dict:
@@ -41,28 +40,42 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
     Raises:
         ValueError: if there is no such file, or with the missing, unexpected and misshapen weights listed.
     """
-    path = weights_path(weights)
     try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
-    try:
-        model.load_state_dict(state)
+        model.load_state_dict(load_state(weights))
     except RuntimeError as error:
-        raise ValueError(
-            f"the weights in {path} do not fit this model (another number of classes?): {error}"
-        ) from error
+        raise ValueError(f"the weights {str(weights)!r} do not fit (another number of classes?): {error}") from error
 
 
-def save_weights(model: nn.Module, path: str | Path, *, half: bool = False) -> None:
-    """Write the model's weights to a safetensors file, in half precision if asked; the file appears whole or not at all."""
-    path = Path(path)
+def load_state(weights: str | Path) -> dict[str, torch.Tensor]:
+    """The state dict behind a name of `available_weights()` or a safetensors file."""
+    with _opened(weights_path(weights)) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+
+
+def save_weights(model: nn.Module, path: str | Path, *, half: bool = False, about: dict | None = None) -> None:
+    """Write the model's weights to a safetensors file that appears whole or not at all.
+
+    Args:
+        model: the model.
+        path: the file.
+        half: store float32 weights in half precision.
+        about: what `read_about` gives back: anything that JSON can hold, e.g. {"model": "nano", "classes": [...]}.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    metadata = {"about": json.dumps(about or {})}
+    write_whole(path, lambda temporary: save_file(state, temporary, metadata))
+
+
+def read_about(weights: str | Path) -> dict:
+    """What `save_weights` was told about the weights; empty for files made elsewhere."""
+    with _opened(weights_path(weights)) as file:
+        return json.loads((file.metadata() or {}).get("about", "{}"))
+
+
+def _opened(path: Path):
     try:
-        save_file(state, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        return safe_open(path, "pt")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error

@@ -1,0 +1,167 @@
+"""What the commands other than `train` do, without any printing."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from . import evaluation
+from .compute import count_macs
+from .data.coco import coco_split
+from .files import write_whole
+from .models import count_parameters, load_backbone, load_detector, make_classifier
+from .plots import draw_detection, image_grid
+from .thresholds import calibrate_thresholds, exit_proportions
+from .training import provenance
+from .weights import load_weights, save_weights
+
+
+def evaluate(data: Path, split: str, weights: str, thresholds, exit, batch_size: int, device: torch.device) -> dict:
+    """COCO metrics, GMACs, exits and, if every image has one object, the accuracy of the exits."""
+    model, classes = load_detector(weights)
+    dataset = _checked(coco_split(data, split), classes)
+    model.to(device)
+    result = evaluation.evaluate(model, dataset, thresholds=thresholds, exit=exit, batch_size=batch_size)
+    if evaluation.is_single_object(dataset):
+        result["accuracy"] = evaluation.exit_accuracy(model, dataset, batch_size=batch_size)
+    return result
+
+
+def calibrate(data: Path, split: str, weights: str, index: int, device: torch.device) -> tuple[float, float, float]:
+    """Thresholds for row `index` of the paper's settings, from a calibration split."""
+    model, classes = load_detector(weights)
+    dataset = _checked(coco_split(data, split), classes)
+    confidences = evaluation.exit_confidences(model.to(device), dataset)
+    return calibrate_thresholds(confidences, exit_proportions()[index - 1])
+
+
+def detect(
+    images: Sequence[Path], weights: str, thresholds, exit, min_score: float, save: Path | None, device, bf16: bool
+) -> Iterator[str]:
+    """Lines that say what was found, image by image; the picture is written last."""
+    photos = [read_photo(path) for path in images]
+    if save and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
+        raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
+    model, classes = load_detector(weights)
+    model.to(device).eval()
+    yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
+    found, notes = [], []
+    for path, photo in zip(images, photos, strict=True):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            detection = model([photo.to(device)], thresholds=thresholds, exit=exit)[0]
+        detection = {k: v.float().cpu() if k in ("boxes", "scores") else v for k, v in detection.items()}
+        detection["labels"] = detection["labels"].cpu()
+        macs = count_macs(model, evaluation.network_size(model, [photo]))
+        saved = 1 - macs[detection["exit"]]["total"] / macs[4]["total"]
+        found.append(detection)
+        notes.append(f"{saved:.0%} of the compute saved")
+        yield _line(path, detection, notes[-1], classes, min_score)
+    if save:
+        _draw(save, photos, found, notes, classes, min_score)
+        yield f"wrote {save}"
+
+
+def _line(path: Path, detection: dict, note: str, classes: list[str], min_score: float) -> str:
+    rows = zip(*(detection[key].tolist() for key in ("boxes", "scores", "labels")), strict=True)
+    objects = [f"{classes[c]} {s:.2f} at [{', '.join(f'{v:.0f}' for v in b)}]" for b, s, c in rows if s >= min_score]
+    what = "; ".join(objects) or f"nothing with a score of {min_score:g} or more"
+    return f"{path}: exit {detection['exit']} (confidence {detection['confidence']:.2f}), {note}: {what}"
+
+
+def _draw(save: Path, photos: list, found: list[dict], notes: list[str], classes: list[str], min_score: float) -> None:
+    matplotlib.use("Agg")
+    figure, axes = image_grid(len(photos), columns=3, size=4)
+    for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
+        draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
+    write_whole(save, lambda path: figure.savefig(path, format=save.suffix[1:].lower().replace("jpg", "jpeg"), dpi=120))
+
+
+def export(run: Path, name: Path, data: Path | None, split: str) -> dict:
+    """Write `name` (half precision) and its card `name.json`; metrics are those of the file as written."""
+    if not (run / "settings.json").exists() or not (run / "model.safetensors").exists():
+        raise ValueError(f"{str(run)!r} holds no finished epoch of `earlyexit train`")
+    story = json.loads((run / "settings.json").read_text())
+    about = {key: story[key] for key in ("task", "model", "classes")}
+    if about["task"] == "detect":
+        model = load_detector(run / "model.safetensors")[0]
+    else:
+        model = make_classifier(about["model"], len(about["classes"]))
+        load_weights(model, run / "model.safetensors")
+    name = name.with_suffix(".safetensors")
+    save_weights(model, name, half=True, about=about)
+    card = {**story, "parameters": count_parameters(model), "exported": provenance()}
+    if data:
+        card["metrics"] = {"data": str(data), "split": split, **_metrics(name, data, split, about)}
+    write_json(name.with_suffix(".json"), card)
+    return card
+
+
+def _metrics(name: Path, data: Path, split: str, about: dict) -> dict:
+    dataset = coco_split(data, split)
+    if about["task"] == "detect":
+        model = load_detector(name)[0]
+        by_exit = {k: evaluation.evaluate(model, dataset, exit=k, batch_size=32) for k in (1, 2, 3, 4)}
+        metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
+    else:
+        model, metrics = make_classifier(about["model"], len(about["classes"])), {}
+        load_backbone(model.backbone, name)
+    if evaluation.is_single_object(dataset):
+        metrics["accuracy"] = evaluation.exit_accuracy(model, dataset)
+    return {"images": len(dataset), **metrics}
+
+
+def read_photo(path: Path) -> torch.Tensor:
+    """Any image file as (3, H, W) floats in [0, 1], turned the way its EXIF data says."""
+    try:
+        with Image.open(path) as image:
+            return pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB")).float() / 255
+    except FileNotFoundError:
+        raise ValueError(f"no image {str(path)!r}") from None
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{str(path)!r} is not a readable image: {error}") from None
+
+
+def as_table(result: dict) -> str:
+    """A result of `evaluate` as lines of a name and a value."""
+    rows = {name: f"{result[name]:6.2f}" for name in evaluation.METRICS}
+    rows["GMACs per image"] = f"{result['gmacs']:.4f} ({result['gmacs'] / result['gmacs_full']:.1%} of full depth)"
+    rows["images per exit"] = ", ".join(f"{k}: {n}" for k, n in result["exits"].items())
+    if "accuracy" in result:
+        rows["accuracy per exit"] = ", ".join(f"{k}: {a:.1f}" for k, a in enumerate(result["accuracy"], 1))
+    return "\n".join(f"{name:18} {value}" for name, value in rows.items())
+
+
+def numbers(text: str, kind: Callable, option: str) -> list:
+    """The comma-separated numbers of an option."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} takes numbers with commas between them, got {text!r}") from None
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is cuda if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device must be cpu, cuda or auto, got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: there is no CUDA device here")
+    return device
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write JSON to a file that appears whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def _checked(dataset, classes: list[str]):
+    if dataset.classes != classes:
+        raise ValueError(f"the data has the classes {dataset.classes}, the weights know {classes}")
+    return dataset

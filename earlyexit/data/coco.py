@@ -1,0 +1,88 @@
+"""Any COCO-layout folder as a data set of images and `targets`, through torchvision's transforms v2."""
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.datasets import CocoDetection
+from torchvision.transforms import v2
+
+
+class CocoDataset(CocoDetection):
+    """Images and targets from an instances JSON and the folder of its images.
+
+    An item is `(image, target)`: image (3, H, W) float in [0, 1], RGB; target a dict of "boxes" (M, 4) xyxy in
+    pixels, "labels" (M,) int64 counted from 0 in the order of category ids, and "image_id" (a 0-dim int64 tensor).
+    Crowd annotations and boxes without area are left out.
+
+    Args:
+        images: the image folder.
+        annotations: the instances JSON.
+        transforms: a transforms-v2 callable on (image, target); `eval_transforms()` unless told.
+    """
+
+    def __init__(self, images: str | Path, annotations: str | Path, transforms: Callable | None = None):
+        check_coco(images, annotations)
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints how long it took
+            super().__init__(str(images), str(annotations), transforms=transforms or eval_transforms())
+        categories = self.coco.loadCats(sorted(self.coco.getCatIds()))
+        self.classes: list[str] = [category["name"] for category in categories]
+        self.category_ids: list[int] = [category["id"] for category in categories]
+        self._label = {category_id: label for label, category_id in enumerate(self.category_ids)}
+
+    def _load_target(self, id: int) -> dict:
+        info = self.coco.imgs[id]
+        objects = [a for a in super()._load_target(id) if not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
+        xywh = torch.tensor([a["bbox"] for a in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1)
+        return {
+            "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(info["height"], info["width"])),
+            "labels": torch.tensor([self._label[a["category_id"]] for a in objects], dtype=torch.int64),
+            "image_id": torch.tensor(id),
+        }
+
+
+def coco_split(data: str | Path, split: str, transforms: Callable | None = None) -> CocoDataset:
+    """One split of a COCO-layout folder: `data/annotations/instances_<split>.json` and `data/<split>/`."""
+    data = Path(data)
+    return CocoDataset(data / split, data / "annotations" / f"instances_{split}.json", transforms)
+
+
+def check_coco(images: str | Path, annotations: str | Path) -> None:
+    """`ValueError` that says what is wrong, and where, unless both exist and the JSON is one of instances."""
+    if not Path(images).is_dir():
+        raise ValueError(f"no image folder {str(images)!r}")
+    try:
+        content = json.loads(Path(annotations).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"no annotation file {str(annotations)!r}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(annotations)!r} is not readable JSON: {error}") from None
+    content = content if isinstance(content, dict) else {}
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    if missing:
+        raise ValueError(f"{str(annotations)!r} is not a COCO instances file: it has no {missing}")
+
+
+def train_transforms(flip: float = 0.5) -> v2.Transform:
+    """Random horizontal flip, then floats in [0, 1]."""
+    return v2.Compose([v2.RandomHorizontalFlip(flip), *_TO_FLOAT])
+
+
+def eval_transforms() -> v2.Transform:
+    """Floats in [0, 1], nothing else: resizing and normalising are the detector's own."""
+    return v2.Compose(_TO_FLOAT)
+
+
+_TO_FLOAT = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.ToPureTensor()]
+
+
+def collate(samples: Sequence[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[dict]]:
+    """A list of images and a list of targets, as torchvision's detectors take them."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)

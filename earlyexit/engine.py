@@ -1,0 +1,187 @@
+"""Training: one loop for detector and classifier, on Accelerate, that a kill cannot set back by more than an epoch."""
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from .data.coco import collate
+from .files import write_whole
+from .schedule import make_optimizer, make_schedule
+from .weights import save_weights
+
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+class EpochSampler(Sampler[int]):
+    """A permutation that is a function of the seed and the epoch alone, so that a resumed run sees the same order."""
+
+    def __init__(self, length: int, seed: int):
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+        return iter(torch.randperm(self.length, generator=generator).tolist())
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """One seed for each epoch: what is random in it (order, flips) depends on nothing that came before."""
+    return 1_000_003 * seed + epoch
+
+
+def train_one_epoch(
+    accelerator: Accelerator,
+    model: nn.Module,
+    batches,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    *,
+    clip: float | None = None,
+) -> dict[str, float]:
+    """One pass over `batches` of (images, targets); gives the mean of every loss and of their sum, "loss".
+
+    Raises:
+        FloatingPointError: at a loss that is not finite, with the step, the image ids and the learning rate.
+    """
+    model.train()
+    sums: dict[str, torch.Tensor] = {}
+    for step, (images, targets) in enumerate(batches):
+        losses = model(images, targets)
+        losses["loss"] = total = sum(losses.values())
+        if not math.isfinite(total.item()):
+            ids = [int(t["image_id"]) if "image_id" in t else None for t in targets]
+            rate = scheduler.get_last_lr()[0]
+            raise FloatingPointError(f"loss is {total.item()} at step {step}, images {ids}, learning rate {rate:g}")
+        accelerator.backward(total)
+        if clip:
+            accelerator.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0) + value.detach()
+    return {name: float(value) / len(batches) for name, value in sums.items()}
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    epochs: int = 6,
+    batch_size: int = 16,
+    lr: float = 1e-3,
+    optimizer: str = "adamw",
+    weight_decay: float = 0.05,
+    schedule: str = "cosine",
+    warmup: int = 100,
+    clip: float | None = 1.0,
+    precision: str = "no",
+    seed: int = 0,
+    workers: int = 0,
+    resume: bool = False,
+    progress: bool = False,
+    about: dict | None = None,
+    after_epoch: Callable[[nn.Module, dict], dict] | None = None,
+) -> list[dict[str, float]]:
+    """Train `model` on `dataset` and keep everything in the folder `out`.
+
+    After every epoch `out` holds `checkpoint.pt` (all that `resume` needs), `log.csv` (a row per epoch) and
+    `model.safetensors`. A run that was killed and resumed ends with the weights of one that was not: on one
+    device bit for bit.
+
+    Args:
+        model: takes (images, targets) and gives a dict of losses in training mode.
+        dataset: items are (image, target).
+        out: the run's folder, made if missing.
+        epochs, batch_size, lr, weight_decay: as everywhere; `batch_size` is per process.
+        optimizer, schedule, warmup: see `make_optimizer` and `make_schedule`.
+        clip: largest gradient norm; None or 0: not clipped.
+        precision: "no" (float32), "bf16" or "fp16".
+        seed: of the order and the augmentation; the caller seeds the model's own initialisation.
+        workers: processes that load data; 0 loads in this one.
+        resume: go on from `out/checkpoint.pt` if there is one.
+        progress: show a bar.
+        about: stored inside `model.safetensors`, see `save_weights`.
+        after_epoch: called with the model and the row; what it returns is added to the row.
+
+    Returns:
+        The rows of the log: epoch, mean losses, learning rate, seconds, images_per_second.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=precision)
+    sampler = EpochSampler(len(dataset), seed)
+    # An incomplete last batch could be of one image, with which BatchNorm1d cannot work.
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        drop_last=len(dataset) > batch_size,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    optimizer = make_optimizer(model, optimizer, lr=lr, weight_decay=weight_decay)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    scheduler = make_schedule(optimizer, epochs * len(loader), schedule=schedule, warmup=warmup)
+    parts = {"model": accelerator.unwrap_model(model), "optimizer": optimizer, "scheduler": scheduler}
+    rows = load_checkpoint(out / "checkpoint.pt", parts) if resume else []
+    for epoch in range(len(rows), epochs):
+        sampler.epoch = epoch
+        torch.manual_seed(epoch_seed(seed, epoch))
+        start = time.perf_counter()
+        batches = tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=not progress)
+        losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=clip)
+        seconds = time.perf_counter() - start
+        speed = len(loader) * batch_size * accelerator.num_processes / seconds
+        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], "seconds": seconds}
+        row["images_per_second"] = speed
+        if after_epoch:
+            row |= after_epoch(accelerator.unwrap_model(model), row)
+        rows.append(row)
+        if accelerator.is_main_process:
+            save_checkpoint(out, parts, rows, about)
+        accelerator.wait_for_everyone()
+    return rows
+
+
+def save_checkpoint(out: Path, parts: dict, rows: Sequence[dict], about: dict | None = None) -> None:
+    """Write the log, the weights and, last, the checkpoint that makes the epoch count as done."""
+    state = {name: part.state_dict() for name, part in parts.items()} | {"rows": list(rows)}
+    write_whole(out / "log.csv", lambda path: _write_rows(path, rows))
+    save_weights(parts["model"], out / "model.safetensors", about=about)
+    write_whole(out / "checkpoint.pt", lambda path: torch.save(state, path))
+
+
+def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
+    """Restore `parts` from a checkpoint and give the rows of the epochs that are done; none if there is no file."""
+    if not path.exists():
+        return []
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["rows"]
+
+
+def _write_rows(path: Path, rows: Sequence[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,143 @@
+"""What a detector reaches on a COCO-layout data set: COCO's metrics, exits taken, GMACs, accuracy of the exits."""
+
+import contextlib
+import functools
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+from torch.utils.data import DataLoader
+
+from .backbone import NUM_EXITS
+from .compute import count_macs
+from .data.coco import CocoDataset, collate
+from .detector import EarlyExitRetinaNet
+
+METRICS = ("mAP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+
+
+def evaluate(
+    model: EarlyExitRetinaNet,
+    dataset: CocoDataset,
+    *,
+    thresholds: Sequence[float] | None = None,
+    exit: int | None = None,
+    batch_size: int = 1,
+) -> dict:
+    """Run a detector over a data set and measure it.
+
+    Args:
+        model: the detector; it is put in eval mode.
+        dataset: the data, with one item per image.
+        thresholds, exit: see `EarlyExitRetinaNet.forward`.
+        batch_size: images that run together. Images of different sizes are padded to one another's, which changes
+            results a little; the paper's protocol is 1.
+
+    Returns:
+        COCO metrics in percent (nan where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
+        per image), "gmacs_full" (mean if all went to exit 4) and "images".
+    """
+    macs = functools.cache(functools.partial(count_macs, model))
+    found, exits, gmacs, full = [], Counter({k: 0 for k in range(1, NUM_EXITS + 1)}), [], []
+    for images, targets, detections in detect_batches(model, dataset, thresholds, exit, batch_size):
+        size = network_size(model, images)
+        for target, detection in zip(targets, detections, strict=True):
+            found += to_coco(detection, int(target["image_id"]), dataset.category_ids)
+            exits[detection["exit"]] += 1
+            gmacs.append(macs(size)[detection["exit"]]["total"])
+            full.append(macs(size)[NUM_EXITS]["total"])
+    metrics = coco_metrics(dataset, found)
+    compute = {"gmacs": float(np.mean(gmacs)), "gmacs_full": float(np.mean(full))}
+    return {**metrics, "exits": dict(exits), **compute, "images": len(dataset)}
+
+
+def detect_batches(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit: int | None, batch_size: int
+) -> Iterator[tuple[list, list, list]]:
+    """Images, targets and detections (on the CPU), batch by batch."""
+    model.eval()
+    device = next(model.parameters()).device
+    for images, targets in DataLoader(dataset, batch_size, collate_fn=collate):
+        with torch.inference_mode():
+            detections = model([i.to(device) for i in images], thresholds=thresholds, exit=exit)
+        on_cpu = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in d.items()} for d in detections]
+        yield images, targets, on_cpu
+
+
+def network_size(model: EarlyExitRetinaNet, images: Sequence[torch.Tensor]) -> tuple[int, int]:
+    """Height and width of the padded batch that the backbone sees."""
+    sizes = []
+    for image in images:
+        short, long = sorted(image.shape[-2:])
+        scale = min(model.transform.min_size[-1] / short, model.transform.max_size / long)
+        sizes.append([math.floor(side * scale + 1e-6) for side in image.shape[-2:]])
+    step = model.transform.size_divisible
+    return tuple(math.ceil(max(side) / step) * step for side in zip(*sizes, strict=True))
+
+
+def to_coco(detection: dict, image_id: int, category_ids: Sequence[int]) -> list[dict]:
+    """One image's detections as rows of COCO's result format: boxes xywh, category ids instead of labels."""
+    boxes = detection["boxes"].clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = zip(boxes.tolist(), detection["scores"].tolist(), detection["labels"].tolist(), strict=True)
+    return [{"image_id": image_id, "category_id": category_ids[c], "bbox": b, "score": s} for b, s, c in rows]
+
+
+def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float]:
+    """COCO's average precisions in percent, by pycocotools."""
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        results = dataset.coco.loadRes(found) if found else None
+        if results is None:
+            return dict.fromkeys(METRICS, 0.0)
+        evaluation = COCOeval(dataset.coco, results, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = evaluation.stats[: len(METRICS)]
+    return {name: float(100 * s) if s >= 0 else math.nan for name, s in zip(METRICS, stats, strict=True)}
+
+
+def exit_logits(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> tuple[torch.Tensor, list[dict]]:
+    """All four exits' logits, (4, images, classes) on the CPU, and the targets of the images.
+
+    Args:
+        model: a detector or an `ExitClassifier`: anything with `.backbone` and `.transform`.
+        dataset: the images.
+        batch_size: images that run together.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    parts, all_targets = [], []
+    for images, targets in DataLoader(dataset, batch_size, collate_fn=collate):
+        with torch.inference_mode():
+            batch, _ = model.transform([i.to(device) for i in images])
+            parts.append(torch.stack(model.backbone(batch.tensors)).float().cpu())
+        all_targets += targets
+    return torch.cat(parts, dim=1), all_targets
+
+
+def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> list[float]:
+    """Share of single-object images, in percent, whose class each of the four exits says; see `exit_logits`."""
+    logits, targets = exit_logits(model, dataset, batch_size=batch_size)
+    for target in targets:
+        if len(target["labels"]) != 1:
+            count, name = len(target["labels"]), int(target["image_id"])
+            raise ValueError(f"accuracy needs exactly one object in each image, image {name} has {count}")
+    labels = torch.cat([t["labels"] for t in targets])
+    return (100 * (logits.argmax(2) == labels).float().mean(1)).tolist()
+
+
+def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 1) -> torch.Tensor:
+    """Every image's confidence, its largest softmax value, at the four exits: (4, images); see `exit_logits`."""
+    return exit_logits(model, dataset, batch_size=batch_size)[0].softmax(2).amax(2)
+
+
+def is_single_object(dataset: CocoDataset) -> bool:
+    """Whether every image has exactly one annotation."""
+    counts = Counter(a["image_id"] for a in dataset.coco.anns.values())
+    return all(counts[i] == 1 for i in dataset.ids)

@@ -1,0 +1,64 @@
+"""Pictures: detections on images."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; one for each exit.
+EXIT_COLOURS = {1: "#009E73", 2: "#56B4E9", 3: "#E69F00", 4: "#D55E00"}
+TRUTH_COLOUR = "#222222"
+
+
+def show_image(ax: Axes, image: Tensor | np.ndarray) -> None:
+    """Show an image, (3, H, W) floats in [0, 1] or (H, W, 3) bytes, without axes."""
+    ax.imshow(image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy() if isinstance(image, Tensor) else image)
+    ax.set_axis_off()
+
+
+def draw_boxes(ax: Axes, boxes: Tensor, names: Sequence[str], *, colour: str, dashed: bool = False) -> None:
+    """Draw xyxy boxes with their names into an axes that shows the image."""
+    for (x0, y0, x1, y1), name in zip(boxes.tolist(), names, strict=True):
+        style = {"fill": False, "edgecolor": colour, "linewidth": 1.6, "linestyle": "--" if dashed else "-"}
+        ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
+        label = {"color": "white", "fontsize": 8, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1.2}}
+        if name:
+            ax.text(x0, y0, name, va="bottom", **label)
+
+
+def draw_detection(
+    ax: Axes, image: Tensor, detection: dict, classes: Sequence[str], *, min_score: float = 0.5, note: str = ""
+) -> None:
+    """Show an image, its detections from `min_score` on, and the exit that it took with its confidence.
+
+    Args:
+        ax: where to draw.
+        image: (3, H, W) floats in [0, 1].
+        detection: one item of what the detector gives in eval mode.
+        classes: names by label.
+        min_score: weaker detections are not drawn.
+        note: added to the title.
+    """
+    show_image(ax, image)
+    good = detection["scores"] >= min_score
+    scored = zip(detection["labels"][good].tolist(), detection["scores"][good].tolist(), strict=True)
+    names = [f"{classes[label]} {score:.2f}" for label, score in scored]
+    colour = EXIT_COLOURS[detection["exit"]]
+    draw_boxes(ax, detection["boxes"][good], names, colour=colour)
+    title = f"exit {detection['exit']}, confidence {detection['confidence']:.2f}"
+    ax.set_title(title + (f"\n{note}" if note else ""), fontsize=9, color=colour, fontweight="bold")
+
+
+def image_grid(count: int, *, columns: int = 4, size: float = 2.4) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` square axes in rows of `columns`."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size * 1.12), squeeze=False)
+    flat = list(axes.flat)
+    for ax in flat[count:]:
+        ax.remove()
+    figure.set_layout_engine("constrained")
+    return figure, flat[:count]
