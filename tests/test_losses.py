@@ -1,0 +1,77 @@
+"""The loss of the exits against its formula."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from earlyexit import exit_loss
+
+WEIGHTS = (0.25, 0.25, 0.25, 0.5)
+
+
+@pytest.fixture
+def logits():
+    generator = torch.Generator().manual_seed(0)
+    return [2 * torch.randn(5, 7, generator=generator) for _ in range(4)]
+
+
+LABELS = torch.tensor([0, 6, 3, 3, 1])
+
+
+def kl(logits, temperature=1.0):
+    """Sum over the earlier exits of KL(last || exit), mean over the images, written out."""
+    last = (logits[-1] / temperature).softmax(1)
+    terms = [(last * (last.log() - (x / temperature).softmax(1).log())).sum(1).mean() for x in logits[:-1]]
+    return sum(terms)
+
+
+def test_without_distillation_it_is_weighted_cross_entropy(logits):
+    parts = [F.cross_entropy(x, LABELS) for x in logits]
+    expected = sum(w * part for w, part in zip(WEIGHTS, parts, strict=True))
+    torch.testing.assert_close(exit_loss(logits, LABELS, distillation=0), expected)
+    only_second = exit_loss(logits, LABELS, weights=(0, 1, 0, 0), distillation=0)
+    torch.testing.assert_close(only_second, parts[1])
+
+
+@pytest.mark.parametrize(("distillation", "temperature"), [(0.5, 1.0), (2.0, 1.0), (0.5, 3.0)])
+def test_distillation_is_the_divergence_from_the_last_exit(logits, distillation, temperature):
+    plain = exit_loss(logits, LABELS, distillation=0)
+    full = exit_loss(logits, LABELS, distillation=distillation, temperature=temperature)
+    torch.testing.assert_close(full - plain, distillation * temperature**2 * kl(logits, temperature))
+
+
+def test_equal_exits_have_nothing_to_distil(logits):
+    same = [logits[0]] * 4
+    plain = exit_loss(same, LABELS, distillation=0)
+    torch.testing.assert_close(exit_loss(same, LABELS, distillation=9.0), plain)
+
+
+def test_teacher_learns_from_labels_alone(logits):
+    leaves = [x.requires_grad_() for x in logits]
+    grads = torch.autograd.grad(exit_loss(leaves, LABELS), leaves)
+    plain = torch.autograd.grad(exit_loss(leaves, LABELS, distillation=0), leaves)
+    torch.testing.assert_close(grads[3], plain[3])
+    for with_kl, without in zip(grads[:3], plain[:3], strict=True):
+        assert (with_kl - without).abs().max() > 1e-3
+
+
+def test_gradient_of_a_student_is_the_difference_of_softmaxes(logits):
+    """d KL(t || s) / d logits of s = (s - t) / N: a check of direction and reduction at once."""
+    leaves = [x.requires_grad_() for x in logits]
+    (grad,) = torch.autograd.grad(exit_loss(leaves, LABELS, weights=(0,) * 4, distillation=1.0), leaves[:1])
+    expected = (logits[0].softmax(1) - logits[3].softmax(1)) / len(LABELS)
+    torch.testing.assert_close(grad, expected.detach())
+
+
+def test_any_number_of_exits(logits):
+    two = logits[:2]
+    expected = F.cross_entropy(two[0], LABELS) + 3 * F.cross_entropy(two[1], LABELS) + 0.5 * kl(two)
+    torch.testing.assert_close(exit_loss(two, LABELS, weights=(1, 3)), expected)
+
+
+def test_errors(logits):
+    with pytest.raises(ValueError, match="4 weights for 3 exits"):
+        exit_loss(logits[:3], LABELS)
+    for temperature in (0.0, -1.0):
+        with pytest.raises(ValueError, match=f"temperature must be positive, got {temperature}"):
+            exit_loss(logits, LABELS, temperature=temperature)
