@@ -108,7 +108,7 @@ class EarlyExitRetinaNet(RetinaNet):
             if reached.index not in self.exits:
                 continue
             pyramid = list(self.neck(reached.features).values())
-            anchors = self.anchor_generator(batch, pyramid)
+            anchors = self._anchors(batch, pyramid)
             for name, loss in self.compute_loss(targets, self.head(pyramid), anchors).items():
                 terms[name] = terms[name] + self.lambda_ / len(self.exits) * loss
         if self.theta:
@@ -146,11 +146,16 @@ class EarlyExitRetinaNet(RetinaNet):
         pyramid = list(self.neck(features).values())
         outputs = self.head(pyramid)  # (N, all anchors, K)
         sizes = [batch.image_sizes[i] for i in group]
-        anchors = self.anchor_generator(ImageList(batch.tensors, sizes), pyramid)
+        anchors = self._anchors(ImageList(batch.tensors, sizes), pyramid)
         per_cell = self.anchor_generator.num_anchors_per_location()
         counts = [level.shape[-2] * level.shape[-1] * a for level, a in zip(pyramid, per_cell, strict=True)]
         by_level = {name: list(values.float().split(counts, dim=1)) for name, values in outputs.items()}
         return self.postprocess_detections(by_level, [list(a.split(counts)) for a in anchors], sizes)
+
+    def _anchors(self, batch: ImageList, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """One (anchors, 4) tensor per image, in float32: bfloat16 cannot count pixels beyond 256."""
+        levels = [level.new_empty((1, 1, *level.shape[-2:]), dtype=torch.float32) for level in pyramid]
+        return self.anchor_generator(batch, levels)
 
 
 def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[float, float, float, float]:

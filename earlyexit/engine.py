@@ -113,7 +113,7 @@ def fit(
         seed: of the order and the augmentation; the caller seeds the model's own initialisation.
         workers: processes that load data; 0 loads in this one.
         resume: go on from `out/checkpoint.pt` if there is one.
-        progress: show a bar.
+        progress: show a bar, in a terminal.
         about: stored inside `model.safetensors`, see `save_weights`.
         after_epoch: called with the model and the row; what it returns is added to the row.
 
@@ -147,7 +147,7 @@ def fit(
         sampler.epoch = epoch
         torch.manual_seed(epoch_seed(seed, epoch))
         start = time.perf_counter()
-        batches = tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=not progress)
+        batches = tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=None if progress else True)
         losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=clip)
         seconds = time.perf_counter() - start
         speed = len(loader) * batch_size * accelerator.num_processes / seconds

@@ -95,6 +95,7 @@ def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float]:
         if results is None:
             return dict.fromkeys(METRICS, 0.0)
         evaluation = COCOeval(dataset.coco, results, "bbox")
+        evaluation.params.imgIds = list(dataset.ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -1,0 +1,73 @@
+"""What every chapter starts with: a device, a data set and a model, behind one switch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .data.coco import CocoDataset, coco_split
+from .data.embedded import scene_dataset
+from .detector import EarlyExitRetinaNet
+from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
+from .models import load_detector
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where and on what a chapter works.
+
+    Attributes:
+        device: "cuda" if there is one.
+        dataset: single-object images with their targets, for results.
+        calibration: other such images, for thresholds.
+        model: the detector, in eval mode and on the device.
+        classes: names of the classes by label.
+        image_size: height and width of a typical image inside the network.
+    """
+
+    device: torch.device
+    dataset: CocoDataset
+    calibration: CocoDataset
+    model: EarlyExitRetinaNet
+    classes: list[str]
+    image_size: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{len(self.dataset)} images, {len(self.classes)} classes, on {self.device}"
+
+
+def start(
+    data: str | Path | None = None,
+    *,
+    split: str = "val2017",
+    calibration_split: str = "train2017",
+    weights: str | Path | None = None,
+    count: int = 600,
+) -> Course:
+    """Set a chapter up: on the embedded scenes with the trained nano model, or on real data with the paper's model.
+
+    Args:
+        data: None for the scenes; a COCO-layout folder of single-object images for real data at full size.
+        split, calibration_split: the splits of that folder for results and for thresholds.
+        weights: a detector trained on that data; without one the full-size model has random weights.
+        count: scenes that are drawn for each split, about 60 % of which have exactly one object; of real data, the
+            first so many images of each split are used.
+    """
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if data is None:
+        dataset, calibration = (scene_dataset(name, count) for name in ("test", "calibration"))
+        model, size = dyn_retinanet_nano(weights="scenes"), (128, 128)
+    else:
+        dataset, calibration = (_first(coco_split(data, name), count) for name in (split, calibration_split))
+        model, size = _full_size(len(dataset.classes), weights), (800, 1216)
+    return Course(device, dataset, calibration, model.to(device).eval(), dataset.classes, size)
+
+
+def _first(dataset: CocoDataset, count: int) -> CocoDataset:
+    dataset.ids = dataset.ids[:count]
+    return dataset
+
+
+def _full_size(num_classes: int, weights: str | Path | None) -> EarlyExitRetinaNet:
+    return load_detector(weights)[0] if weights else dyn_retinanet_regnet_y_800mf(num_classes)
