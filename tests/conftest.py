@@ -1,4 +1,4 @@
-"""What several test files use: two threads, a small model, a small data set, a finished run."""
+"""What several test files use: at most two threads, a small model, a small data set, a finished run."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from earlyexit import dyn_retinanet_nano
 from earlyexit.data.scenes import export_scenes
 from earlyexit.training import TrainSettings, train
 
-torch.set_num_threads(2)
+torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")
