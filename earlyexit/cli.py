@@ -86,7 +86,7 @@ def calibrate(
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
     limits = commands.calibrate(data, split, weights, index, commands.pick_device(device))
-    typer.echo(",".join(f"{t:.6g}" for t in limits))
+    typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back
 
 
 @app.command()

@@ -12,7 +12,7 @@ SCHEDULES = ("cosine", "steps")
 
 
 def make_optimizer(model: nn.Module, name: str = "adamw", *, lr: float = 1e-3, weight_decay: float = 0.05) -> Optimizer:
-    """AdamW, or SGD with momentum 0.9; normalisation layers, biases and latents are not decayed."""
+    """AdamW, or SGD with momentum 0.9; normalisation layers and biases, all with one dimension, are not decayed."""
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {name!r}")
     trained = [p for p in model.parameters() if p.requires_grad]

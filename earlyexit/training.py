@@ -18,7 +18,7 @@ from .models import load_backbone, make_classifier, make_detector
 
 TASKS = ("detect", "classify")
 # What may differ between a run and its resumption without changing its result.
-FREE_TO_CHANGE = {"workers", "resume", "progress"}
+FREE_TO_CHANGE = {"resume", "progress"}  # not the workers: each flips images by random numbers of its own
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What several test files use: at most two threads, a small model, a small data set, a finished run."""
 
+import json
+
 import pytest
 import torch
 
@@ -18,17 +20,23 @@ def nano():
 
 
 @pytest.fixture(scope="session")
-def scenes_folder(tmp_path_factory):
-    """A COCO-layout folder of 24 training and 8 test scenes of 64 pixels."""
-    folder = tmp_path_factory.mktemp("scenes")
-    export_scenes(folder, {"train": 24, "test": 8}, size=64, workers=1)
-    return folder
+def folder(tmp_path_factory):
+    """Scenes of 64 pixels in COCO layout, one to four objects in each: 24 for training, 7 for tests."""
+    out = tmp_path_factory.mktemp("scenes")
+    for path in export_scenes(out, {"train": 24, "test": 8}, size=64, workers=1).values():
+        content = json.loads(path.read_text())
+        full = {found["image_id"] for found in content["annotations"]}
+        content["images"] = [image for image in content["images"] if image["id"] in full]
+        path.write_text(json.dumps(content))
+    return out
 
 
 @pytest.fixture(scope="session")
-def finished_run(scenes_folder, tmp_path_factory):
-    """The folder of a training run of one epoch on the test scenes."""
+def finished_run(folder, tmp_path_factory):
+    """The folder of a training run of one epoch."""
     out = tmp_path_factory.mktemp("finished")
-    settings = TrainSettings(str(scenes_folder), str(out), split="test", epochs=1, batch_size=4, progress=False)
+    settings = TrainSettings(
+        str(folder), str(out), exit_target="largest", epochs=1, batch_size=8, lr=1e-4, progress=False
+    )
     train(settings, command="earlyexit train")
     return out
