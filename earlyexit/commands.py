@@ -127,12 +127,16 @@ def read_photo(path: Path) -> torch.Tensor:
 
 def as_table(result: dict) -> str:
     """A result of `evaluate` as lines of a name and a value."""
-    rows = {name: f"{result[name]:6.2f}" for name in evaluation.METRICS}
+    rows = {name: _or_dash(result[name]) for name in evaluation.METRICS}
     rows["GMACs per image"] = f"{result['gmacs']:.4f} ({result['gmacs'] / result['gmacs_full']:.1%} of full depth)"
     rows["images per exit"] = ", ".join(f"{k}: {n}" for k, n in result["exits"].items())
     if "accuracy" in result:
         rows["accuracy per exit"] = ", ".join(f"{k}: {a:.1f}" for k, a in enumerate(result["accuracy"], 1))
     return "\n".join(f"{name:18} {value}" for name, value in rows.items())
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def numbers(text: str, kind: Callable, option: str) -> list:

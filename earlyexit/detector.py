@@ -109,7 +109,7 @@ class EarlyExitRetinaNet(RetinaNet):
                 continue
             pyramid = list(self.neck(reached.features).values())
             anchors = self._anchors(batch, pyramid)
-            for name, loss in self.compute_loss(targets, self.head(pyramid), anchors).items():
+            for name, loss in self.compute_loss(targets, self._outputs(pyramid), anchors).items():
                 terms[name] = terms[name] + self.lambda_ / len(self.exits) * loss
         if self.theta:
             labels, which = exit_labels(targets, self.exit_target)
@@ -144,13 +144,17 @@ class EarlyExitRetinaNet(RetinaNet):
         Boxes are in pixels of the resized images; `transform.postprocess` takes them back to the originals.
         """
         pyramid = list(self.neck(features).values())
-        outputs = self.head(pyramid)  # (N, all anchors, K)
+        outputs = self._outputs(pyramid)
         sizes = [batch.image_sizes[i] for i in group]
         anchors = self._anchors(ImageList(batch.tensors, sizes), pyramid)
         per_cell = self.anchor_generator.num_anchors_per_location()
         counts = [level.shape[-2] * level.shape[-1] * a for level, a in zip(pyramid, per_cell, strict=True)]
-        by_level = {name: list(values.float().split(counts, dim=1)) for name, values in outputs.items()}
+        by_level = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
         return self.postprocess_detections(by_level, [list(a.split(counts)) for a in anchors], sizes)
+
+    def _outputs(self, pyramid: list[Tensor]) -> dict[str, Tensor]:
+        """The head's "cls_logits" and "bbox_regression", (N, all anchors, K), in float32 whatever the network runs in."""
+        return {name: values.float() for name, values in self.head(pyramid).items()}
 
     def _anchors(self, batch: ImageList, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """One (anchors, 4) tensor per image, in float32: bfloat16 cannot count pixels beyond 256."""

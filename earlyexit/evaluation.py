@@ -39,7 +39,7 @@ def evaluate(
             results a little; the paper's protocol is 1.
 
     Returns:
-        COCO metrics in percent (nan where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
+        COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
         per image), "gmacs_full" (mean if all went to exit 4) and "images".
     """
     macs = functools.cache(functools.partial(count_macs, model))
@@ -88,7 +88,7 @@ def to_coco(detection: dict, image_id: int, category_ids: Sequence[int]) -> list
     return [{"image_id": image_id, "category_id": category_ids[c], "bbox": b, "score": s} for b, s, c in rows]
 
 
-def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float]:
+def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | None]:
     """COCO's average precisions in percent, by pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         results = dataset.coco.loadRes(found) if found else None
@@ -100,7 +100,7 @@ def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float]:
         evaluation.accumulate()
         evaluation.summarize()
     stats = evaluation.stats[: len(METRICS)]
-    return {name: float(100 * s) if s >= 0 else math.nan for name, s in zip(METRICS, stats, strict=True)}
+    return {name: float(100 * s) if s >= 0 else None for name, s in zip(METRICS, stats, strict=True)}
 
 
 def exit_logits(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> tuple[torch.Tensor, list[dict]]:

@@ -57,7 +57,7 @@ def dyn_retinanet_nano(
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes)
-    return _assemble(backbone, weights, 64, filler=filler, head_convs=2, anchor_scale=2, **detector)
+    return _assemble(backbone, weights, 64, filler=filler, head_convs=2, anchor_scale=3, **detector)
 
 
 def nano_backbone(num_classes: int = 20) -> DynPerceiver:
