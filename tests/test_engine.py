@@ -183,6 +183,21 @@ def test_loss_falls(tmp_path):
     assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
 
 
+def test_every_epoch_has_an_order_of_its_own(tmp_path):
+    seen = []
+
+    class Noted(Simple):
+        def __getitem__(self, index):
+            seen.append(index)
+            return super().__getitem__(index)
+
+    torch.manual_seed(0)
+    engine.fit(dyn_retinanet_nano(3, min_size=64), Noted(), tmp_path, epochs=2, batch_size=8)
+    first, second = seen[:8], seen[8:]
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert first != second
+
+
 def test_infinite_loss_names_the_images(tmp_path):
     """Step 1 of the epoch meets an image of NaNs."""
     torch.manual_seed(0)
