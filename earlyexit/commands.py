@@ -118,7 +118,10 @@ def read_photo(path: Path) -> torch.Tensor:
     """Any image file as (3, H, W) floats in [0, 1], turned the way its EXIF data says."""
     try:
         with Image.open(path) as image:
-            return pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB")).float() / 255
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip to 8
+                image = image.point(lambda value: value / 257).convert("L")
+            return pil_to_tensor(image.convert("RGB")).float() / 255
     except FileNotFoundError:
         raise ValueError(f"no image {str(path)!r}") from None
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:

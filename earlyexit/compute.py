@@ -59,7 +59,7 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
     height, width = image_size
     if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 32):
         raise ValueError(f"image_size must be (height, width) in whole pixels of at least 32, got {image_size}")
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     weight = next(model.parameters())
     image = torch.zeros(1, 3, height, width, dtype=weight.dtype, device=weight.device)
     model.eval()
@@ -68,7 +68,8 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
             levels: dict[tuple[int, ...], float] = {}  # the head costs the same on maps of the same shape
             return {exit: _macs_at(model, image, exit, levels) for exit in range(1, NUM_EXITS + 1)}
     finally:
-        model.train(training)
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[str, float]:

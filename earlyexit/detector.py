@@ -153,7 +153,7 @@ class EarlyExitRetinaNet(RetinaNet):
         return self.postprocess_detections(by_level, [list(a.split(counts)) for a in anchors], sizes)
 
     def _outputs(self, pyramid: list[Tensor]) -> dict[str, Tensor]:
-        """The head's "cls_logits" and "bbox_regression", (N, all anchors, K), in float32 whatever the network runs in."""
+        """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32."""
         return {name: values.float() for name, values in self.head(pyramid).items()}
 
     def _anchors(self, batch: ImageList, pyramid: Sequence[Tensor]) -> list[Tensor]:

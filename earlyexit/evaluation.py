@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from .backbone import NUM_EXITS
 from .compute import count_macs
-from .data.coco import CocoDataset, collate
+from .data.coco import CocoDataset, collate, index_coco
 from .detector import EarlyExitRetinaNet
 
 METRICS = ("mAP", "AP50", "AP75", "AP small", "AP medium", "AP large")
@@ -90,10 +90,10 @@ def to_coco(detection: dict, image_id: int, category_ids: Sequence[int]) -> list
 
 def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | None]:
     """COCO's average precisions in percent, by pycocotools."""
+    results = index_coco(
+        {**dataset.coco.dataset, "annotations": [_as_result(i, row) for i, row in enumerate(found, 1)]}
+    )
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        results = dataset.coco.loadRes(found) if found else None
-        if results is None:
-            return dict.fromkeys(METRICS, 0.0)
         evaluation = COCOeval(dataset.coco, results, "bbox")
         evaluation.params.imgIds = list(dataset.ids)
         evaluation.evaluate()
@@ -101,6 +101,10 @@ def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | N
         evaluation.summarize()
     stats = evaluation.stats[: len(METRICS)]
     return {name: float(100 * s) if s >= 0 else None for name, s in zip(METRICS, stats, strict=True)}
+
+
+def _as_result(number: int, row: dict) -> dict:
+    return {**row, "id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
 
 
 def exit_logits(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> tuple[torch.Tensor, list[dict]]:
@@ -139,6 +143,5 @@ def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int 
 
 
 def is_single_object(dataset: CocoDataset) -> bool:
-    """Whether every image has exactly one annotation."""
-    counts = Counter(a["image_id"] for a in dataset.coco.anns.values())
-    return all(counts[i] == 1 for i in dataset.ids)
+    """Whether every image has exactly one object."""
+    return all(len(dataset.objects(i)) == 1 for i in dataset.ids)

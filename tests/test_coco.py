@@ -130,8 +130,8 @@ def test_collate_keeps_lists(folder):
     ("content", "message"),
     [
         ("{broken", "not readable JSON"),
-        ("[1, 2]", r"no \['images', 'annotations', 'categories'\]"),
-        ({"images": [], "annotations": []}, r"no \['categories'\]"),
+        ("[1, 2]", r"no list 'images'"),
+        ({"images": [], "annotations": []}, r"no list 'categories'"),
     ],
 )
 def test_bad_annotations(folder, content, message):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from pycocotools.coco import COCO
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.datasets import CocoDetection
+from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
 
@@ -27,17 +28,24 @@ class CocoDataset(CocoDetection):
     """
 
     def __init__(self, images: str | Path, annotations: str | Path, transforms: Callable | None = None):
-        check_coco(images, annotations)
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints how long it took
-            super().__init__(str(images), str(annotations), transforms=transforms or eval_transforms())
+        if not Path(images).is_dir():
+            raise ValueError(f"no image folder {str(images)!r}")
+        # Not CocoDetection's own constructor: it would read the file a second time, unchecked.
+        VisionDataset.__init__(self, str(images), transforms=transforms or eval_transforms())
+        self.coco = index_coco(read_coco(annotations))
+        self.ids = sorted(self.coco.imgs)
         categories = self.coco.loadCats(sorted(self.coco.getCatIds()))
         self.classes: list[str] = [category["name"] for category in categories]
         self.category_ids: list[int] = [category["id"] for category in categories]
         self._label = {category_id: label for label, category_id in enumerate(self.category_ids)}
 
+    def objects(self, image_id: int) -> list[dict]:
+        """The annotations that become boxes of an image: no crowds, none without area."""
+        found = self.coco.imgToAnns[image_id] if image_id in self.coco.imgToAnns else []
+        return [a for a in found if not a["iscrowd"] and min(a["bbox"][2:]) > 0]
+
     def _load_target(self, id: int) -> dict:
-        info = self.coco.imgs[id]
-        objects = [a for a in super()._load_target(id) if not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
+        info, objects = self.coco.imgs[id], self.objects(id)
         xywh = torch.tensor([a["bbox"] for a in objects], dtype=torch.float32).reshape(-1, 4)
         boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1)
         return {
@@ -53,20 +61,41 @@ def coco_split(data: str | Path, split: str, transforms: Callable | None = None)
     return CocoDataset(data / split, data / "annotations" / f"instances_{split}.json", transforms)
 
 
-def check_coco(images: str | Path, annotations: str | Path) -> None:
-    """`ValueError` that says what is wrong, and where, unless both exist and the JSON is one of instances."""
-    if not Path(images).is_dir():
-        raise ValueError(f"no image folder {str(images)!r}")
+def read_coco(annotations: str | Path) -> dict:
+    """Read an instances JSON; `ValueError` says which file, and which record in it, cannot be used."""
+    name = str(annotations)
     try:
         content = json.loads(Path(annotations).read_text())
     except FileNotFoundError:
-        raise ValueError(f"no annotation file {str(annotations)!r}") from None
+        raise ValueError(f"no annotation file {name!r}") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{str(annotations)!r} is not readable JSON: {error}") from None
-    content = content if isinstance(content, dict) else {}
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    if missing:
-        raise ValueError(f"{str(annotations)!r} is not a COCO instances file: it has no {missing}")
+        raise ValueError(f"{name!r} is not readable JSON: {error}") from None
+    needed = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name")}
+    needed["annotations"] = ("id", "image_id", "category_id", "bbox")
+    for part, keys in needed.items():
+        if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            raise ValueError(f"{name!r} is not a COCO instances file: it has no list {part!r}")
+        bad = next((record for record in content[part] if any(key not in record for key in keys)), None)
+        if bad is not None:
+            raise ValueError(f"{name!r}: each of {part!r} needs {keys}, got {str(bad)[:200]}")
+    known = {category["id"] for category in content["categories"]}
+    for annotation in content["annotations"]:
+        if annotation["category_id"] not in known:
+            what = f"annotation {annotation['id']} has the unknown category {annotation['category_id']}"
+            raise ValueError(f"{name!r}: {what}; known are {sorted(known)[:10]}")
+    return content
+
+
+def index_coco(content: dict) -> COCO:
+    """pycocotools' index over a COCO dict; areas and crowd flags that are missing are filled in."""
+    for annotation in content["annotations"]:
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+        coco = COCO()
+        coco.dataset = content
+        coco.createIndex()
+    return coco
 
 
 def train_transforms(flip: float = 0.5) -> v2.Transform:
