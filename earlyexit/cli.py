@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
-from . import commands
+from . import commands, photos
 from .training import TrainSettings, train
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -52,8 +52,8 @@ def train_command(
 ) -> None:
     """Train a detector (or, with --task classify, its backbone) on a COCO-layout folder."""
     values = dict(locals(), data=str(data), out=str(out), exits=tuple(commands.numbers(exits, int, "--exits")))
-    for row in train(TrainSettings(**values), command=shlex.join(["earlyexit", *sys.argv[1:]])):
-        typer.echo("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    command = shlex.join(["earlyexit", *sys.argv[1:]])
+    train(TrainSettings(**values), command, on_epoch=lambda row: typer.echo(commands.as_line(row)))
 
 
 @app.command()
@@ -103,7 +103,7 @@ def detect(
     """Detect objects in photos; print and, with --save, draw boxes, the exit taken and the compute saved."""
     limits = commands.numbers(thresholds, float, "--thresholds") if thresholds else None
     chosen = commands.pick_device(device)
-    for line in commands.detect(images, weights, limits, exit, min_score, save, chosen, bf16):
+    for line in photos.detect(images, weights, limits, exit, min_score, save, chosen, bf16):
         typer.echo(line)
 
 

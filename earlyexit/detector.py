@@ -11,7 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from .backbone import NUM_EXITS, DynPerceiver
 from .losses import exit_loss
 from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels
-from .thresholds import check_thresholds
+from .thresholds import exit_limits
 
 
 class EarlyExitRetinaNet(RetinaNet):
@@ -160,15 +160,3 @@ class EarlyExitRetinaNet(RetinaNet):
         """One (anchors, 4) tensor per image, in float32: bfloat16 cannot count pixels beyond 256."""
         levels = [level.new_empty((1, 1, *level.shape[-2:]), dtype=torch.float32) for level in pyramid]
         return self.anchor_generator(batch, levels)
-
-
-def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[float, float, float, float]:
-    """The confidence from which on an image leaves at each of the four exits; infinity is "never"."""
-    if thresholds is not None and exit is not None:
-        raise ValueError(f"give thresholds or one exit, not both: got thresholds={thresholds} and exit={exit}")
-    if exit is not None:
-        if exit not in range(1, NUM_EXITS + 1):
-            raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
-        return tuple(0.0 if k == exit else math.inf for k in range(1, NUM_EXITS + 1))
-    early = (math.inf,) * 3 if thresholds is None else check_thresholds(thresholds)
-    return (*early, 0.0)

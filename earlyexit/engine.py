@@ -1,9 +1,8 @@
 """Training: one loop for detector and classifier, on Accelerate, that a kill cannot set back by more than an epoch."""
 
-import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,34 +10,14 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .data.coco import collate
-from .files import write_whole
+from .checkpoints import load_checkpoint, save_checkpoint
+from .loading import EpochSampler, epoch_seed, make_loader
 from .schedule import make_optimizer, make_schedule
-from .weights import save_weights
 
 PRECISIONS = ("no", "bf16", "fp16")
-
-
-class EpochSampler(Sampler[int]):
-    """A permutation that is a function of the seed and the epoch alone, so that a resumed run sees the same order."""
-
-    def __init__(self, length: int, seed: int):
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
-        return iter(torch.randperm(self.length, generator=generator).tolist())
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """One seed for each epoch: what is random in it (order, flips) depends on nothing that came before."""
-    return 1_000_003 * seed + epoch
 
 
 def train_one_epoch(
@@ -94,7 +73,7 @@ def fit(
     resume: bool = False,
     progress: bool = False,
     about: dict | None = None,
-    after_epoch: Callable[[nn.Module, dict], dict] | None = None,
+    on_epoch: Callable[[dict], object] = lambda row: None,
 ) -> list[dict[str, float]]:
     """Train `model` on `dataset` and keep everything in the folder `out`.
 
@@ -115,7 +94,7 @@ def fit(
         resume: go on from `out/checkpoint.pt` if there is one.
         progress: show a bar, in a terminal.
         about: stored inside `model.safetensors`, see `save_weights`.
-        after_epoch: called with the model and the row; what it returns is added to the row.
+        on_epoch: called with the row of each epoch once it is saved.
 
     Returns:
         The rows of the log: epoch, mean losses, learning rate, seconds, images_per_second.
@@ -128,17 +107,8 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=precision)
     sampler = EpochSampler(len(dataset), seed)
-    # An incomplete last batch could be of one image, with which BatchNorm1d cannot work.
-    loader = DataLoader(
-        dataset,
-        batch_size,
-        sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        drop_last=len(dataset) > batch_size,
-        pin_memory=accelerator.device.type == "cuda",
-    )
     optimizer = make_optimizer(model, optimizer, lr=lr, weight_decay=weight_decay)
+    loader = make_loader(dataset, batch_size, sampler, workers)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     scheduler = make_schedule(optimizer, epochs * len(loader), schedule=schedule, warmup=warmup)
     parts = {"model": accelerator.unwrap_model(model), "optimizer": optimizer, "scheduler": scheduler}
@@ -151,37 +121,10 @@ def fit(
         losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=clip)
         seconds = time.perf_counter() - start
         speed = len(loader) * batch_size * accelerator.num_processes / seconds
-        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], "seconds": seconds}
-        row["images_per_second"] = speed
-        if after_epoch:
-            row |= after_epoch(accelerator.unwrap_model(model), row)
-        rows.append(row)
+        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0]}
+        rows.append({**row, "seconds": seconds, "images_per_second": speed})
         if accelerator.is_main_process:
             save_checkpoint(out, parts, rows, about)
+            on_epoch(rows[-1])
         accelerator.wait_for_everyone()
     return rows
-
-
-def save_checkpoint(out: Path, parts: dict, rows: Sequence[dict], about: dict | None = None) -> None:
-    """Write the log, the weights and, last, the checkpoint that makes the epoch count as done."""
-    state = {name: part.state_dict() for name, part in parts.items()} | {"rows": list(rows)}
-    write_whole(out / "log.csv", lambda path: _write_rows(path, rows))
-    save_weights(parts["model"], out / "model.safetensors", about=about)
-    write_whole(out / "checkpoint.pt", lambda path: torch.save(state, path))
-
-
-def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
-    """Restore `parts` from a checkpoint and give the rows of the epochs that are done; none if there is no file."""
-    if not path.exists():
-        return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["rows"]
-
-
-def _write_rows(path: Path, rows: Sequence[dict]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

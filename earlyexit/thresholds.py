@@ -1,6 +1,7 @@
 """From wanted shares of images per exit to confidence thresholds (paper, section 4.1.3 and Figure 9)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -65,3 +66,15 @@ def check_thresholds(thresholds) -> tuple[float, float, float]:
     if any(math.isnan(t) or t < 0 for t in values):
         raise ValueError(f"thresholds must be confidences of at least 0 (infinity for 'never'), got {values}")
     return values
+
+
+def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[float, float, float, float]:
+    """The confidence from which on an image leaves at each of the four exits; infinity is "never"."""
+    if thresholds is not None and exit is not None:
+        raise ValueError(f"give thresholds or one exit, not both: got thresholds={thresholds} and exit={exit}")
+    if exit is not None:
+        if exit not in (1, 2, 3, 4):
+            raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
+        return tuple(0.0 if k == exit else math.inf for k in (1, 2, 3, 4))
+    early = (math.inf,) * 3 if thresholds is None else check_thresholds(thresholds)
+    return (*early, 0.0)

@@ -4,6 +4,7 @@ import datetime
 import json
 import platform
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -53,8 +54,16 @@ class TrainSettings:
     progress: bool = True
 
 
-def train(settings: TrainSettings, command: str = "") -> list[dict[str, float]]:
-    """Train a detector or a classifier as `settings` say; `command` is kept in the run's `settings.json`."""
+def train(
+    settings: TrainSettings, command: str = "", on_epoch: Callable[[dict], object] = lambda row: None
+) -> list[dict[str, float]]:
+    """Train a detector or a classifier as `settings` say.
+
+    Args:
+        settings: what to train, on what and how.
+        command: kept in the run's `settings.json`.
+        on_epoch: called with the row of each epoch once it is saved.
+    """
     if settings.task not in TASKS:
         raise ValueError(f"task must be one of {TASKS}, got {settings.task!r}")
     out = Path(settings.out)
@@ -69,7 +78,7 @@ def train(settings: TrainSettings, command: str = "") -> list[dict[str, float]]:
     write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
     names = "epochs batch_size lr optimizer weight_decay schedule warmup clip precision seed workers resume progress"
     how = {name: getattr(settings, name) for name in names.split()}
-    return fit(model, dataset, out, about=about, **how)
+    return fit(model, dataset, out, about=about, on_epoch=on_epoch, **how)
 
 
 def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:

@@ -72,7 +72,7 @@ def test_detect_draws_any_picture(photos, weights, tmp_path, name):
 
 
 def test_detect_prints_what_the_model_finds(photos, weights):
-    from earlyexit.commands import read_photo
+    from earlyexit.photos import read_photo
 
     done = run("detect", photos / "photo.jpg", photos / "gray.png", "--weights", weights, "--min-score", 0.001)
     lines = done.stdout.splitlines()[1:]

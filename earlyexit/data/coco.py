@@ -41,8 +41,7 @@ class CocoDataset(CocoDetection):
 
     def objects(self, image_id: int) -> list[dict]:
         """The annotations that become boxes of an image: no crowds, none without area."""
-        found = self.coco.imgToAnns[image_id] if image_id in self.coco.imgToAnns else []
-        return [a for a in found if not a["iscrowd"] and min(a["bbox"][2:]) > 0]
+        return [a for a in self.coco.imgToAnns.get(image_id, []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0]
 
     def _load_target(self, id: int) -> dict:
         info, objects = self.coco.imgs[id], self.objects(id)

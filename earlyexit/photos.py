@@ -1,0 +1,70 @@
+"""Detection on photos from anywhere: what `earlyexit detect` does, without any printing."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from .compute import count_macs
+from .evaluation import network_size
+from .files import write_whole
+from .models import load_detector
+from .plots import draw_detection, image_grid
+
+
+def detect(
+    images: Sequence[Path], weights: str, thresholds, exit, min_score: float, save: Path | None, device, bf16: bool
+) -> Iterator[str]:
+    """Lines that say what was found, image by image; the picture is written last."""
+    photos = [read_photo(path) for path in images]
+    if save and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
+        raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
+    model, classes = load_detector(weights)
+    model.to(device).eval()
+    yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
+    found, notes = [], []
+    for path, photo in zip(images, photos, strict=True):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            detection = model([photo.to(device)], thresholds=thresholds, exit=exit)[0]
+        detection = {k: v.float().cpu() if k in ("boxes", "scores") else v for k, v in detection.items()}
+        detection["labels"] = detection["labels"].cpu()
+        macs = count_macs(model, network_size(model, [photo]))
+        saved = 1 - macs[detection["exit"]]["total"] / macs[4]["total"]
+        found.append(detection)
+        notes.append(f"{saved:.0%} of the compute saved")
+        yield _line(path, detection, notes[-1], classes, min_score)
+    if save:
+        _draw(save, photos, found, notes, classes, min_score)
+        yield f"wrote {save}"
+
+
+def _line(path: Path, detection: dict, note: str, classes: list[str], min_score: float) -> str:
+    rows = zip(*(detection[key].tolist() for key in ("boxes", "scores", "labels")), strict=True)
+    objects = [f"{classes[c]} {s:.2f} at [{', '.join(f'{v:.0f}' for v in b)}]" for b, s, c in rows if s >= min_score]
+    what = "; ".join(objects) or f"nothing with a score of {min_score:g} or more"
+    return f"{path}: exit {detection['exit']} (confidence {detection['confidence']:.2f}), {note}: {what}"
+
+
+def _draw(save: Path, photos: list, found: list[dict], notes: list[str], classes: list[str], min_score: float) -> None:
+    matplotlib.use("Agg")
+    figure, axes = image_grid(len(photos), columns=3, size=4)
+    for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
+        draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
+    write_whole(save, lambda path: figure.savefig(path, format=save.suffix[1:].lower().replace("jpg", "jpeg"), dpi=120))
+
+
+def read_photo(path: Path) -> torch.Tensor:
+    """Any image file as (3, H, W) floats in [0, 1], turned the way its EXIF data says."""
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip to 8
+                image = image.point(lambda value: value / 257).convert("L")
+            return pil_to_tensor(image.convert("RGB")).float() / 255
+    except FileNotFoundError:
+        raise ValueError(f"no image {str(path)!r}") from None
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{str(path)!r} is not a readable image: {error}") from None
