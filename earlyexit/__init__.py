@@ -6,11 +6,14 @@ Re-implements Kang et al., "Object Detection System Based on Early-Exit Dynamic 
 from .backbone import DynPerceiver, Exit
 from .compute import count_macs
 from .detector import EarlyExitRetinaNet
+from .evaluation import evaluate
 from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
 from .losses import exit_loss
+from .models import load_detector
 from .neck import EarlyExitFPN
 from .published import load_published_weights
 from .thresholds import calibrate_thresholds, exit_proportions
+from .weights import available_weights
 
 __version__ = "0.1.0"
 
@@ -19,11 +22,14 @@ __all__ = [
     "EarlyExitFPN",
     "EarlyExitRetinaNet",
     "Exit",
+    "available_weights",
     "calibrate_thresholds",
     "count_macs",
     "dyn_retinanet_nano",
     "dyn_retinanet_regnet_y_800mf",
+    "evaluate",
     "exit_loss",
     "exit_proportions",
+    "load_detector",
     "load_published_weights",
 ]

@@ -87,6 +87,8 @@ class DynPerceiver(nn.Module):
         Args:
             images: (N, 3, H, W), normalised; any H and W of at least 32.
         """
+        if len(images) == 1 and any(m.training for m in self.carries.modules() if isinstance(m, nn.BatchNorm1d)):
+            raise ValueError("training needs at least 2 images in a batch: BatchNorm1d has no variance of one value")
         x = self.stem(images)
         z = self.latents.expand(len(x), -1, -1)
         features: dict[str, Tensor] = {}
@@ -132,5 +134,5 @@ def _keep(
 
 
 def _out_channels(module: nn.Module) -> int:
-    """Channels that a RegNet stem or stage puts out: those of its last normalisation layer."""
-    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)][-1].num_features
+    """Channels that a RegNet stem or stage puts out: those of its last convolution."""
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d)][-1].out_channels

@@ -36,5 +36,5 @@ class ExitClassifier(nn.Module):
             return self.backbone(self.transform(images)[0].tensors)
         check_targets(images, targets, self.backbone.num_classes)
         labels, _ = exit_labels(targets, "single")
-        logits = self.backbone(self.transform(images)[0].tensors)
+        logits = [x.float() for x in self.backbone(self.transform(images)[0].tensors)]
         return {"exit": exit_loss(logits, labels, distillation=self.distillation)}

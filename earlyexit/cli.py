@@ -37,6 +37,7 @@ def train_command(
     exits: Annotated[str, typer.Option(help="Exits with detection loss, e.g. 1,2,4; 4 is the paper.")] = "4",
     exit_target: Annotated[str, typer.Option(help="single or largest: the exits' class of an image.")] = "single",
     filler: Annotated[str, typer.Option(help="downsample or zero.")] = "downsample",
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Images without a box are background.")] = False,
     epochs: Annotated[int, typer.Option(min=1)] = 6,
     batch_size: Annotated[int, typer.Option(min=1, help="Per process.")] = 16,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -63,7 +64,7 @@ def evaluate(
     split: Split = "test",
     thresholds: Thresholds = None,
     exit: ForcedExit = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one size may share a batch.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that run together; results do not depend on it.")] = 16,
     device: Device = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result to this file, too.")] = None,
 ) -> None:

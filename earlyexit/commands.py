@@ -39,7 +39,7 @@ def export(run: Path, name: Path, data: Path | None, split: str) -> dict:
     if not (run / "settings.json").exists() or not (run / "model.safetensors").exists():
         raise ValueError(f"{str(run)!r} holds no finished epoch of `earlyexit train`")
     story = json.loads((run / "settings.json").read_text())
-    about = {key: story[key] for key in ("task", "model", "classes")}
+    about = {key: story[key] for key in ("task", "model", "classes", "filler") if key in story}
     if about["task"] == "detect":
         model = load_detector(run / "model.safetensors")[0]
     else:

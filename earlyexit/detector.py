@@ -9,6 +9,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
 from .backbone import NUM_EXITS, DynPerceiver
+from .batching import same_size_batches
 from .losses import exit_loss
 from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels
 from .thresholds import exit_limits
@@ -23,7 +24,7 @@ class EarlyExitRetinaNet(RetinaNet):
 
     Args:
         backbone: a `DynPerceiver`.
-        neck: maps the feature maps of an exit to the pyramid, e.g. an `EarlyExitFPN`.
+        neck: maps the feature maps of an exit that its `names` lists to the pyramid, e.g. an `EarlyExitFPN`.
         head: torchvision's `RetinaNetHead`, or anything with its `forward` and `compute_loss`.
         theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
         lambda_: weight of the detection losses.
@@ -54,7 +55,7 @@ class EarlyExitRetinaNet(RetinaNet):
             **retinanet,
         }  # the published detector keeps 100, as COCO counts
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
-        exits = tuple(sorted(set(exits)))
+        exits = (exits,) if isinstance(exits, int) else tuple(sorted(set(exits)))
         if not exits or not set(exits) <= set(range(1, NUM_EXITS + 1)):
             raise ValueError(f"exits must name some of the exits 1-4, got {exits}")
         for name, value in {"theta": theta, "lambda_": lambda_, "distillation": distillation}.items():
@@ -77,8 +78,8 @@ class EarlyExitRetinaNet(RetinaNet):
     ) -> dict[str, Tensor] | list[dict]:
         """Losses in training mode, detections in eval mode.
 
-        Images of different sizes are padded to one size; the padding is part of what the network sees. Images
-        that have one size after resizing get the same result alone as in a batch.
+        In eval mode an image gets the same result alone as in a batch: only images that have the same padded size
+        after resizing run together. In training all are padded to the largest.
 
         Args:
             images: list of (3, H, W) floats in [0, 1], RGB, of any sizes.
@@ -96,25 +97,31 @@ class EarlyExitRetinaNet(RetinaNet):
             check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
             return self._losses(*self.transform(images, targets))
         limits = exit_limits(thresholds, exit)
-        original_sizes = [tuple(image.shape[-2:]) for image in images]
-        batch, _ = self.transform(images)
-        detections = self._detect(batch, limits)
-        return self.transform.postprocess(detections, batch.image_sizes, original_sizes)
+        results: list[dict] = [{}] * len(images)
+        for group, batch in same_size_batches(self.transform, images):
+            sizes = [tuple(images[i].shape[-2:]) for i in group]
+            found = self.transform.postprocess(self._detect(batch, limits), batch.image_sizes, sizes)
+            for i, detection in zip(group, found, strict=True):
+                results[i] = detection
+        return results
 
     def _losses(self, batch: ImageList, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         logits, terms = [], {"classification": 0.0, "bbox_regression": 0.0}
         for reached in self.backbone.exits(batch.tensors):
-            logits.append(reached.logits)
+            logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
             if reached.index not in self.exits:
                 continue
             pyramid = list(self.neck(reached.features).values())
             anchors = self._anchors(batch, pyramid)
             for name, loss in self.compute_loss(targets, self._outputs(pyramid), anchors).items():
                 terms[name] = terms[name] + self.lambda_ / len(self.exits) * loss
+            if not self.theta and reached.index == max(self.exits):
+                break  # nothing deeper has a loss
         if self.theta:
             labels, which = exit_labels(targets, self.exit_target)
             chosen = logits if which is None else [x[which] for x in logits]
-            terms["exit"] = self.theta * exit_loss(chosen, labels, distillation=self.distillation)
+            loss = exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
+            terms["exit"] = self.theta * loss
         return terms
 
     def _detect(self, batch: ImageList, limits: Sequence[float]) -> list[dict]:
@@ -123,13 +130,19 @@ class EarlyExitRetinaNet(RetinaNet):
         stream = self.backbone.exits(batch.tensors)
         reached = next(stream)
         while True:
-            confidence = reached.logits.float().softmax(1).amax(1).tolist()  # the exit's one transfer
             limit = limits[reached.index - 1]
+            if math.isinf(limit):  # nobody can leave here: no need to look
+                reached = next(stream)
+                continue
+            confidence = reached.logits.float().softmax(1).amax(1).tolist()  # the exit's one transfer
             go = [i for i, c in enumerate(confidence) if c >= limit or reached.index == NUM_EXITS]
             stay = [i for i in range(len(waiting)) if i not in set(go)]
             if go:
                 group = [waiting[i] for i in go]
-                features = {k: f[go] for k, f in reached.features.items()} if stay else reached.features
+                features = {k: f for k, f in reached.features.items() if k in self.neck.names}
+                if stay:
+                    index = torch.tensor(go, device=reached.logits.device)
+                    features = {k: f[index] for k, f in features.items()}
                 for i, found in zip(go, self.detect_from(features, batch, group), strict=True):
                     results[waiting[i]] = {**found, "exit": reached.index, "confidence": confidence[i]}
             if not stay:

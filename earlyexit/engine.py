@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -47,7 +47,8 @@ def train_one_epoch(
         if clip:
             accelerator.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
-        scheduler.step()
+        if not accelerator.optimizer_step_was_skipped:  # fp16 skips steps whose gradients overflow
+            scheduler.step()
         optimizer.zero_grad()
         for name, value in losses.items():
             sums[name] = sums.get(name, 0) + value.detach()
@@ -78,8 +79,8 @@ def fit(
     """Train `model` on `dataset` and keep everything in the folder `out`.
 
     After every epoch `out` holds `checkpoint.pt` (all that `resume` needs), `log.csv` (a row per epoch) and
-    `model.safetensors`. A run that was killed and resumed ends with the weights of one that was not: on one
-    device bit for bit.
+    `model.safetensors`. A run that was killed and resumed ends with the weights of one that was not: bit for bit on
+    the CPU with the same number of threads.
 
     Args:
         model: takes (images, targets) and gives a dict of losses in training mode.
@@ -105,13 +106,20 @@ def fit(
         raise ValueError(f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=precision)
+    # The baseline's classifiers get no gradient, which several processes have to be told.
+    accelerator = Accelerator(
+        mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
     sampler = EpochSampler(len(dataset), seed)
     optimizer = make_optimizer(model, optimizer, lr=lr, weight_decay=weight_decay)
     loader = make_loader(dataset, batch_size, sampler, workers)
+    if not len(loader):
+        raise ValueError(f"there is nothing to train on: {len(dataset)} images in batches of {batch_size}")
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     scheduler = make_schedule(optimizer, epochs * len(loader), schedule=schedule, warmup=warmup)
     parts = {"model": accelerator.unwrap_model(model), "optimizer": optimizer, "scheduler": scheduler}
+    if accelerator.scaler:
+        parts["scaler"] = accelerator.scaler
     rows = load_checkpoint(out / "checkpoint.pt", parts) if resume else []
     for epoch in range(len(rows), epochs):
         sampler.epoch = epoch

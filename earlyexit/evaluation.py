@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .backbone import NUM_EXITS
+from .batching import same_size_batches
 from .compute import count_macs
 from .data.coco import CocoDataset, collate, index_coco
 from .detector import EarlyExitRetinaNet
@@ -35,8 +36,7 @@ def evaluate(
         model: the detector; it is put in eval mode.
         dataset: the data, with one item per image.
         thresholds, exit: see `EarlyExitRetinaNet.forward`.
-        batch_size: images that run together. Images of different sizes are padded to one another's, which changes
-            results a little; the paper's protocol is 1.
+        batch_size: images that run together; results are those of one by one.
 
     Returns:
         COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
@@ -45,8 +45,8 @@ def evaluate(
     macs = functools.cache(functools.partial(count_macs, model))
     found, exits, gmacs, full = [], Counter({k: 0 for k in range(1, NUM_EXITS + 1)}), [], []
     for images, targets, detections in detect_batches(model, dataset, thresholds, exit, batch_size):
-        size = network_size(model, images)
-        for target, detection in zip(targets, detections, strict=True):
+        for image, target, detection in zip(images, targets, detections, strict=True):
+            size = network_size(model, image)
             found += to_coco(detection, int(target["image_id"]), dataset.category_ids)
             exits[detection["exit"]] += 1
             gmacs.append(macs(size)[detection["exit"]]["total"])
@@ -69,15 +69,13 @@ def detect_batches(
         yield images, targets, on_cpu
 
 
-def network_size(model: EarlyExitRetinaNet, images: Sequence[torch.Tensor]) -> tuple[int, int]:
-    """Height and width of the padded batch that the backbone sees."""
-    sizes = []
-    for image in images:
-        short, long = sorted(image.shape[-2:])
-        scale = min(model.transform.min_size[-1] / short, model.transform.max_size / long)
-        sizes.append([math.floor(side * scale + 1e-6) for side in image.shape[-2:]])
-    step = model.transform.size_divisible
-    return tuple(math.ceil(max(side) / step) * step for side in zip(*sizes, strict=True))
+def network_size(model: EarlyExitRetinaNet, image: torch.Tensor) -> tuple[int, int]:
+    """Height and width, resized and padded, at which the backbone sees an image (3, H, W)."""
+    transform = model.transform
+    short, long = sorted(image.shape[-2:])
+    scale = min(transform.min_size[-1] / short, transform.max_size / long)
+    resized = (math.floor(side * scale + 1e-6) for side in image.shape[-2:])
+    return tuple(math.ceil(side / transform.size_divisible) * transform.size_divisible for side in resized)
 
 
 def to_coco(detection: dict, image_id: int, category_ids: Sequence[int]) -> list[dict]:
@@ -120,8 +118,10 @@ def exit_logits(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32)
     parts, all_targets = [], []
     for images, targets in DataLoader(dataset, batch_size, collate_fn=collate):
         with torch.inference_mode():
-            batch, _ = model.transform([i.to(device) for i in images])
-            parts.append(torch.stack(model.backbone(batch.tensors)).float().cpu())
+            logits = torch.empty(NUM_EXITS, len(images), model.backbone.num_classes)
+            for group, batch in same_size_batches(model.transform, [i.to(device) for i in images]):
+                logits[:, group] = torch.stack(model.backbone(batch.tensors)).float().cpu()
+            parts.append(logits)
         all_targets += targets
     return torch.cat(parts, dim=1), all_targets
 
@@ -137,7 +137,7 @@ def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 3
     return (100 * (logits.argmax(2) == labels).float().mean(1)).tolist()
 
 
-def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 1) -> torch.Tensor:
+def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> torch.Tensor:
     """Every image's confidence, its largest softmax value, at the four exits: (4, images); see `exit_logits`."""
     return exit_logits(model, dataset, batch_size=batch_size)[0].softmax(2).amax(2)
 

@@ -36,6 +36,7 @@ def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, 
     about = read_about(weights)
     if about.get("task") != "detect":
         raise ValueError(f"{str(weights)!r} does not hold a detector that this package trained: its card says {about}")
+    detector = {"filler": about.get("filler", "downsample"), **detector}
     model = make_detector(about["model"], len(about["classes"]), weights=weights, **detector)
     return model, about["classes"]
 

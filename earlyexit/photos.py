@@ -1,9 +1,10 @@
 """Detection on photos from anywhere: what `earlyexit detect` does, without any printing."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -25,13 +26,14 @@ def detect(
     model, classes = load_detector(weights)
     model.to(device).eval()
     yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
+    macs_at = functools.cache(functools.partial(count_macs, model))
     found, notes = [], []
     for path, photo in zip(images, photos, strict=True):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             detection = model([photo.to(device)], thresholds=thresholds, exit=exit)[0]
         detection = {k: v.float().cpu() if k in ("boxes", "scores") else v for k, v in detection.items()}
         detection["labels"] = detection["labels"].cpu()
-        macs = count_macs(model, network_size(model, [photo]))
+        macs = macs_at(network_size(model, photo))
         saved = 1 - macs[detection["exit"]]["total"] / macs[4]["total"]
         found.append(detection)
         notes.append(f"{saved:.0%} of the compute saved")
@@ -49,11 +51,11 @@ def _line(path: Path, detection: dict, note: str, classes: list[str], min_score:
 
 
 def _draw(save: Path, photos: list, found: list[dict], notes: list[str], classes: list[str], min_score: float) -> None:
-    matplotlib.use("Agg")
     figure, axes = image_grid(len(photos), columns=3, size=4)
     for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
         draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
-    write_whole(save, lambda path: figure.savefig(path, format=save.suffix[1:].lower().replace("jpg", "jpeg"), dpi=120))
+    write_whole(save, lambda path: figure.savefig(path, format=save.suffix[1:].lower(), dpi=120))
+    plt.close(figure)
 
 
 def read_photo(path: Path) -> torch.Tensor:

@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,8 @@ def load_published_weights(
     given = {name: (source, rules) for name, (source, rules) in parts.items() if source is not None}
     if not given:
         raise ValueError("give at least one of backbone=, neck= and head=")
+    if any(name != "backbone" and not hasattr(model, name) for name in given):
+        raise ValueError(f"this {type(model).__name__} has a backbone alone, but {sorted(given)} were given")
     states, skipped = {}, []
     for name, (source, rules) in given.items():
         module = model if name == "backbone" and not hasattr(model, "backbone") else getattr(model, name)
@@ -101,11 +104,15 @@ def load_published_weights(
         module.load_state_dict(state, strict=False)
     if skipped:
         warnings.warn(
-            f"the backbone was trained for another number of classes than {model.num_classes}: its classifiers were "
+            f"the backbone was trained for another number of classes than {_classes(model)}: its classifiers were "
             f"not loaded ({len(skipped)} weights: {', '.join(skipped[:3])}, ...)",
             stacklevel=2,
         )
     return skipped
+
+
+def _classes(model: nn.Module) -> int:
+    return getattr(model, "backbone", model).num_classes
 
 
 def _read(source: State | str | Path, part: str) -> dict[str, Tensor]:
@@ -115,7 +122,12 @@ def _read(source: State | str | Path, part: str) -> dict[str, Tensor]:
 
             source = load_file(source)
         else:
-            source = torch.load(source, map_location="cpu", weights_only=True)
+            try:
+                source = torch.load(source, map_location="cpu", weights_only=True)
+            except UnpicklingError as error:
+                raise ValueError(f"{str(source)!r} holds more than tensors; store its state dict: {error}") from None
+    if not isinstance(source, Mapping):
+        raise ValueError(f"the weights of the {part} must be a state dict, got {type(source).__name__}")
     for key in ("state_dict", "model"):
         if isinstance(source.get(key), Mapping):
             source = source[key]

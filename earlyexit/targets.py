@@ -53,7 +53,7 @@ def check_targets(
         if labels.dtype != torch.int64:
             raise ValueError(f"{name}: labels must be int64, got {labels.dtype}")
         if not len(boxes) and not allow_empty:
-            raise ValueError(f"{name}: no box; leave such images out or build the model with allow_empty=True")
+            raise ValueError(f"{name}: no box; leave such images out, or set allow_empty (--allow-empty)")
         bad = ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
         if bad.any():
             raise ValueError(f"{name}: boxes must be x0 < x1, y0 < y1 and finite, got {boxes[bad][0].tolist()}")
@@ -68,7 +68,7 @@ def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tens
     Positions are None when every image has one. Images without a box have no class and are left out.
 
     Raises:
-        ValueError: naming the image, for several objects and `exit_target="single"`, or if no image has an object.
+        ValueError: naming the image, for several objects and `exit_target="single"`.
     """
     labels, which = [], []
     for i, target in enumerate(targets):
@@ -76,13 +76,13 @@ def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tens
         if count > 1 and exit_target == "single":
             raise ValueError(
                 f"image {i} has {count} objects, but the exits learn one class per image: filter to single-object "
-                "images, or build the model with exit_target='largest'"
+                "images, or set exit_target='largest' (--exit-target largest)"
             )
         if count:
             labels.append(target["labels"][box_area(target["boxes"]).argmax()])
             which.append(i)
     if not labels:
-        raise ValueError(f"none of the {len(targets)} images has an object, but the exits need a class: set theta=0")
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     chosen = torch.stack(labels)
     return chosen, None if len(which) == len(targets) else torch.tensor(which, device=chosen.device)
 

@@ -1,7 +1,7 @@
 """From wanted shares of images per exit to confidence thresholds (paper, section 4.1.3 and Figure 9)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -40,9 +40,10 @@ def calibrate_thresholds(confidences: Tensor, proportions: Tensor) -> tuple[floa
         confidences: (4, N), every image's confidence (largest softmax value) at exits 1-4.
         proportions: (4,), one row of `exit_proportions`.
     """
-    confidences, proportions = torch.as_tensor(confidences), torch.as_tensor(proportions, dtype=torch.float64)
-    if confidences.ndim != 2 or len(confidences) != 4:
-        raise ValueError(f"confidences must be (4, N), got {tuple(confidences.shape)}")
+    confidences = torch.as_tensor(confidences).detach().cpu()
+    proportions = torch.as_tensor(proportions, dtype=torch.float64).cpu()
+    if confidences.ndim != 2 or len(confidences) != 4 or not confidences.numel():
+        raise ValueError(f"confidences must be (4, N) of at least one image, got {tuple(confidences.shape)}")
     if not torch.isfinite(confidences).all():
         raise ValueError("confidences must be finite, got NaN or infinity")
     if proportions.shape != (4,) or (proportions < 0).any() or not math.isclose(proportions.sum(), 1, abs_tol=1e-6):
@@ -60,9 +61,9 @@ def calibrate_thresholds(confidences: Tensor, proportions: Tensor) -> tuple[floa
 
 def check_thresholds(thresholds) -> tuple[float, float, float]:
     """`thresholds` as three floats; `ValueError` unless there are three and none is NaN or negative."""
-    values = tuple(float(t) for t in thresholds)
+    values = tuple(float(t) for t in thresholds) if isinstance(thresholds, Iterable) else (float(thresholds),)
     if len(values) != 3:
-        raise ValueError(f"thresholds must be three, for exits 1-3 (exit 4 takes what is left), got {len(values)}")
+        raise ValueError(f"thresholds must be three, for exits 1-3 (exit 4 takes what is left), got {values}")
     if any(math.isnan(t) or t < 0 for t in values):
         raise ValueError(f"thresholds must be confidences of at least 0 (infinity for 'never'), got {values}")
     return values

@@ -19,7 +19,7 @@ from .models import load_backbone, make_classifier, make_detector
 
 TASKS = ("detect", "classify")
 # What may differ between a run and its resumption without changing its result.
-FREE_TO_CHANGE = {"resume", "progress"}  # not the workers: each flips images by random numbers of its own
+FREE_TO_CHANGE = {"out", "resume", "progress"}  # not the workers: each flips images by random numbers of its own
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class TrainSettings:
     exits: tuple[int, ...] = (4,)
     exit_target: str = "single"
     filler: str = "downsample"
+    allow_empty: bool = False
     epochs: int = 6
     batch_size: int = 16
     lr: float = 1e-3
@@ -73,9 +74,12 @@ def train(
     torch.manual_seed(settings.seed)
     model = _make_model(settings, len(dataset.classes))
     about = {"task": settings.task, "model": settings.model, "classes": dataset.classes}
+    if settings.task == "detect":
+        about["filler"] = settings.filler
     out.mkdir(parents=True, exist_ok=True)
-    story = {"command": command, "settings": asdict(settings), **about, **provenance()}
-    write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
+    if not (out / "checkpoint.pt").exists():  # a resumed run keeps the story of its beginning
+        story = {"command": command, "settings": asdict(settings), **about, **provenance()}
+        write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
     names = "epochs batch_size lr optimizer weight_decay schedule warmup clip precision seed workers resume progress"
     how = {name: getattr(settings, name) for name in names.split()}
     return fit(model, dataset, out, about=about, on_epoch=on_epoch, **how)
@@ -87,7 +91,7 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
         model.distillation = s.distillation
     else:
         loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
-        where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler}
+        where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
         model = make_detector(s.model, num_classes, **loss, **where)
     if s.init:
         load_backbone(model.backbone, s.init, classifiers=s.keep_classifiers)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image, UnidentifiedImageError
 from pycocotools.coco import COCO
 from torch import Tensor
 from torchvision import tv_tensors
@@ -43,6 +44,17 @@ class CocoDataset(CocoDetection):
         """The annotations that become boxes of an image: no crowds, none without area."""
         return [a for a in self.coco.imgToAnns.get(image_id, []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0]
 
+    def _load_image(self, id: int) -> Image.Image:
+        info = self.coco.imgs[id]
+        try:
+            image = super()._load_image(id)
+        except (OSError, UnidentifiedImageError) as error:
+            raise ValueError(f"image {id}, {info['file_name']!r}, cannot be read: {error}") from None
+        if image.size != (info["width"], info["height"]):
+            said = (info["width"], info["height"])
+            raise ValueError(f"image {id}, {info['file_name']!r}, is {image.size}, but its annotations are for {said}")
+        return image
+
     def _load_target(self, id: int) -> dict:
         info, objects = self.coco.imgs[id], self.objects(id)
         xywh = torch.tensor([a["bbox"] for a in objects], dtype=torch.float32).reshape(-1, 4)
@@ -64,7 +76,7 @@ def read_coco(annotations: str | Path) -> dict:
     """Read an instances JSON; `ValueError` says which file, and which record in it, cannot be used."""
     name = str(annotations)
     try:
-        content = json.loads(Path(annotations).read_text())
+        content = json.loads(Path(annotations).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"no annotation file {name!r}") from None
     except (OSError, ValueError) as error:
@@ -74,9 +86,12 @@ def read_coco(annotations: str | Path) -> dict:
     for part, keys in needed.items():
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
             raise ValueError(f"{name!r} is not a COCO instances file: it has no list {part!r}")
-        bad = next((record for record in content[part] if any(key not in record for key in keys)), None)
+        bad = next((r for r in content[part] if not isinstance(r, dict) or any(key not in r for key in keys)), None)
         if bad is not None:
             raise ValueError(f"{name!r}: each of {part!r} needs {keys}, got {str(bad)[:200]}")
+    bad = next((a for a in content["annotations"] if len(a["bbox"]) != 4), None)
+    if bad is not None:
+        raise ValueError(f"{name!r}: a bbox is [x, y, width, height], got {bad['bbox']} in annotation {bad['id']}")
     known = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
         if annotation["category_id"] not in known:
@@ -86,8 +101,11 @@ def read_coco(annotations: str | Path) -> dict:
 
 
 def index_coco(content: dict) -> COCO:
-    """pycocotools' index over a COCO dict; areas and crowd flags that are missing are filled in."""
+    """pycocotools' index over a COCO dict; areas and crowd flags that are missing are filled in, ids start at 1."""
+    # pycocotools takes annotation 0 for "no match".
+    shift = 1 if any(annotation["id"] == 0 for annotation in content["annotations"]) else 0
     for annotation in content["annotations"]:
+        annotation["id"] += shift
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does

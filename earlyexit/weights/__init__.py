@@ -64,6 +64,9 @@ def save_weights(model: nn.Module, path: str | Path, *, half: bool = False, abou
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
+        bad = [k for k, v in state.items() if not torch.isfinite(v).all()]
+        if bad:
+            raise ValueError(f"these weights do not fit into half precision, store them whole: {bad}")
     metadata = {"about": json.dumps(about or {})}
     write_whole(path, lambda temporary: save_file(state, temporary, metadata))
 
