@@ -74,7 +74,7 @@ def test_batch_with_mixed_exits_is_as_one_by_one(detector, mixed, confidences):
     batch = detector(pictures(), thresholds=limits)
     assert [found["exit"] for found in batch] == exits
     for i, (picture, found) in enumerate(zip(pictures(), batch, strict=True)):
-        assert len(found["boxes"]) >= 20
+        assert len(found["boxes"]) >= 10
         assert found["confidence"] == pytest.approx(confidences[exits[i] - 1, i].item(), abs=1e-5)
         (alone,) = detector([picture], thresholds=limits)
         same(found, alone)
@@ -349,15 +349,13 @@ def test_largest_object_gives_the_class(trained):
 
 def test_images_without_a_box(trained):
     mixed_up = [target(SMALL, labels=[3]), target(), target(WIDE, labels=[4])]
-    with pytest.raises(ValueError, match="image 1: no box.*allow_empty=True"):
+    with pytest.raises(ValueError, match="image 1: no box.*allow_empty"):
         losses(trained, mixed_up)
     found = losses(trained, mixed_up, allow_empty=True, theta=1.0)
     assert found["exit"].item() == pytest.approx(exit_loss_directly(trained, [3, 4], which=(0, 2)), rel=1e-4)
-    with pytest.raises(ValueError, match="none of the 3 images has an object.*theta=0"):
-        losses(trained, [target()] * 3, allow_empty=True)
-    background = losses(trained, [target()] * 3, allow_empty=True, theta=0.0)
+    background = losses(trained, [target()] * 3, allow_empty=True)
     assert background["classification"] > 0
-    assert background["bbox_regression"] == 0
+    assert background["bbox_regression"] == background["exit"] == 0
 
 
 def spoilt(**changes):
@@ -393,3 +391,16 @@ def test_one_target_for_each_image(trained):
         trained(pictures(3), targets()[:2])
     with pytest.raises(ValueError, match="got none"):
         trained(pictures(3))
+
+
+def test_batch_of_several_sizes_equals_single_runs():
+    """Images are never padded to one another's size, so company changes nothing."""
+    torch.manual_seed(3)
+    model = dyn_retinanet_nano(5, score_thresh=0.0, detections_per_img=10).eval()
+    images = [torch.rand(3, 96, 200), torch.rand(3, 128, 128), torch.rand(3, 200, 96), torch.rand(3, 130, 128)]
+    with torch.inference_mode():
+        together = model(images)
+        alone = [model([image])[0] for image in images]
+    for one, many in zip(alone, together, strict=True):
+        torch.testing.assert_close(one["boxes"], many["boxes"], rtol=1e-3, atol=1e-2)
+        assert one["confidence"] == pytest.approx(many["confidence"], rel=1e-4)

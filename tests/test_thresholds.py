@@ -1,6 +1,7 @@
 """Shares of images per exit, and the thresholds that realise them."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -95,8 +96,8 @@ def test_equal_confidences_leave_together():
 @pytest.mark.parametrize(
     ("confidences", "proportions", "message"),
     [
-        (torch.rand(3, 5), [0.25] * 4, r"\(4, N\), got \(3, 5\)"),
-        (torch.rand(4), [0.25] * 4, r"\(4, N\), got \(4,\)"),
+        (torch.rand(3, 5), [0.25] * 4, r"\(4, N\) of at least one image, got \(3, 5\)"),
+        (torch.rand(4), [0.25] * 4, r"\(4, N\) of at least one image, got \(4,\)"),
         (torch.full((4, 5), math.nan), [0.25] * 4, "finite"),
         (torch.rand(4, 5), [0.5, 0.5, 0.5, -0.5], "shares that sum to 1"),
         (torch.rand(4, 5), [0.25, 0.25, 0.25, 0.2], "shares that sum to 1"),
@@ -112,7 +113,7 @@ def test_check_thresholds():
     assert check_thresholds([0, 1, math.inf]) == (0.0, 1.0, math.inf)
     assert check_thresholds(torch.tensor([0.5, 0.25, 2.0])) == (0.5, 0.25, 2.0)
     for bad in ([0.5] * 2, [0.5] * 4):
-        with pytest.raises(ValueError, match=f"got {len(bad)}"):
+        with pytest.raises(ValueError, match=re.escape(f"got {tuple(bad)}")):
             check_thresholds(bad)
     for bad in (math.nan, -0.1, -math.inf):
         with pytest.raises(ValueError, match=str(bad)):

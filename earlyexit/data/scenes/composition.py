@@ -1,7 +1,4 @@
-"""Whole scenes: `make_scene` puts background, distractors, objects and occluders together.
-
-The constants below are the strengths of the causes of difficulty, as (easy, hard) pairs.
-"""
+"""Whole scenes: `make_scene` puts background, distractors, objects and occluders together."""
 
 from __future__ import annotations
 
@@ -13,24 +10,24 @@ from PIL import Image, ImageDraw, ImageFilter
 from .background import paint_background
 from .catalogue import ALL_COLOURS, CLASS_NAMES, shaken
 from .clutter import local_colour, occluder_outline, paint_distractors
+from .difficulty import (
+    BACKGROUND_BUSY,
+    BACKGROUND_PALE,
+    BLUR,
+    CLUTTER,
+    CONTRAST,
+    MAX_HIDDEN,
+    NOISE,
+    OBJECT_COUNTS,
+    OCCLUSION,
+    OCCLUSION_CHANCE,
+    OCCLUSION_START,
+    layout,
+    level_of,
+    value_at,
+)
 from .pen import mix
 from .sprite import draw_sprite, paste_faded
-
-SCALE = (0.68, 0.25)  # usual longest side of the object, as a share of the image side
-CONTRAST = (1.0, 0.48)  # colour distance between object and surroundings, 1 = as painted
-CLUTTER = (0.0, 13.0)  # number of distractors
-OCCLUSION = (0.0, 0.38)  # hidden fraction of the object
-BLUR = (0.0, 0.008)  # radius of the Gaussian blur, as a share of the image side (0.008 = 1 px of 128)
-NOISE = (1.0, 15.0)  # standard deviation of the pixel noise, in grey levels of 255
-
-JITTER = 0.13  # standard deviation of each cause's own deviation from the difficulty of the image
-OCCLUSION_START = 0.25  # objects easier than this are never occluded ...
-OCCLUSION_CHANCE = 0.65  # ... and harder ones only with this probability
-MAX_HIDDEN = 0.45
-OBJECT_COUNTS = (0.10, 0.60, 0.18, 0.08, 0.04)  # probabilities of 0, 1, 2, 3 and 4 objects
-SIZE_LIMITS = (1.0, 1.0, 0.44, 0.37, 0.33)  # largest size that leaves room for that many objects
-BACKGROUND_PALE = (0.65, 0.15)  # easy backgrounds are washed out, hard ones are as strong as the objects
-BACKGROUND_BUSY = (0.1, 1.0)
 
 SPLIT_ID = {"train": 0, "calibration": 1, "test": 2, "pretrain": 3}
 
@@ -75,18 +72,18 @@ def make_scene(split: str, index: int, size: int = 128, seed: int = 0) -> Scene:
     rng = np.random.default_rng([seed, SPLIT_ID[split], index])
     difficulty = float(rng.random())
     count = int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
-    clutter, blur, noise, pale, busy = (_value(pair, _level(difficulty, rng)) for pair in _IMAGE_CAUSES)
+    clutter, blur, noise, pale, busy = (value_at(pair, level_of(difficulty, rng)) for pair in _IMAGE_CAUSES)
     zoom = 3 if size <= 192 else 2  # everything is painted larger and shrunk, which smooths the edges
     side = size * zoom
     canvas = paint_background(side, busy, pale, rng)
-    places = _layout(count, difficulty, rng)
+    places = layout(count, difficulty, rng)
     labels = [int(rng.integers(len(CLASS_NAMES))) for _ in places]
-    contrasts = [_value(CONTRAST, _level(difficulty, rng)) for _ in places]
-    usual = float(np.mean(contrasts)) if contrasts else _value(CONTRAST, difficulty)
+    contrasts = [value_at(CONTRAST, level_of(difficulty, rng)) for _ in places]
+    usual = float(np.mean(contrasts)) if contrasts else value_at(CONTRAST, difficulty)
     paint_distractors(canvas, round(clutter), places, labels, usual, rng)
     shared = {"clutter": float(round(clutter)), "blur": blur * 128, "noise": noise}
     placed = [
-        _paint_object(canvas, label, place, contrast, shared, _level(difficulty, rng), rng)
+        _paint_object(canvas, label, place, contrast, shared, level_of(difficulty, rng), rng)
         for label, place, contrast in zip(labels, places, contrasts, strict=True)
     ]
     _hide(canvas, placed, usual, rng)
@@ -108,30 +105,6 @@ def check_arguments(split: str, index: int, size: int, seed: int) -> None:
         raise ValueError(f"size is {size}: it must be between 64 and 1024 pixels")
     if seed < 0:
         raise ValueError(f"seed is {seed}: it must be 0 or more")
-
-
-def _level(difficulty: float, rng: np.random.Generator) -> float:
-    return float(np.clip(difficulty + rng.normal(0.0, JITTER), 0.0, 1.0))
-
-
-def _value(pair: tuple[float, float], level: float) -> float:
-    return pair[0] + (pair[1] - pair[0]) * level
-
-
-def _layout(count: int, difficulty: float, rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    """Return (centre x, centre y, size) per object in units of the image side, hardly overlapping."""
-    places: list[tuple[float, float, float]] = []
-    sizes = [min(_value(SCALE, _level(difficulty, rng)), SIZE_LIMITS[count]) for _ in range(count)]
-    for wanted in sorted(sizes, reverse=True):
-        size = wanted
-        for attempt in range(120):
-            if attempt % 20 == 19:
-                size *= 0.92  # a crowded picture: make room
-            x, y = rng.uniform(0.5 * size, 1.0 - 0.5 * size, 2)
-            if all(max(abs(x - a), abs(y - b)) > 0.52 * (size + other) for a, b, other in places):
-                places.append((float(x), float(y), size))
-                break
-    return places
 
 
 def _paint_object(
@@ -161,7 +134,7 @@ def _hide(canvas: Image.Image, placed: list[_Placed], contrast: float, rng: np.r
     cover = Image.new("1", canvas.size)
     for item in placed:
         chance, colour = rng.random(), shaken(ALL_COLOURS[int(rng.integers(len(ALL_COLOURS)))], rng)
-        share = _value(OCCLUSION, item.occlusion_level)
+        share = value_at(OCCLUSION, item.occlusion_level)
         child = np.random.default_rng(int(rng.integers(2**32)))  # its draws never shift those that follow
         if chance > OCCLUSION_CHANCE or item.occlusion_level < OCCLUSION_START:
             continue
