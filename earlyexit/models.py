@@ -67,6 +67,13 @@ def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: b
     return missing
 
 
+def reset_classifiers(backbone: DynPerceiver) -> None:
+    """Draw new random weights for the exits' classifiers and what connects them."""
+    for module in [*backbone.classifiers.modules(), *backbone.carries.modules()]:
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of trained values."""
     return sum(p.numel() for p in model.parameters())

@@ -15,7 +15,7 @@ from . import __version__
 from .data.coco import coco_split, train_transforms
 from .engine import fit
 from .files import write_whole
-from .models import load_backbone, make_classifier, make_detector
+from .models import load_backbone, make_classifier, make_detector, reset_classifiers
 
 TASKS = ("detect", "classify")
 # What may differ between a run and its resumption without changing its result.
@@ -94,7 +94,12 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
         where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
         model = make_detector(s.model, num_classes, **loss, **where)
     if s.init:
-        load_backbone(model.backbone, s.init, classifiers=s.keep_classifiers)
+        fresh = load_backbone(model.backbone, s.init, classifiers=s.keep_classifiers)
+        if fresh:
+            # With the seed of the pretraining, fresh classifiers would be those that it started from, and its
+            # backbone knows them: they guess well untrained. So they are drawn again, from another stream.
+            torch.manual_seed(s.seed + 1_000_000)
+            reset_classifiers(model.backbone)
     return model.to(memory_format=torch.channels_last)
 
 
