@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one for each exit.
-EXIT_COLOURS = {1: "#009E73", 2: "#56B4E9", 3: "#E69F00", 4: "#D55E00"}
+EXIT_COLOURS = {1: "#009E73", 2: "#0072B2", 3: "#E69F00", 4: "#D55E00"}
 TRUTH_COLOUR = "#222222"
 
 

@@ -1,0 +1,76 @@
+"""The weights that come with the package, and how weights are stored."""
+
+import pytest
+import torch
+
+from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_detector
+from earlyexit.data.embedded import scene_dataset
+from earlyexit.evaluation import exit_accuracy
+from earlyexit.models import load_backbone
+from earlyexit.weights import load_state, read_about, save_weights, weights_card
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return scene_dataset("test", 80, cache=tmp_path_factory.mktemp("scenes"))
+
+
+def test_what_is_there():
+    assert {"scenes", "scenes-baseline", "scenes-pretrained"} <= set(available_weights())
+
+
+@pytest.mark.parametrize("name", ["scenes", "scenes-baseline", "scenes-pretrained"])
+def test_every_file_has_a_card(name):
+    card = weights_card(name)
+    assert card["command"].startswith("earlyexit train ")
+    assert {"settings", "versions", "commit", "date", "metrics", "classes", "parameters"} <= set(card)
+    assert card["classes"] == read_about(name)["classes"]
+    assert card["metrics"]["images"] > 1000
+    floats = [v for v in load_state(name).values() if v.is_floating_point()]
+    assert {v.dtype for v in floats} == {torch.float16}
+
+
+def test_scenes_are_recognised(scenes):
+    """On 80 scenes of the test split the shipped detector does what its card says, within their noise."""
+    model, _ = load_detector("scenes")
+    metrics = weights_card("scenes")["metrics"]
+    full = evaluate(model, scenes, batch_size=16)
+    assert full["mAP"] == pytest.approx(metrics["forced_exit"]["4"]["mAP"], abs=15)
+    assert exit_accuracy(model, scenes)[3] == pytest.approx(metrics["accuracy"][3], abs=15)
+    assert evaluate(model, scenes, exit=1)["mAP"] == pytest.approx(metrics["forced_exit"]["1"]["mAP"], abs=15)
+
+
+def test_depth_matters():
+    accuracy = weights_card("scenes")["metrics"]["accuracy"]
+    assert accuracy[3] - accuracy[0] >= 6
+
+
+def test_the_baseline_guesses(scenes):
+    """Nobody told its exits anything: chance among 20 classes is 5 %."""
+    model, _ = load_detector("scenes-baseline")
+    assert exit_accuracy(model, scenes)[3] < 30
+    assert evaluate(model, scenes, batch_size=16)["mAP"] > 40
+
+
+def test_pretrained_backbone_fits_the_detector():
+    model = dyn_retinanet_nano()
+    assert load_backbone(model.backbone, "scenes-pretrained") == []
+    left = load_backbone(model.backbone, "scenes-pretrained", classifiers=False)
+    assert left and all(name.startswith(("classifiers.", "carries.")) for name in left)
+
+
+def test_unknown_and_unfit_weights():
+    with pytest.raises(ValueError, match="scenes-pretrained.*got 'coco'"):
+        dyn_retinanet_nano(weights="coco")
+    with pytest.raises(ValueError, match="do not fit"):
+        dyn_retinanet_nano(7, weights="scenes")
+
+
+def test_what_half_precision_cannot_hold_is_refused(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(model.weight, 1e6)
+    with pytest.raises(ValueError, match="half precision.*weight"):
+        save_weights(model, tmp_path / "big.safetensors", half=True)
+    assert list(tmp_path.iterdir()) == []
+    save_weights(model, tmp_path / "big.safetensors")
+    assert load_state(tmp_path / "big.safetensors")["weight"].item() == 1e6
