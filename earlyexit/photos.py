@@ -24,13 +24,14 @@ def detect(
     if save and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
         raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
     model, classes = load_detector(weights)
-    model.to(device).eval()
+    kind = torch.bfloat16 if bf16 else torch.float32
+    model.to(device, kind).eval()
     yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
     macs_at = functools.cache(functools.partial(count_macs, model))
     found, notes = [], []
     for path, photo in zip(images, photos, strict=True):
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            detection = model([photo.to(device)], thresholds=thresholds, exit=exit)[0]
+        with torch.inference_mode():
+            detection = model([photo.to(device, kind)], thresholds=thresholds, exit=exit)[0]
         detection = {k: v.float().cpu() if k in ("boxes", "scores") else v for k, v in detection.items()}
         detection["labels"] = detection["labels"].cpu()
         macs = macs_at(network_size(model, photo))
