@@ -23,6 +23,8 @@ def detect(
     photos = [read_photo(path) for path in images]
     if save and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
         raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
+    if save and not save.parent.is_dir():
+        raise ValueError(f"--save: there is no folder {str(save.parent)!r} for {save.name!r}")
     model, classes = load_detector(weights)
     kind = torch.bfloat16 if bf16 else torch.float32
     model.to(device, kind).eval()
