@@ -10,7 +10,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 # A path of somebody's machine, in the source or in an output.
-MACHINE_PATH = re.compile(r"(/home/\w+|/Users/\w+|/root/|/work/|/tmp/|/content/|[A-Z]:\\\\?Users)")
+MACHINE_PATH = re.compile(r"(/home/\w+|/Users/\w+|/root/|/tmp/|/content/|[A-Z]:\\\\?Users)")
 
 
 def alt_text(cell: nbformat.NotebookNode) -> str:
