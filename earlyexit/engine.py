@@ -106,6 +106,8 @@ def fit(
         raise ValueError(f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    for half_written in out.glob(".*.tmp"):  # left by a run that was killed while it wrote
+        half_written.unlink(missing_ok=True)
     # The baseline's classifiers get no gradient, which several processes have to be told.
     accelerator = Accelerator(
         mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]

@@ -357,3 +357,9 @@ def test_accuracy_needs_single_objects(nano, folder):
     assert not evaluation.is_single_object(dataset)
     with pytest.raises(ValueError, match="exactly one object in each image, image"):
         evaluation.exit_accuracy(nano, dataset)
+
+
+def test_what_a_killed_run_half_wrote_is_removed(tmp_path):
+    (tmp_path / ".checkpoint.pt.0123.tmp").write_bytes(b"half")
+    engine.fit(dyn_retinanet_nano(3, min_size=64), Simple(), tmp_path, epochs=1, batch_size=8)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "log.csv", "model.safetensors"]
