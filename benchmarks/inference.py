@@ -16,7 +16,7 @@ import torch
 from torchvision.models.detection import retinanet_resnet50_fpn_v2
 
 import earlyexit
-from earlyexit.training import provenance
+from earlyexit.provenance import provenance
 
 
 def contestants(image: torch.Tensor) -> dict[str, Callable[[], object]]:

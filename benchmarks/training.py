@@ -13,9 +13,10 @@ import torch
 
 from earlyexit.data.coco import train_transforms
 from earlyexit.data.embedded import scene_dataset
-from earlyexit.engine import fit
 from earlyexit.factories import dyn_retinanet_nano
-from earlyexit.training import TrainSettings, provenance
+from earlyexit.fitting import fit
+from earlyexit.provenance import provenance
+from earlyexit.settings import TrainSettings
 
 
 def main() -> None:

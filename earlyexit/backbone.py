@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import RegNet
 
-from .latents import Carry, Read, Transition, Write
+from .latents import BatchNorm, Carry, Read, Transition, Write
 
 NUM_EXITS = 4
 
@@ -74,7 +74,7 @@ class DynPerceiver(nn.Module):
                 nn.Linear(latent[2], num_classes),
                 nn.Linear(2 * latent[3], num_classes),
                 nn.Linear(last, num_classes),
-                nn.Sequential(nn.BatchNorm1d(last + 2 * latent[3]), nn.Linear(last + 2 * latent[3], num_classes)),
+                nn.Sequential(BatchNorm(last + 2 * latent[3]), nn.Linear(last + 2 * latent[3], num_classes)),
             ]
         )
 
@@ -87,8 +87,6 @@ class DynPerceiver(nn.Module):
         Args:
             images: (N, 3, H, W), normalised; any H and W of at least 32.
         """
-        if len(images) == 1 and any(m.training for m in self.carries.modules() if isinstance(m, nn.BatchNorm1d)):
-            raise ValueError("training needs at least 2 images in a batch: BatchNorm1d has no variance of one value")
         x = self.stem(images)
         z = self.latents.expand(len(x), -1, -1)
         features: dict[str, Tensor] = {}

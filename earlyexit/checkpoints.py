@@ -5,17 +5,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
 
 from .files import write_whole
 from .weights import save_weights
 
 
-def save_checkpoint(out: Path, parts: dict, rows: Sequence[dict], about: dict | None = None) -> None:
-    """Write the log, the weights and, last, the checkpoint that makes the epoch count as done."""
-    state = {name: part.state_dict() for name, part in parts.items()} | {"rows": list(rows)}
-    write_whole(out / "log.csv", lambda path: _write_rows(path, rows))
-    save_weights(parts["model"], out / "model.safetensors", about=about)
-    write_whole(out / "checkpoint.pt", lambda path: torch.save(state, path))
+def save_checkpoint(
+    out: Path, parts: dict, rows: Sequence[dict], about: dict | None = None, *, weights: nn.Module | None = None
+) -> None:
+    """Write the log, the weights and, last, the checkpoint that makes the epoch count as done.
+
+    Args:
+        out: the run's folder.
+        parts: what has a state to be restored, by name, among it "model"; None for what a run does not have.
+        rows: the log.
+        about: see `save_weights`.
+        weights: the model for `model.safetensors`; `parts["model"]` unless told.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written; the checkpoint before is then untouched.
+    """
+    state = {name: part.state_dict() for name, part in parts.items() if part is not None} | {"rows": list(rows)}
+    try:
+        write_whole(out / "log.csv", lambda path: _write_rows(path, rows))
+        save_weights(weights or parts["model"], out / "model.safetensors", about=about)
+        write_whole(out / "checkpoint.pt", lambda path: torch.save(state, path))
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
+        raise OSError(
+            f"epoch {len(rows)} cannot be written to {str(out)!r} ({error}); what was there before is whole: make room "
+            "and go on with --resume"
+        ) from error
 
 
 def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
@@ -24,8 +45,15 @@ def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
         return []
     state = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
-        part.load_state_dict(state[name])
+        if part is not None:
+            part.load_state_dict(state[name])
     return state["rows"]
+
+
+def remove_half_written(out: Path) -> None:
+    """Remove what a run that was killed while it wrote has left in its folder."""
+    for path in out.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def _write_rows(path: Path, rows: Sequence[dict]) -> None:

@@ -1,16 +1,16 @@
-"""The command line: earlyexit train | calibrate | evaluate | detect | export."""
+"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export."""
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from accelerate import PartialState
 
 from . import commands, photos
-from .training import TrainSettings, train
+from .presets import PRESETS, preset
+from .train_command import train_command
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 Data = Annotated[Path, typer.Argument(help="Folder in COCO layout: annotations/instances_SPLIT.json and SPLIT/.")]
@@ -22,39 +22,19 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is 
 BF16 = Annotated[bool, typer.Option("--bf16", help="Run the network in bfloat16.")]
 
 
-@app.command("train")
-def train_command(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the run: log.csv, model.safetensors, checkpoint.pt.")],
-    split: Split = "train",
-    task: Annotated[str, typer.Option(help="detect, or classify: the backbone alone.")] = "detect",
-    model: Annotated[str, typer.Option(help="nano or regnet_y_800mf.")] = "nano",
-    init: Annotated[str | None, typer.Option(help="Start from the backbone in these weights.")] = None,
-    keep_classifiers: Annotated[bool, typer.Option(help="Take the exits' classifiers from --init, too.")] = True,
-    theta: Annotated[float, typer.Option(help="Weight of the exits' loss; 0 is the baseline.")] = 0.0115,
-    lambda_: Annotated[float, typer.Option("--lambda", help="Weight of the detection losses.")] = 1.0,
-    distillation: Annotated[float, typer.Option(help="Weight of the distillation in the exits' loss.")] = 0.5,
-    exits: Annotated[str, typer.Option(help="Exits with detection loss, e.g. 1,2,4; 4 is the paper.")] = "4",
-    exit_target: Annotated[str, typer.Option(help="single or largest: the exits' class of an image.")] = "single",
-    filler: Annotated[str, typer.Option(help="downsample or zero.")] = "downsample",
-    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Images without a box are background.")] = False,
-    epochs: Annotated[int, typer.Option(min=1)] = 6,
-    batch_size: Annotated[int, typer.Option(min=1, help="Per process.")] = 16,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    weight_decay: Annotated[float, typer.Option()] = 0.05,
-    schedule: Annotated[str, typer.Option(help="cosine or steps.")] = "cosine",
-    warmup: Annotated[int, typer.Option(help="Warm-up steps.")] = 100,
-    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0: not clipped.")] = 1.0,
-    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
-    seed: Annotated[int, typer.Option(help="Of initialisation, order and augmentation.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that load data.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+app.command("train")(train_command)
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Print what this preset sets, as options of `train`.")] = None,
 ) -> None:
-    """Train a detector (or, with --task classify, its backbone) on a COCO-layout folder."""
-    values = dict(locals(), data=str(data), out=str(out), exits=tuple(commands.numbers(exits, int, "--exits")))
-    command = shlex.join(["earlyexit", *sys.argv[1:]])
-    train(TrainSettings(**values), command, on_epoch=lambda row: typer.echo(commands.as_line(row)))
+    """List the presets of `earlyexit train`, or print one."""
+    if name:
+        typer.echo(commands.as_options(preset(name)))
+        return
+    for key, (about, _) in PRESETS.items():
+        typer.echo(f"{key:14} {about}")
 
 
 @app.command()
@@ -71,6 +51,8 @@ def evaluate(
     """Measure a detector: COCO's metrics, GMACs, exits taken and, on single-object images, the exits' accuracy."""
     limits = commands.numbers(thresholds, float, "--thresholds") if thresholds else None
     result = commands.evaluate(data, split, weights, limits, exit, batch_size, commands.pick_device(device))
+    if not PartialState().is_main_process:
+        return
     typer.echo(commands.as_table(result))
     typer.echo(json.dumps(result))
     if json_file:

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from . import evaluation
+from .classifier import ExitClassifier
 from .data.coco import coco_split
 from .files import write_whole
 from .models import count_parameters, load_backbone, load_detector, make_classifier
+from .provenance import provenance
 from .thresholds import calibrate_thresholds, exit_proportions
-from .training import provenance
 from .weights import load_weights, save_weights
+
+ABOUT = ("task", "model", "classes", "filler", "min_size", "max_size")  # of a run's story, stored with the weights
 
 
 def evaluate(data: Path, split: str, weights: str, thresholds, exit, batch_size: int, device: torch.device) -> dict:
@@ -39,11 +43,11 @@ def export(run: Path, name: Path, data: Path | None, split: str) -> dict:
     if not (run / "settings.json").exists() or not (run / "model.safetensors").exists():
         raise ValueError(f"{str(run)!r} holds no finished epoch of `earlyexit train`")
     story = json.loads((run / "settings.json").read_text())
-    about = {key: story[key] for key in ("task", "model", "classes", "filler") if key in story}
+    about = {key: story[key] for key in ABOUT if key in story}
     if about["task"] == "detect":
         model = load_detector(run / "model.safetensors")[0]
     else:
-        model = make_classifier(about["model"], len(about["classes"]))
+        model = _classifier(about)
         load_weights(model, run / "model.safetensors")
     name = name.with_suffix(".safetensors")
     save_weights(model, name, half=True, about=about)
@@ -61,11 +65,16 @@ def _metrics(name: Path, data: Path, split: str, about: dict) -> dict:
         by_exit = {k: evaluation.evaluate(model, dataset, exit=k, batch_size=32) for k in (1, 2, 3, 4)}
         metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
     else:
-        model, metrics = make_classifier(about["model"], len(about["classes"])), {}
+        model, metrics = _classifier(about), {}
         load_backbone(model.backbone, name)
     if evaluation.is_single_object(dataset):
         metrics["accuracy"] = evaluation.exit_accuracy(model, dataset)
     return {"images": len(dataset), **metrics}
+
+
+def _classifier(about: dict) -> ExitClassifier:
+    sizes = {key: about[key] for key in ("min_size", "max_size") if key in about}
+    return make_classifier(about["model"], len(about["classes"]), **sizes)
 
 
 def as_table(result: dict) -> str:
@@ -87,6 +96,18 @@ def _or_dash(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+def as_options(values: dict) -> str:
+    """Settings as the options of `earlyexit train` that give them."""
+    parts = []
+    for name, value in values.items():
+        option = "--" + name.rstrip("_").replace("_", "-")
+        if value is True or value is False:
+            parts.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            parts.append(f"{option} {value}")
+    return " ".join(parts)
+
+
 def numbers(text: str, kind: Callable, option: str) -> list:
     """The comma-separated numbers of an option."""
     try:
@@ -96,7 +117,9 @@ def numbers(text: str, kind: Callable, option: str) -> list:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is cuda if there is one."""
+    """The device called `name`; "auto" is cuda if there is one, and each of several processes has its own."""
+    if name == "auto" and PartialState().num_processes > 1:
+        return PartialState().device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -4,14 +4,15 @@ import contextlib
 import functools
 import io
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from pycocotools.cocoeval import COCOeval
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from .backbone import NUM_EXITS
 from .batching import same_size_batches
@@ -32,6 +33,8 @@ def evaluate(
 ) -> dict:
     """Run a detector over a data set and measure it.
 
+    In several processes (`torchrun`), each runs its share of the images; all get the result of the whole.
+
     Args:
         model: the detector; it is put in eval mode.
         dataset: the data, with one item per image.
@@ -43,26 +46,29 @@ def evaluate(
         per image), "gmacs_full" (mean if all went to exit 4) and "images".
     """
     macs = functools.cache(functools.partial(count_macs, model))
-    found, exits, gmacs, full = [], Counter({k: 0 for k in range(1, NUM_EXITS + 1)}), [], []
+    rows = []
     for images, targets, detections in detect_batches(model, dataset, thresholds, exit, batch_size):
         for image, target, detection in zip(images, targets, detections, strict=True):
-            size = network_size(model, image)
-            found += to_coco(detection, int(target["image_id"]), dataset.category_ids)
-            exits[detection["exit"]] += 1
-            gmacs.append(macs(size)[detection["exit"]]["total"])
-            full.append(macs(size)[NUM_EXITS]["total"])
-    metrics = coco_metrics(dataset, found)
+            here = macs(network_size(model, image))
+            compute = (here[detection["exit"]]["total"], here[NUM_EXITS]["total"])
+            name = int(target["image_id"])
+            rows.append((name, detection["exit"], *compute, to_coco(detection, name, dataset.category_ids)))
+    rows = sorted(gather_object(rows), key=lambda row: row[0])  # each process had a share of the images
+    _, exits, gmacs, full, found = zip(*rows, strict=True)
+    metrics = coco_metrics(dataset, [detection for image in found for detection in image])
     compute = {"gmacs": float(np.mean(gmacs)), "gmacs_full": float(np.mean(full))}
-    return {**metrics, "exits": dict(exits), **compute, "images": len(dataset)}
+    return {**metrics, "exits": {k: exits.count(k) for k in range(1, NUM_EXITS + 1)}, **compute, "images": len(rows)}
 
 
 def detect_batches(
     model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit: int | None, batch_size: int
 ) -> Iterator[tuple[list, list, list]]:
-    """Images, targets and detections (on the CPU), batch by batch."""
+    """Images, targets and detections (on the CPU), batch by batch; each of several processes gets a share."""
     model.eval()
     device = next(model.parameters()).device
-    for images, targets in DataLoader(dataset, batch_size, collate_fn=collate):
+    state = PartialState()
+    mine = Subset(dataset, range(state.process_index, len(dataset), state.num_processes))
+    for images, targets in DataLoader(mine, batch_size, collate_fn=collate):
         with torch.inference_mode():
             detections = model([i.to(device) for i in images], thresholds=thresholds, exit=exit)
         on_cpu = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in d.items()} for d in detections]

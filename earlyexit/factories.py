@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ def dyn_retinanet_regnet_y_800mf(
         filler: "downsample" or "zero", see `EarlyExitFPN`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
-    backbone = DynPerceiver(regnet_y_800mf(weights=trunk_weights), num_classes)
+    backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
     return _assemble(backbone, weights, 256, filler=filler, head_convs=4, anchor_scale=4, **detector)
 
 
@@ -72,6 +73,17 @@ def nano_backbone(num_classes: int = 20) -> DynPerceiver:
     )
     trunk = RegNet(blocks, num_classes=1, stem_width=32)
     return DynPerceiver(trunk, num_classes, num_latents=32, depths=(1, 1, 2, 2), heads=(1, 2, 4, 4))
+
+
+def _trunk(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
+    try:
+        return regnet_y_800mf(weights=weights)
+    except URLError as error:
+        url = RegNet_Y_800MF_Weights[weights].url if isinstance(weights, str) else weights.url
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"cannot fetch torchvision's weights ({error.reason}): put {url} into {str(folder)!r}"
+        ) from None
 
 
 def retinanet_anchors(scale: float) -> AnchorGenerator:

@@ -1,6 +1,7 @@
 """What happens between the two branches at a stage: read, think, hand on, write."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import AttentionBlock
@@ -55,8 +56,22 @@ class Transition(nn.Module):
         return self.expander(z)
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """BatchNorm1d that also trains on a batch of one image, with its running statistics.
+
+    One row has no variance, so PyTorch's own stops with an error. Two rows are hardly better: they are normalised to
+    -1 and 1 whatever they hold. Train with small batches only with `norm="frozen"`, see `earlyexit.freezing`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) to (N, C)."""
+        if len(x) > 1 or not self.training:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class Carry(nn.Sequential):
     """T, the information flow between classifiers: one exit's logits as an input of the next."""
 
     def __init__(self, num_classes: int, dim: int):
-        super().__init__(nn.Linear(num_classes, dim), nn.BatchNorm1d(dim), nn.ReLU())
+        super().__init__(nn.Linear(num_classes, dim), BatchNorm(dim), nn.ReLU())

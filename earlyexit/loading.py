@@ -1,6 +1,7 @@
-"""Batches whose order and augmentation are a function of the seed and the epoch alone."""
+"""Batches whose order and augmentation are a function of the seed and the epoch alone, on any number of processes."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -8,32 +9,94 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .data.coco import collate
 
 
-class EpochSampler(Sampler[int]):
-    """A permutation that is a function of the seed and the epoch alone, so that a resumed run sees the same order."""
+class StepSampler(Sampler[list[int]]):
+    """The images of each optimiser step, in equal parts: one part is what one process sees in one forward pass.
 
-    def __init__(self, length: int, seed: int):
-        self.length, self.seed, self.epoch = length, seed, 0
+    The images of a step are a function of the seed, the epoch and `batch_size`, not of `parts`: one process with a
+    batch of 16, two with 8 and four that accumulate two batches of 2 take the same steps. Accelerate deals the parts
+    out to the processes in turn.
+
+    A last step that is not full is left out. If the data set is smaller than one step, the step is made of what
+    there is; images are repeated where the parts need it.
+
+    Args:
+        length: images in the data set.
+        batch_size: images of an optimiser step, over all processes and accumulated batches.
+        parts: processes times accumulated batches; `batch_size` must be a multiple of it.
+        seed: of the order.
+        groups: a number for each image; images of one step are of one group as far as possible. With the shape of
+            the image as its group, less of a batch is padding.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, parts: int = 1, seed: int = 0, groups: Sequence[int] | None = None
+    ):
+        if length < 1:
+            raise ValueError(f"there is nothing to train on: {length} images")
+        if batch_size < 1 or parts < 1 or batch_size % parts:
+            raise ValueError(
+                f"batch_size must be a multiple of processes x accumulate, got batch_size {batch_size} for {parts}"
+            )
+        if groups is not None and len(groups) != length:
+            raise ValueError(f"groups must hold one number for each of {length} images, got {len(groups)}")
+        self.length, self.parts, self.seed, self.epoch, self.groups = length, parts, seed, 0, groups
+        self.step = min(batch_size, math.ceil(length / parts) * parts)
+        self.batch_size, self.drop_last = self.step // parts, False  # names that Accelerate reads
 
     def __len__(self) -> int:
-        return self.length
+        return max(1, self.length // self.step) * self.parts
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
-        return iter(torch.randperm(self.length, generator=generator).tolist())
+        order = torch.randperm(self.length, generator=generator).tolist()
+        order += order[: max(0, self.step - self.length)]
+        if self.groups is not None:
+            order = self._by_group(order, generator)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _by_group(self, order: list[int], generator: torch.Generator) -> list[int]:
+        """`order` with the steps of one group each, in random order; what is left of the groups comes last."""
+        steps, left = [], []
+        for group in sorted(set(self.groups)):
+            mine = [i for i in order if self.groups[i] == group]
+            full = len(mine) - len(mine) % self.step
+            steps += [mine[start : start + self.step] for start in range(0, full, self.step)]
+            left += mine[full:]
+        shuffled = torch.randperm(len(steps), generator=generator).tolist()
+        return [i for k in shuffled for i in steps[k]] + left
+
+
+class SeededItems(Dataset):
+    """A data set whose augmentation is a function of the seed, the epoch and the image alone.
+
+    So a run gives the same images with any number of workers and processes, and after being resumed.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(epoch_seed(self.seed, self.epoch) * 10_000_019 + index)
+            return self.dataset[index]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """One seed for each epoch: what is random in it (order, flips) depends on nothing that came before."""
+    """One seed for each epoch: what is random in it depends on nothing that came before."""
     return 1_000_003 * seed + epoch
 
 
-def make_loader(dataset: Dataset, batch_size: int, sampler: Sampler, workers: int = 0) -> DataLoader:
-    """Batches for training, as a list of images and a list of targets.
-
-    The last batch is left out if it is not full: it could be of one image, with which BatchNorm1d cannot work.
-    """
-    full = len(dataset) > batch_size
+def make_loader(dataset: Dataset, sampler: StepSampler, workers: int = 0) -> DataLoader:
+    """Batches for training, as a list of images and a list of targets."""
     pin = torch.cuda.is_available()
-    return DataLoader(
-        dataset, batch_size, sampler=sampler, collate_fn=collate, num_workers=workers, drop_last=full, pin_memory=pin
-    )
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, pin_memory=pin)
+
+
+def shape_groups(dataset) -> list[int]:
+    """For each image of a `CocoDataset` 1 if it is wider than high, else 0: the groups of a `StepSampler`."""
+    images = (dataset.coco.imgs[i] for i in dataset.ids)
+    return [int(image["width"] > image["height"]) for image in images]

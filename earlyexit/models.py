@@ -1,5 +1,6 @@
 """Models by the name that the command line and weight files use."""
 
+import warnings
 from pathlib import Path
 
 from torch import nn
@@ -8,6 +9,7 @@ from .backbone import DynPerceiver
 from .classifier import ExitClassifier
 from .detector import EarlyExitRetinaNet
 from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
+from .published import load_published_weights
 from .weights import load_state, read_about
 
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
@@ -20,10 +22,10 @@ def make_detector(name: str, num_classes: int, **detector) -> EarlyExitRetinaNet
     return DETECTORS[name](num_classes, **detector)
 
 
-def make_classifier(name: str, num_classes: int) -> ExitClassifier:
-    """The backbone of the detector called `name`, as a classifier."""
-    detector = make_detector(name, num_classes)
-    return ExitClassifier(detector.backbone, image_size=detector.transform.min_size[-1])
+def make_classifier(name: str, num_classes: int, **detector) -> ExitClassifier:
+    """The backbone of the detector called `name`, as a classifier; keyword arguments as for `make_detector`."""
+    whole = make_detector(name, num_classes, **detector)
+    return ExitClassifier(whole.backbone, image_size=whole.transform.min_size[-1])
 
 
 def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, list[str]]:
@@ -36,7 +38,8 @@ def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, 
     about = read_about(weights)
     if about.get("task") != "detect":
         raise ValueError(f"{str(weights)!r} does not hold a detector that this package trained: its card says {about}")
-    detector = {"filler": about.get("filler", "downsample"), **detector}
+    made_with = {key: about[key] for key in ("filler", "min_size", "max_size") if key in about}
+    detector = {**made_with, **detector}
     model = make_detector(about["model"], len(about["classes"]), weights=weights, **detector)
     return model, about["classes"]
 
@@ -65,6 +68,27 @@ def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: b
         raise ValueError(f"the weights in {str(weights)!r} are of another backbone: {wrong[:5]} ({len(wrong)} in all)")
     backbone.load_state_dict(found, strict=False)
     return missing
+
+
+def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) -> list[str]:
+    """Load a pretrained backbone from any kind of file; see `load_backbone` for what is returned.
+
+    Args:
+        backbone: the backbone to fill.
+        init: a name of `available_weights()`, a safetensors file of this package, or a checkpoint of the published
+            Dyn-Perceiver (`.pth`).
+        classifiers: load the exits' classifiers, too, if they are for the same number of classes.
+    """
+    if Path(init).suffix not in (".pth", ".pt", ".tar"):
+        return load_backbone(backbone, init, classifiers=classifiers)
+    if not Path(init).is_file():
+        raise ValueError(f"init: no such file {init!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classifiers of another number of classes are expected here
+        left = load_published_weights(backbone, backbone=init)
+    if classifiers:
+        return [name.removeprefix("backbone.") for name in left]
+    return [name for name in backbone.state_dict() if name.startswith(("classifiers.", "carries."))]
 
 
 def reset_classifiers(backbone: DynPerceiver) -> None:

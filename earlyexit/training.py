@@ -1,127 +1,124 @@
 """What `earlyexit train` does: from a COCO-layout folder and settings to a run folder that tells its own story."""
 
-import datetime
 import json
-import platform
-import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torchvision
+from accelerate import PartialState
 
-from . import __version__
-from .data.coco import coco_split, train_transforms
-from .engine import fit
+from .data.coco import CocoDataset, coco_split, train_transforms
 from .files import write_whole
-from .models import load_backbone, make_classifier, make_detector, reset_classifiers
+from .fitting import fit
+from .freezing import freeze_stages, set_norms
+from .loading import shape_groups
+from .models import load_init, make_classifier, make_detector, reset_classifiers
+from .provenance import provenance
+from .settings import TrainSettings, check_resumable
+from .tracking import Watcher
 
 TASKS = ("detect", "classify")
-# What may differ between a run and its resumption without changing its result.
-FREE_TO_CHANGE = {"out", "resume", "progress"}  # not the workers: each flips images by random numbers of its own
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides how a run ends; `earlyexit train --help` says what each is."""
-
-    data: str
-    out: str
-    split: str = "train"
-    task: str = "detect"
-    model: str = "nano"
-    init: str | None = None
-    keep_classifiers: bool = True
-    theta: float = 0.0115
-    lambda_: float = 1.0
-    distillation: float = 0.5
-    exits: tuple[int, ...] = (4,)
-    exit_target: str = "single"
-    filler: str = "downsample"
-    allow_empty: bool = False
-    epochs: int = 6
-    batch_size: int = 16
-    lr: float = 1e-3
-    optimizer: str = "adamw"
-    weight_decay: float = 0.05
-    schedule: str = "cosine"
-    warmup: int = 100
-    clip: float = 1.0
-    precision: str = "no"
-    seed: int = 0
-    workers: int = 0
-    resume: bool = False
-    progress: bool = True
+SMALL_BATCH = 8  # images in a forward pass below which batch statistics are mostly noise
 
 
 def train(
     settings: TrainSettings, command: str = "", on_epoch: Callable[[dict], object] = lambda row: None
 ) -> list[dict[str, float]]:
-    """Train a detector or a classifier as `settings` say.
+    """Train a detector or a classifier as `settings` say, in one process or, under `torchrun`, in many.
 
     Args:
         settings: what to train, on what and how.
         command: kept in the run's `settings.json`.
-        on_epoch: called with the row of each epoch once it is saved.
+        on_epoch: called in the main process with the row of each epoch once it is saved.
     """
     if settings.task not in TASKS:
         raise ValueError(f"task must be one of {TASKS}, got {settings.task!r}")
     out = Path(settings.out)
+    dataset = coco_split(settings.data, settings.split)
     if (out / "checkpoint.pt").exists():
-        check_resumable(settings, out)
-    dataset = coco_split(settings.data, settings.split, train_transforms())
+        check_resumable(settings, out, len(dataset))
     torch.manual_seed(settings.seed)
     model = _make_model(settings, len(dataset.classes))
-    about = {"task": settings.task, "model": settings.model, "classes": dataset.classes}
+    sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
+    about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
     if settings.task == "detect":
         about["filler"] = settings.filler
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "checkpoint.pt").exists():  # a resumed run keeps the story of its beginning
-        story = {"command": command, "settings": asdict(settings), **about, **provenance()}
+    state = PartialState()
+    # A resumed run keeps the story of its beginning.
+    if state.is_main_process and not (out / "checkpoint.pt").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        run = {"command": command, "images": len(dataset), "processes": state.num_processes}
+        story = {**run, "settings": asdict(settings), **about, **provenance()}
         write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
-    names = "epochs batch_size lr optimizer weight_decay schedule warmup clip precision seed workers resume progress"
-    how = {name: getattr(settings, name) for name in names.split()}
-    return fit(model, dataset, out, about=about, on_epoch=on_epoch, **how)
+    watcher = _watcher(settings, out, dataset)
+    names = "epochs batch_size accumulate lr optimizer weight_decay schedule warmup clip ema precision seed workers"
+    how = {name: getattr(settings, name) for name in f"{names} resume progress".split()}
+
+    def finished(row: dict) -> None:
+        watcher.on_epoch(row)
+        on_epoch(row)
+
+    return fit(
+        model,
+        _augmented(settings, dataset, **sizes),
+        out,
+        groups=shape_groups(dataset) if settings.shape_groups else None,
+        about=about,
+        after_epoch=watcher.after_epoch,
+        on_step=watcher.on_step,
+        on_epoch=finished,
+        **how,
+    )
+
+
+def advice(settings: TrainSettings) -> str | None:
+    """A sentence about batch normalisation where a forward pass holds few images, else None."""
+    images = settings.batch_size // max(1, PartialState().num_processes * settings.accumulate)
+    if settings.norm != "batch" or images >= SMALL_BATCH:
+        return None
+    return (
+        f"batch normalisation sees {images} image(s) at a time here, too few for good statistics: use --norm frozen "
+        "with pretrained weights, --norm sync on several GPUs, or a larger --batch-size"
+    )
 
 
 def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
+    sizes = {name: getattr(s, name) for name in ("min_size", "max_size") if getattr(s, name) is not None}
+    if any(size < 32 for size in sizes.values()):
+        raise ValueError(f"min_size and max_size must be at least 32 pixels, got {sizes}")
+    if s.init == "imagenet" and s.model != "regnet_y_800mf":
+        raise ValueError(f"ImageNet weights are for the model 'regnet_y_800mf', not for {s.model!r}")
+    trunk = {"trunk_weights": "DEFAULT"} if s.init == "imagenet" else {}
     if s.task == "classify":
-        model = make_classifier(s.model, num_classes)
+        model = make_classifier(s.model, num_classes, **sizes, **trunk)
         model.distillation = s.distillation
     else:
         loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
         where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
-        model = make_detector(s.model, num_classes, **loss, **where)
-    if s.init:
-        fresh = load_backbone(model.backbone, s.init, classifiers=s.keep_classifiers)
+        model = make_detector(s.model, num_classes, **loss, **where, **sizes, **trunk)
+    if s.init and s.init != "imagenet":
+        fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)
         if fresh:
             # With the seed of the pretraining, fresh classifiers would be those that it started from, and its
             # backbone knows them: they guess well untrained. So they are drawn again, from another stream.
             torch.manual_seed(s.seed + 1_000_000)
             reset_classifiers(model.backbone)
-    return model.to(memory_format=torch.channels_last)
+    freeze_stages(model.backbone, s.freeze)
+    model.transform._skip_resize = s.jitter > 0  # torchvision's switch: the augmentation has resized the image already
+    return set_norms(model, s.norm).to(memory_format=torch.channels_last)
 
 
-def check_resumable(settings: TrainSettings, out: Path) -> None:
-    """`ValueError` unless `resume` is set and the run in `out` was made with the same settings."""
-    if not settings.resume:
-        raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")
-    before = json.loads((out / "settings.json").read_text())["settings"]
-    now = json.loads(json.dumps(asdict(settings)))
-    changed = [f.name for f in fields(settings) if f.name not in FREE_TO_CHANGE and before.get(f.name) != now[f.name]]
-    if changed:
-        what = ", ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
-        raise ValueError(f"{str(out)!r} was trained with other settings: {what}")
+def _augmented(s: TrainSettings, dataset: CocoDataset, min_size: int, max_size: int) -> CocoDataset:
+    """The data set again, with the transforms of the training; the first stays as it is for pictures."""
+    return dataset.with_transforms(train_transforms(min_size=min_size, max_size=max_size, jitter=s.jitter))
 
 
-def provenance() -> dict[str, str]:
-    """Date, commit, versions and machine, for cards and result files."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
-    libraries = {"earlyexit": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
-    machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
-    return {"date": datetime.date.today().isoformat(), "commit": commit, "versions": libraries, "machine": machine}
+def _watcher(s: TrainSettings, out: Path, dataset: CocoDataset) -> Watcher:
+    validation = coco_split(s.data, s.val_split) if s.val_split else None
+    if s.task != "detect" and (s.val_split or s.pictures):
+        raise ValueError(f"--val-split and --pictures are for --task detect, got {s.task!r}")
+    if validation and validation.classes != dataset.classes:
+        raise ValueError(f"the split {s.val_split!r} has the classes {validation.classes}, not {dataset.classes}")
+    shown = (validation or dataset) if s.pictures else None
+    return Watcher(out, shown=shown, validation=validation, tensorboard=s.tensorboard)

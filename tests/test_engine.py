@@ -12,12 +12,14 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
-from earlyexit import count_macs, dyn_retinanet_nano, engine, evaluation
+from earlyexit import count_macs, dyn_retinanet_nano, engine, evaluation, fitting
 from earlyexit.data.coco import coco_split, collate
 from earlyexit.evaluation import coco_metrics, evaluate, network_size
 from earlyexit.files import write_whole
+from earlyexit.loading import StepSampler
 from earlyexit.schedule import make_optimizer, make_schedule
-from earlyexit.training import TrainSettings, train
+from earlyexit.settings import TrainSettings
+from earlyexit.training import train
 
 
 def settings(folder, out, **changes):
@@ -118,7 +120,7 @@ def test_finished_run_is_not_trained_on(whole_run, folder):
     ("changes", "message"),
     [
         ({"resume": False}, "already holds a run: add --resume"),
-        ({"workers": 1}, "workers was 0, is 1"),  # flips would be others
+        ({"norm": "frozen"}, "norm was 'batch', is 'frozen'"),
         ({"lr": 0.5}, "other settings: lr was 0.001, is 0.5"),
         ({"epochs": 4, "seed": 3}, "epochs was 3, is 4, seed was 0, is 3"),
     ],
@@ -146,16 +148,62 @@ def test_bad_settings(folder, tmp_path, changes, message):
         train(settings(folder, tmp_path, **changes))
 
 
-def test_order_is_a_function_of_seed_and_epoch():
-    def order(seed, epoch):
-        sampler = engine.EpochSampler(50, seed)
-        sampler.epoch = epoch
-        return list(sampler)
+def order(length=50, batch_size=8, parts=1, seed=0, epoch=0, groups=None):
+    sampler = StepSampler(length, batch_size, parts, seed, groups)
+    sampler.epoch = epoch
+    return list(sampler)
 
-    assert order(0, 1) == order(0, 1)
-    assert sorted(order(0, 1)) == list(range(50))
-    orders = [order(seed, epoch) for seed in range(3) for epoch in range(3)]
+
+def test_order_is_a_function_of_seed_and_epoch():
+    assert order(seed=0, epoch=1) == order(seed=0, epoch=1)
+    seen = [i for batch in order(48, epoch=1) for i in batch]
+    assert sorted(seen) == list(range(48))
+    orders = [order(seed=seed, epoch=epoch) for seed in range(3) for epoch in range(3)]
     assert all(orders[i] != orders[j] for i in range(9) for j in range(i))
+
+
+@pytest.mark.parametrize("groups", [None, [i % 3 == 0 for i in range(50)]])
+def test_parts_of_a_step_make_the_step(groups):
+    """One process with 8 images, two with 4, four that accumulate two batches of 1 see the same steps."""
+    whole = order(groups=groups)
+    assert [len(batch) for batch in whole] == [8] * 6  # two of 50 images are left out
+    for parts in (2, 4, 8):
+        split = order(parts=parts, groups=groups)
+        assert [sum(split[k : k + parts], []) for k in range(0, len(split), parts)] == whole
+
+
+def test_steps_are_of_one_group():
+    """17 and 33 images in two groups of 8: 2 + 4 pure steps, in mixed order; two are left, too few for a step."""
+    groups = [int(i % 3 == 0) for i in range(50)]
+    kinds = [{groups[i] for i in batch} for batch in order(groups=groups)]
+    assert sorted(min(kind) for kind in kinds if len(kind) == 1) == [0, 0, 0, 0, 1, 1]
+    assert any(
+        [min(kind) for kind in [{groups[i] for i in batch} for batch in order(groups=groups, seed=seed)]]
+        != [0, 0, 0, 0, 1, 1]
+        for seed in range(5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "batch_size", "parts", "sizes"), [(5, 16, 1, [5]), (5, 16, 2, [3, 3]), (1, 8, 1, [1])]
+)
+def test_fewer_images_than_a_step(length, batch_size, parts, sizes):
+    batches = order(length, batch_size, parts)
+    assert [len(batch) for batch in batches] == sizes
+    assert set(sum(batches, [])) == set(range(length))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 8), "nothing to train on: 0"),
+        ((9, 9, 2), "batch_size 9 for 2"),
+        ((9, 3, 1, 0, [1]), "each of 9 images, got 1"),
+    ],
+)
+def test_impossible_steps(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        StepSampler(*arguments)
 
 
 class Simple(torch.utils.data.Dataset):
@@ -174,7 +222,7 @@ class Simple(torch.utils.data.Dataset):
 def test_loss_falls(tmp_path):
     torch.manual_seed(0)
     model = dyn_retinanet_nano(3, min_size=64, theta=1.0)
-    rows = engine.fit(model, Simple(), tmp_path, epochs=15, batch_size=8, warmup=0, lr=2e-3)
+    rows = fitting.fit(model, Simple(), tmp_path, epochs=15, batch_size=8, warmup=0, lr=2e-3)
     first, last = rows[0], rows[-1]
     assert last["loss"] < 0.5 * first["loss"]
     for name in ("classification", "bbox_regression", "exit"):
@@ -192,7 +240,7 @@ def test_every_epoch_has_an_order_of_its_own(tmp_path):
             return super().__getitem__(index)
 
     torch.manual_seed(0)
-    engine.fit(dyn_retinanet_nano(3, min_size=64), Noted(), tmp_path, epochs=2, batch_size=8)
+    fitting.fit(dyn_retinanet_nano(3, min_size=64), Noted(), tmp_path, epochs=2, batch_size=8)
     first, second = seen[:8], seen[8:]
     assert sorted(first) == sorted(second) == list(range(8))
     assert first != second
@@ -361,5 +409,5 @@ def test_accuracy_needs_single_objects(nano, folder):
 
 def test_what_a_killed_run_half_wrote_is_removed(tmp_path):
     (tmp_path / ".checkpoint.pt.0123.tmp").write_bytes(b"half")
-    engine.fit(dyn_retinanet_nano(3, min_size=64), Simple(), tmp_path, epochs=1, batch_size=8)
+    fitting.fit(dyn_retinanet_nano(3, min_size=64), Simple(), tmp_path, epochs=1, batch_size=8)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "log.csv", "model.safetensors"]

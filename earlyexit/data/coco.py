@@ -1,6 +1,7 @@
 """Any COCO-layout folder as a data set of images and `targets`, through torchvision's transforms v2."""
 
 import contextlib
+import copy
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -39,6 +40,12 @@ class CocoDataset(CocoDetection):
         self.classes: list[str] = [category["name"] for category in categories]
         self.category_ids: list[int] = [category["id"] for category in categories]
         self._label = {category_id: label for label, category_id in enumerate(self.category_ids)}
+
+    def with_transforms(self, transforms: Callable) -> "CocoDataset":
+        """The same images and annotations, not read again, with other transforms."""
+        other = copy.copy(self)
+        other.transforms = transforms
+        return other
 
     def objects(self, image_id: int) -> list[dict]:
         """The annotations that become boxes of an image: no crowds, none without area."""
@@ -115,9 +122,23 @@ def index_coco(content: dict) -> COCO:
     return coco
 
 
-def train_transforms(flip: float = 0.5) -> v2.Transform:
-    """Random horizontal flip, then floats in [0, 1]."""
-    return v2.Compose([v2.RandomHorizontalFlip(flip), *_TO_FLOAT])
+def train_transforms(
+    flip: float = 0.5, *, jitter: float = 0.0, min_size: int = 800, max_size: int = 1333
+) -> v2.Transform:
+    """Random horizontal flip and size, then floats in [0, 1].
+
+    Args:
+        flip: probability of the flip.
+        jitter: 0 leaves the size to the detector. 0.2 resizes the shorter side to between 0.8 and 1.2 of `min_size`
+            in nine steps; the detector must then not resize again (`_skip_resize=True` of torchvision's detectors).
+        min_size, max_size: the detector's shorter side, and the limit of the longer one, in pixels.
+    """
+    if not 0 <= jitter < 1:
+        raise ValueError(f"jitter must be in [0, 1), got {jitter}")
+    sizes = [round(min_size * (1 + jitter * step / 4)) for step in range(-4, 5)]
+    # No antialiasing: the detector's own resizing has none either.
+    resize = [v2.RandomShortestSize(sizes, round(max_size * (1 + jitter)), antialias=False)] if jitter else []
+    return v2.Compose([v2.RandomHorizontalFlip(flip), *resize, *_TO_FLOAT])
 
 
 def eval_transforms() -> v2.Transform:

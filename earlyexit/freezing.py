@@ -1,0 +1,51 @@
+"""Which parts of a model are not trained, and how its normalisation layers count."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .backbone import DynPerceiver
+
+NORMS = ("batch", "frozen", "sync")
+
+
+def freeze_stages(backbone: DynPerceiver, stages: int) -> None:
+    """Freeze the stem and the first `stages` stages of both branches; 0 freezes nothing.
+
+    The published code freezes the stem, stage 1 and its attention, which is `stages=1`.
+    """
+    if stages not in range(5):
+        raise ValueError(f"freeze must be the number of frozen stages, 0 to 4, got {stages!r}")
+    if stages:
+        for module in (backbone.stem, *backbone.stages[:stages], *backbone.reads[:stages]):
+            module.requires_grad_(False)
+
+
+def set_norms(model: nn.Module, norm: str) -> nn.Module:
+    """Choose what the batch normalisations use in training.
+
+    Args:
+        model: the model; changed in place.
+        norm: "batch": the statistics of the batch in one process; noise if that holds few images. "frozen": the
+            statistics and weights that were loaded, for good; right for small batches from pretrained weights.
+            "sync": the statistics over all processes, on several GPUs.
+
+    Returns:
+        The model; use this one, since "sync" replaces layers.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+    if norm == "sync":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.requires_grad_(False)
+    return model
+
+
+def train_mode(model: nn.Module) -> None:
+    """Put a model in training mode, except normalisations whose weights are frozen: they keep their statistics."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
+            module.eval()

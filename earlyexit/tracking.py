@@ -1,0 +1,93 @@
+"""What can be watched while a training runs: validation, a picture of detections an epoch, TensorBoard."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from .data.coco import CocoDataset
+from .evaluation import METRICS, evaluate
+from .files import write_whole
+from .plots import TRUTH_COLOUR, draw_boxes, draw_detection, image_grid
+
+PICTURED = 8  # images in the picture of an epoch
+
+
+class Watcher:
+    """The callbacks of one training; see `earlyexit.fitting.fit`.
+
+    Args:
+        out: the run's folder; pictures go to `pictures/`, TensorBoard's files to `tensorboard/`.
+        shown: images to draw; None: no pictures.
+        validation: measured after each epoch at full depth, over all processes; None: not measured.
+        tensorboard: write losses, metrics and pictures for TensorBoard, too.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        shown: CocoDataset | None = None,
+        validation: CocoDataset | None = None,
+        tensorboard: bool = False,
+    ):
+        self.out, self.shown, self.validation = out, shown, validation
+        self.board = None
+        self._writer = _tensorboard() if tensorboard else None
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        """Metrics of the epoch for its row in the log; draws the picture on the way."""
+        if self.shown is not None and PartialState().is_main_process:
+            path = self.out / "pictures" / f"epoch-{epoch:03}.png"
+            path.parent.mkdir(exist_ok=True)
+            draw_examples(model, self.shown, path)
+            if self.board:
+                self.board.add_image("detections", plt.imread(path)[..., :3], epoch, dataformats="HWC")
+        if self.validation is None:
+            return {}
+        result = evaluate(model, self.validation)
+        return {name: result[name] for name in METRICS if result[name] is not None}
+
+    def on_step(self, step: int, losses: dict[str, float]) -> None:
+        """Losses of a step."""
+        if self._writer is None:
+            return
+        if self.board is None:  # purge_step: a resumed run takes the place of what came after its checkpoint
+            self.board = self._writer(str(self.out / "tensorboard"), purge_step=step)
+        for name, value in losses.items():
+            self.board.add_scalar(f"step/{name}", value, step)
+
+    def on_epoch(self, row: dict[str, float]) -> None:
+        """Means of an epoch."""
+        if self.board:
+            for name, value in row.items():
+                self.board.add_scalar(f"epoch/{name}", value, int(row["epoch"]))
+            self.board.flush()
+
+
+def draw_examples(model: nn.Module, dataset: CocoDataset, path: Path, *, min_score: float = 0.3) -> None:
+    """Draw the first images of `dataset` with what the model finds (solid) and what is there (dashed)."""
+    device = next(model.parameters()).device
+    samples = [dataset[i] for i in range(min(PICTURED, len(dataset)))]
+    model.eval()
+    figure, axes = image_grid(len(samples), columns=4, size=3)
+    for ax, (image, target) in zip(axes, samples, strict=True):
+        with torch.inference_mode():
+            detection = model([image.to(device)])[0]
+        on_cpu = {k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in detection.items()}
+        draw_detection(ax, image, on_cpu, dataset.classes, min_score=min_score)
+        draw_boxes(ax, target["boxes"], [""] * len(target["boxes"]), colour=TRUTH_COLOUR, dashed=True)
+    try:
+        write_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=80))
+    finally:
+        plt.close(figure)
+
+
+def _tensorboard():
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return SummaryWriter
