@@ -7,8 +7,7 @@ from typing import Any
 
 from .records import annotation_problem, clip_box, image_problem, is_id, label
 from .report import Report
-
-Coco = dict[str, Any]
+from .splits import Coco
 
 LOST = "unusable_annotations"  # key of an image: how many of its annotations were left out
 

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
+
+from .reading import read_coco
 
 
 class CocoDataset(CocoDetection):
@@ -34,7 +35,7 @@ class CocoDataset(CocoDetection):
             raise ValueError(f"no image folder {str(images)!r}")
         # Not CocoDetection's own constructor: it would read the file a second time, unchecked.
         VisionDataset.__init__(self, str(images), transforms=transforms or eval_transforms())
-        self.coco = index_coco(read_coco(annotations))
+        self.coco = index_coco(read_coco(annotations, outlines=False))
         self.ids = sorted(self.coco.imgs)
         categories = self.coco.loadCats(sorted(self.coco.getCatIds()))
         self.classes: list[str] = [category["name"] for category in categories]
@@ -79,34 +80,6 @@ def coco_split(data: str | Path, split: str, transforms: Callable | None = None)
     return CocoDataset(data / split, data / "annotations" / f"instances_{split}.json", transforms)
 
 
-def read_coco(annotations: str | Path) -> dict:
-    """Read an instances JSON; `ValueError` says which file, and which record in it, cannot be used."""
-    name = str(annotations)
-    try:
-        content = json.loads(Path(annotations).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"no annotation file {name!r}") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name!r} is not readable JSON: {error}") from None
-    needed = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name")}
-    needed["annotations"] = ("id", "image_id", "category_id", "bbox")
-    for part, keys in needed.items():
-        if not isinstance(content, dict) or not isinstance(content.get(part), list):
-            raise ValueError(f"{name!r} is not a COCO instances file: it has no list {part!r}")
-        bad = next((r for r in content[part] if not isinstance(r, dict) or any(key not in r for key in keys)), None)
-        if bad is not None:
-            raise ValueError(f"{name!r}: each of {part!r} needs {keys}, got {str(bad)[:200]}")
-    bad = next((a for a in content["annotations"] if len(a["bbox"]) != 4), None)
-    if bad is not None:
-        raise ValueError(f"{name!r}: a bbox is [x, y, width, height], got {bad['bbox']} in annotation {bad['id']}")
-    known = {category["id"] for category in content["categories"]}
-    for annotation in content["annotations"]:
-        if annotation["category_id"] not in known:
-            what = f"annotation {annotation['id']} has the unknown category {annotation['category_id']}"
-            raise ValueError(f"{name!r}: {what}; known are {sorted(known)[:10]}")
-    return content
-
-
 def index_coco(content: dict) -> COCO:
     """pycocotools' index over a COCO dict; areas and crowd flags that are missing are filled in, ids start at 1."""
     # pycocotools takes annotation 0 for "no match".
@@ -136,9 +109,9 @@ def train_transforms(
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be in [0, 1), got {jitter}")
     sizes = [round(min_size * (1 + jitter * step / 4)) for step in range(-4, 5)]
-    # No antialiasing: the detector's own resizing has none either.
+    # No antialiasing, since the detector's own resizing has none; on a PIL image it could not be switched off.
     resize = [v2.RandomShortestSize(sizes, round(max_size * (1 + jitter)), antialias=False)] if jitter else []
-    return v2.Compose([v2.RandomHorizontalFlip(flip), *resize, *_TO_FLOAT])
+    return v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(flip), *resize, *_TO_FLOAT])
 
 
 def eval_transforms() -> v2.Transform:

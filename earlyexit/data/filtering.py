@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
-Coco = dict[str, Any]
+from .clean import LOST
+from .splits import Coco, take_images
 
 KEPT = "kept"
 NO_OBJECT = "no annotation"
 SEVERAL = "several annotations"
 CROWD = "the only annotation is a crowd"
 NO_AREA = "the only annotation has no area"
+UNUSABLE = "an annotation was unusable"
 
 
 def classify_images(coco: Coco) -> dict[int, str]:
     """Say for every image id whether the image is kept, or why not.
 
     Annotations of any kind count, crowds too: an image with an object and a crowd has two.
-    An image whose only annotation is a crowd or has no area offers nothing to learn from.
+    An image whose only annotation is a crowd or has no area offers nothing to learn from. Nor does
+    one that lost an annotation in :func:`clean_coco`: it shows more than what is left.
 
     Args:
         coco: instances in COCO's layout, with "images" and "annotations".
 
     Returns:
-        Image id to one of ``KEPT``, ``NO_OBJECT``, ``SEVERAL``, ``CROWD``, ``NO_AREA``, in the
-        order of the images.
+        Image id to one of ``KEPT``, ``NO_OBJECT``, ``SEVERAL``, ``CROWD``, ``NO_AREA``,
+        ``UNUSABLE``, in the order of the images.
 
     Raises:
         ValueError: a key is missing, an image id or file name occurs twice, or an annotation
@@ -35,7 +37,7 @@ def classify_images(coco: Coco) -> dict[int, str]:
     annotations: dict[int, list[Coco]] = {image["id"]: [] for image in coco["images"]}
     for annotation in coco["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
-    return {image_id: _verdict(found) for image_id, found in annotations.items()}
+    return {image["id"]: _verdict(annotations[image["id"]], image.get(LOST, 0)) for image in coco["images"]}
 
 
 def keep_single_objects(coco: Coco) -> Coco:
@@ -51,12 +53,8 @@ def keep_single_objects(coco: Coco) -> Coco:
     Raises:
         ValueError: as in :func:`classify_images`.
     """
-    kept = {image_id for image_id, verdict in classify_images(coco).items() if verdict == KEPT}
-    return {
-        **coco,
-        "images": [image for image in coco["images"] if image["id"] in kept],
-        "annotations": [found for found in coco["annotations"] if found["image_id"] in kept],
-    }
+    verdicts = classify_images(coco)
+    return take_images(coco, {image_id for image_id, verdict in verdicts.items() if verdict == KEPT})
 
 
 def check_layout(coco: Coco) -> None:
@@ -89,9 +87,13 @@ def _check_entries(coco: Coco, key: str, needed: tuple[str, ...]) -> None:
             raise ValueError(f'{key}[{number}] has no "{missing[0]}": {str(entry)[:80]}')
 
 
-def _verdict(annotations: list[Coco]) -> str:
-    if len(annotations) != 1:
-        return SEVERAL if annotations else NO_OBJECT
+def _verdict(annotations: list[Coco], lost: int) -> str:
+    if len(annotations) > 1:
+        return SEVERAL
+    if lost:
+        return UNUSABLE
+    if not annotations:
+        return NO_OBJECT
     (annotation,) = annotations
     if annotation.get("iscrowd", 0):
         return CROWD
