@@ -115,6 +115,22 @@ def single_objects(
     return {**coco, "categories": categories}, verdicts
 
 
+def compare_with_paper(datasets: Iterable[dict]) -> list[str]:
+    """Counts beside the paper's (table 2), and a plain word where they differ."""
+    datasets = list(datasets)
+    images = sum(len(coco["images"]) for coco in datasets)
+    classes = len({found["category_id"] for coco in datasets for found in coco["annotations"]})
+    lines = [
+        f"images with one object: {images:,}, the paper has {PAPER_IMAGES:,}",
+        f"classes that they show: {classes}, the paper has {PAPER_CLASSES}",
+    ]
+    if (images, classes) != (PAPER_IMAGES, PAPER_CLASSES):
+        lines.append(
+            "this is not the paper's set: it does not say which of ILSVRC's training folders it took (see --only)"
+        )
+    return lines
+
+
 def _verdict(record: ImageBoxes, classes: Mapping[str, str]) -> str:
     if record.is_single:
         return "single" if record.objects[0][0] in classes else "another class"

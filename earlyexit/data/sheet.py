@@ -6,19 +6,18 @@ import random
 from collections import defaultdict
 from pathlib import Path
 
-from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from PIL import Image, UnidentifiedImageError
 
 from ..files import write_whole
 
-CELL = 2.2  # inches
-DOTS = 110  # per inch: a cell is 242 pixels wide
-# Ten colours that differ, also from their neighbours in the order of classes.
-COLOURS = [colormaps["tab10"](i) for i in range(10)]
+CELL, DOTS = 2.4, 110  # side of a cell in inches, dots per inch
+# Dark enough for white letters, and classes that follow each other differ.
+COLOURS = ["#0B6FB8", "#C8370A", "#00795C", "#8E3A94", "#A36A00", "#B3225B", "#3F4FB5", "#5B6B00", "#00707F", "#7A4A32"]
+FEW = 6  # objects in an image, up to which all of them are named
 
 
 def choose_images(coco: dict, *, per_class: int = 3, most: int = 48, seed: int = 0) -> list[tuple[str, int]]:
@@ -50,7 +49,8 @@ def contact_sheet(
 ) -> int:
     """Draw a contact sheet into a PNG file and return how many images it shows.
 
-    Every image has all its boxes; its title is the class that it was chosen for, in the colour of that class.
+    An image's title is the class that it was chosen for; the objects of this class stand out and are named. All other
+    objects have thin boxes in the colours of their classes, and names where there are few of them.
 
     Args:
         coco: instances in COCO's layout.
@@ -65,26 +65,33 @@ def contact_sheet(
     if not chosen:
         raise ValueError("there is nothing to show: no image has an object")
     names = {category["id"]: category["name"] for category in coco["categories"]}
-    colour = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names.values())}
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names.values())}
     by_id = {image["id"]: image for image in coco["images"]}
     objects = defaultdict(list)
     for found in coco["annotations"]:
         objects[found["image_id"]].append((names[found["category_id"]], found["bbox"]))
-    columns = min(len(chosen), 8 if len(chosen) > 24 else 6)
-    rows = -(-len(chosen) // columns)
-    figure = Figure((columns * CELL, rows * CELL * 1.1), dpi=DOTS, layout="constrained")
-    FigureCanvasAgg(figure)
-    cells = figure.subplots(rows, columns, squeeze=False).flat
-    for cell, (name, image_id) in zip(cells, chosen, strict=False):
-        _draw(cell, Path(images) / by_id[image_id]["file_name"], objects[image_id], colour)
-        cell.set_title(_short(name, 26), fontsize=9, color=colour[name], fontweight="bold", pad=3)
-    for cell in list(cells)[0:]:
-        cell.remove()
+    figure, cells = _grid(len(chosen))
+    for cell, (name, image_id) in zip(cells, chosen, strict=True):
+        _show_image(cell, Path(images) / by_id[image_id]["file_name"])
+        _draw_boxes(cell, objects[image_id], name, colours)
+        cell.set_title(_short(name, 26), fontsize=10, color=colours[name], fontweight="bold", pad=3)
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
     return len(chosen)
 
 
-def _draw(cell, path: Path, objects: list[tuple[str, list[float]]], colour: dict) -> None:
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    """Empty cells; a figure of its own rather than pyplot's, which keeps every figure in memory."""
+    columns = min(count, 6 if count <= 24 else 8)
+    rows = -(-count // columns)
+    figure = Figure((columns * CELL, rows * CELL * 1.08), dpi=DOTS, layout="constrained")
+    FigureCanvasAgg(figure)
+    cells = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for cell in cells:
+        cell.set_axis_off()
+    return figure, cells[:count]
+
+
+def _show_image(cell: Axes, path: Path) -> None:
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -93,14 +100,22 @@ def _draw(cell, path: Path, objects: list[tuple[str, list[float]]], colour: dict
     except (OSError, UnidentifiedImageError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from None
     small.thumbnail((512, 512))
-    cell.imshow(small, extent=(0, width, height, 0), interpolation="antialiased")
-    cell.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    for name, (x, y, w, h) in objects:
-        cell.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=2.6))
-        cell.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=colour[name], linewidth=1.4))
-        text = cell.text(x, y, _short(name, 14), fontsize=6.5, color="white", va="top", clip_on=True)
-        text.set_bbox({"facecolor": colour[name], "edgecolor": "none", "pad": 0.8, "alpha": 0.9})
-        text.set_path_effects([withStroke(linewidth=0.6, foreground="black")])
+    cell.imshow(small, extent=(0, width, height, 0), interpolation="antialiased")  # boxes keep their pixels
+    cell.set(xlim=(0, width), ylim=(height, 0))
+
+
+def _draw_boxes(cell: Axes, objects: list[tuple[str, list[float]]], chosen: str, colours: dict[str, str]) -> None:
+    width, height = cell.get_xlim()[1], cell.get_ylim()[0]
+    for name, (x, y, w, h) in sorted(objects, key=lambda item: item[0] == chosen):  # the chosen class on top
+        strong = name == chosen
+        for colour, line in (("white", 2.8 if strong else 1.4), (colours[name], 1.6 if strong else 0.7)):
+            cell.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=colour, linewidth=line))
+        if strong or len(objects) <= FEW:
+            # Above the box, which it would hide if it is small, and to the left, unless that is outside the image.
+            place = {"va": "bottom" if y > 0.08 * height else "top", "ha": "left" if x < 0.7 * width else "right"}
+            label = {"facecolor": colours[name], "edgecolor": "none", "pad": 1.0, "alpha": 0.92}
+            at = (x if x < 0.7 * width else min(x + w, width), y)
+            cell.text(*at, _short(name, 16), fontsize=7, color="white", clip_on=True, bbox=label, **place)
 
 
 def _short(text: str, most: int) -> str:

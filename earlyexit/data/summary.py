@@ -50,3 +50,15 @@ def summary_lines(summary: dict, most: int = 20) -> list[str]:
         (rarest, fewest), left = ranked[-1], len(ranked) - most
         lines += [f"  and {left} more, down to {rarest!r} with {fewest}"]
     return lines
+
+
+def missing_classes(parts: dict[str, dict]) -> list[str]:
+    """A line for every split that shows no object of a class which another split shows."""
+    classes = {split: {name for name, n in summarise(part)["classes"].items() if n} for split, part in parts.items()}
+    lines = []
+    for split, has in classes.items():
+        missing = sorted(set().union(*classes.values()) - has)
+        if missing:
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            lines.append(f"no object in {split} of: {', '.join(missing[:5])}{more}")
+    return lines

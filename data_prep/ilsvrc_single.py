@@ -1,0 +1,95 @@
+"""Make ILSVRC-Single, the images of ImageNet's detection data with exactly one object, in COCO's layout.
+
+python data_prep/ilsvrc_single.py --root imagenet --out data/ilsvrc-single
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from earlyexit.data import ilsvrc
+from earlyexit.data.dividing import write_splits
+from earlyexit.data.layout import check_images
+from earlyexit.data.report import Report
+from earlyexit.data.splits import take_calibration
+
+
+class Link(str, Enum):
+    """How the images get into the new folder."""
+
+    hard = "hard"
+    symlink = "symlink"
+    copy = "copy"
+
+
+class Protocol(str, Enum):
+    """Where the images come from by which the exits' thresholds are set."""
+
+    own = "own"
+    paper = "paper"
+
+
+def read_single(root: Path, task: str | None, classes: Path | None, only: str, check: bool, faults: Report) -> dict:
+    """{"train" and "val": (images with one object as COCO instances, the folder of the images)}."""
+    folder, task = ilsvrc.find_task(root, task)
+    patterns = {"train": only, "val": "*"}
+    records = {split: ilsvrc.read_ilsvrc(folder, task, split, faults, only=p) for split, p in patterns.items()}
+    known = ilsvrc.read_classes(classes) if classes else ilsvrc.find_names(root, task)
+    if not classes:
+        known = ilsvrc.all_classes(records["train"] + records["val"], known)
+    typer.echo(f"{folder}, {task}: {len(known)} classes")
+    single = {}
+    for split, found in records.items():
+        images = folder / "Data" / task / split
+        coco, verdicts = ilsvrc.single_objects(found, known, images, faults)
+        typer.echo(f"{split}: {len(found)} files; " + ", ".join(f"{v}: {verdicts[v]}" for v in sorted(verdicts)))
+        single[split] = (check_images(coco, images, faults) if check else coco, images)
+    return single
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    root: Annotated[Path, typer.Option(help="ImageNet's folder: Annotations/ and Data/, or ILSVRC/ with these.")],
+    out: Annotated[Path, typer.Option(help="Folder to make: annotations/, train/, calibration/ and test/.")],
+    task: Annotated[str | None, typer.Option(help="DET or CLS-LOC; DET if there are both.")] = None,
+    classes: Annotated[Path | None, typer.Option(help='Lines "n02672831 accordion"; else all there are.')] = None,
+    only: Annotated[str, typer.Option(help="Pattern for training files, such as 'ILSVRC2014_train_*'.")] = "*",
+    protocol: Annotated[Protocol, typer.Option(help="paper: calibration images are training images.")] = Protocol.own,
+    share: Annotated[float, typer.Option(help="Of the training images, for calibration.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Another seed takes other images for calibration.")] = 0,
+    link: Annotated[Link, typer.Option(help="Hard links need no space; across disks they become copies.")] = Link.hard,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop, and list them, if files are unusable.")] = False,
+    report: Annotated[Path | None, typer.Option(help="CSV of all that was dropped or mended.")] = None,
+    check: Annotated[bool, typer.Option("--check-images/--no-check-images", help="Open every image.")] = True,
+) -> None:
+    """Test images are those of val; calibration images are taken out of train. Categories follow the WordNet ids."""
+    try:
+        faults = Report()
+        single = read_single(root, task, classes, only, check, faults)
+        if report:
+            faults.write(report)
+        if strict:
+            faults.check_strict()
+        for line in [*faults.lines(), *ilsvrc.compare_with_paper(coco for coco, _ in single.values())]:
+            typer.echo(line)
+        whole, images = single["train"]
+        train, calibration = (whole, whole) if protocol == Protocol.paper else take_calibration(whole, share, seed)
+        parts = {"train": (train, images), "calibration": (calibration, images), "test": single["val"]}
+        write_splits(parts, out, link.value)
+        for split, (coco, _) in parts.items():
+            typer.echo(f"{split}: {len(coco['images'])} images")
+        typer.echo(f"wrote {out}")
+    except (ValueError, OSError) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()

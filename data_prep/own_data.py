@@ -1,0 +1,127 @@
+"""Make a COCO-layout folder with training, calibration and test images from your own annotations.
+
+python data_prep/own_data.py voc Annotations --images JPEGImages --out data/mine --sheet sheet.png
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from earlyexit.data.boxes import ImageBoxes, fill_size, fit_boxes, to_coco
+from earlyexit.data.clean import clean_coco
+from earlyexit.data.csv_boxes import read_csv
+from earlyexit.data.dividing import divide, parse_shares, write_splits
+from earlyexit.data.filtering import keep_single_objects
+from earlyexit.data.image_files import IMAGE_SUFFIXES, find_images, list_files
+from earlyexit.data.layout import check_images
+from earlyexit.data.reading import load_coco
+from earlyexit.data.report import Report
+from earlyexit.data.sheet import contact_sheet
+from earlyexit.data.summary import missing_classes, summarise, summary_lines
+from earlyexit.data.xml_folder import read_xml_folder
+
+
+class Kind(str, Enum):
+    """What the annotations are."""
+
+    coco = "coco"
+    voc = "voc"
+    csv = "csv"
+
+
+class Link(str, Enum):
+    """How the images get into the new folder."""
+
+    hard = "hard"
+    symlink = "symlink"
+    copy = "copy"
+
+
+def read(kind: Kind, source: Path, images: Path, origin: int, faults: Report) -> dict:
+    """The annotations as COCO instances, without what cannot be used; images are opened to their last byte."""
+    if kind == Kind.coco:
+        coco = clean_coco(load_coco(source, outlines=False), faults, source.name)
+        return clean_coco(check_images(coco, images, faults), faults, source.name)  # now all sizes are known
+    if kind == Kind.voc:
+        records = find_images(read_xml_folder(source, faults, origin=origin), images, faults)
+    else:
+        records = find_images(read_csv(source, faults), images, faults, by_source=False)
+    return check_images(to_coco(fitted(records, images, faults)), images, faults)
+
+
+def fitted(records: list[ImageBoxes], images: Path, faults: Report) -> list[ImageBoxes]:
+    """The records whose size is known or can be read, with boxes inside their images."""
+    records = [record for record in records if fill_size(record, images, faults)]
+    for record in records:
+        fit_boxes(record, faults)
+    return records
+
+
+def unused(coco: dict, images: Path) -> str:
+    """A line on the images in the folder that are not in the data set."""
+    left = set(list_files(images, IMAGE_SUFFIXES)) - {image["file_name"] for image in coco["images"]}
+    return f"images in {images} that are not used: {len(left)}" + (f", such as {min(left)}" if left else "")
+
+
+def echo(*lines: str) -> None:
+    """Print lines."""
+    for line in lines:
+        typer.echo(line)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(no_args_is_help=True)
+def main(
+    kind: Annotated[Kind, typer.Argument(help="coco: an instances JSON; voc: a folder of XML files; csv: a CSV file.")],
+    source: Annotated[Path, typer.Argument(help="The file or folder; or VOC's, with Annotations/ and JPEGImages/.")],
+    out: Annotated[Path, typer.Option(help="Folder to make: annotations/ and a folder of images for each split.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the images; that of SOURCE unless told.")] = None,
+    origin: Annotated[int, typer.Option(min=0, max=1, help="First pixel in XML: 1 in VOC, 0 in other tools.")] = 1,
+    split_share: Annotated[str, typer.Option(help="Of training, calibration, test images; 0: none.")] = "0.7,0.1,0.2",
+    seed: Annotated[int, typer.Option(help="Another seed divides the images otherwise.")] = 0,
+    single: Annotated[bool, typer.Option("--single", help="Keep only the images with exactly one object.")] = False,
+    link: Annotated[Link, typer.Option(help="Hard links need no space; across disks they become copies.")] = Link.hard,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop, and list them, if records are unusable.")] = False,
+    report: Annotated[Path | None, typer.Option(help="CSV of all that was dropped or mended.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG of some training images of every class.")] = None,
+) -> None:
+    """Read annotations, leave out and count what cannot be used, divide the images and show what there is."""
+    if kind == Kind.voc and images is None and (source / "Annotations").is_dir() and (source / "JPEGImages").is_dir():
+        source, images = source / "Annotations", source / "JPEGImages"
+    images = images or (source if source.is_dir() else source.parent)
+    try:
+        shares = parse_shares(split_share)
+        for option, path in (("--report", report), ("--sheet", sheet)):
+            if path and not path.parent.is_dir():
+                raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")
+        faults = Report()
+        coco = read(kind, source, images, origin, faults)
+        if report:
+            faults.write(report)
+        if strict:
+            faults.check_strict()
+        echo(*faults.lines(), unused(coco, images))
+        if single and coco["images"]:
+            coco = keep_single_objects(coco)
+        echo(*summary_lines(summarise(coco)))
+        parts = divide(coco, shares, seed)
+        write_splits({split: (part, images) for split, part in parts.items()}, out, link.value)
+        echo(*(f"{split}: {len(p['images'])} images, {len(p['annotations'])} objects" for split, p in parts.items()))
+        echo(*missing_classes(parts))
+        if sheet:
+            shown = contact_sheet(parts["train"], out / "train", sheet)
+            echo(f"wrote {sheet}, {shown} training images: look at it before you train")
+        echo(f"wrote {out}")
+    except (ValueError, OSError) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()
