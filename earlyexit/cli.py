@@ -6,10 +6,10 @@ from typing import Annotated
 
 import torch
 import typer
-from accelerate import PartialState
 
 from . import commands, photos
 from .presets import PRESETS, preset
+from .processes import process_state
 from .train_command import train_command
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -51,7 +51,7 @@ def evaluate(
     """Measure a detector: COCO's metrics, GMACs, exits taken and, on single-object images, the exits' accuracy."""
     limits = commands.numbers(thresholds, float, "--thresholds") if thresholds else None
     result = commands.evaluate(data, split, weights, limits, exit, batch_size, commands.pick_device(device))
-    if not PartialState().is_main_process:
+    if not process_state().is_main_process:
         return
     typer.echo(commands.as_table(result))
     typer.echo(json.dumps(result))

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from . import evaluation
 from .classifier import ExitClassifier
 from .data.coco import coco_split
 from .files import write_whole
 from .models import count_parameters, load_backbone, load_detector, make_classifier
+from .processes import process_state
 from .provenance import provenance
 from .thresholds import calibrate_thresholds, exit_proportions
 from .weights import load_weights, save_weights
@@ -118,8 +118,8 @@ def numbers(text: str, kind: Callable, option: str) -> list:
 
 def pick_device(name: str) -> torch.device:
     """The device called `name`; "auto" is cuda if there is one, and each of several processes has its own."""
-    if name == "auto" and PartialState().num_processes > 1:
-        return PartialState().device
+    if name == "auto" and process_state().num_processes > 1:
+        return process_state().device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .freezing import train_mode
+from .processes import only_cpu
 
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -85,4 +86,6 @@ def make_accelerator(precision: str, accumulate: int) -> Accelerator:
     AcceleratorState._reset_state()  # a second training in one process may have another precision
     # The baseline's classifiers get no gradient, which several processes have to be told.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulate, kwargs_handlers=[unused])
+    return Accelerator(
+        cpu=only_cpu(), mixed_precision=precision, gradient_accumulation_steps=accumulate, kwargs_handlers=[unused]
+    )

@@ -1,14 +1,13 @@
 """What a detector reaches on a COCO-layout data set: COCO's metrics, exits taken, GMACs, accuracy of the exits."""
 
 import contextlib
-import functools
 import io
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from pycocotools.cocoeval import COCOeval
 from torch import nn
@@ -19,6 +18,7 @@ from .batching import same_size_batches
 from .compute import count_macs
 from .data.coco import CocoDataset, collate, index_coco
 from .detector import EarlyExitRetinaNet
+from .processes import process_state
 
 METRICS = ("mAP", "AP50", "AP75", "AP small", "AP medium", "AP large")
 
@@ -45,19 +45,40 @@ def evaluate(
         COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
         per image), "gmacs_full" (mean if all went to exit 4) and "images".
     """
-    macs = functools.cache(functools.partial(count_macs, model))
+    rows = detect_all(model, dataset, thresholds, exit, batch_size)
+    macs = {size: count_macs(model, size) for size in {row.size for row in rows}}
+    compute = {
+        "gmacs": float(np.mean([macs[row.size][row.exit]["total"] for row in rows])),
+        "gmacs_full": float(np.mean([macs[row.size][NUM_EXITS]["total"] for row in rows])),
+    }
+    exits = [row.exit for row in rows]
+    counts = {k: exits.count(k) for k in range(1, NUM_EXITS + 1)}
+    return {
+        **coco_metrics(dataset, [d for row in rows for d in row.found]),
+        "exits": counts,
+        **compute,
+        "images": len(rows),
+    }
+
+
+class Detected(NamedTuple):
+    """What was found in an image: detections as rows of COCO's result format, and the image's size in the network."""
+
+    image_id: int
+    exit: int
+    size: tuple[int, int]
+    found: list[dict]
+
+
+def detect_all(model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit, batch_size: int) -> list[Detected]:
+    """The detections of every image in the order of image ids, gathered from all processes."""
     rows = []
     for images, targets, detections in detect_batches(model, dataset, thresholds, exit, batch_size):
         for image, target, detection in zip(images, targets, detections, strict=True):
-            here = macs(network_size(model, image))
-            compute = (here[detection["exit"]]["total"], here[NUM_EXITS]["total"])
             name = int(target["image_id"])
-            rows.append((name, detection["exit"], *compute, to_coco(detection, name, dataset.category_ids)))
-    rows = sorted(gather_object(rows), key=lambda row: row[0])  # each process had a share of the images
-    _, exits, gmacs, full, found = zip(*rows, strict=True)
-    metrics = coco_metrics(dataset, [detection for image in found for detection in image])
-    compute = {"gmacs": float(np.mean(gmacs)), "gmacs_full": float(np.mean(full))}
-    return {**metrics, "exits": {k: exits.count(k) for k in range(1, NUM_EXITS + 1)}, **compute, "images": len(rows)}
+            found = to_coco(detection, name, dataset.category_ids)
+            rows.append(Detected(name, detection["exit"], network_size(model, image), found))
+    return sorted(gather_object(rows), key=lambda row: row.image_id)
 
 
 def detect_batches(
@@ -66,7 +87,7 @@ def detect_batches(
     """Images, targets and detections (on the CPU), batch by batch; each of several processes gets a share."""
     model.eval()
     device = next(model.parameters()).device
-    state = PartialState()
+    state = process_state()
     mine = Subset(dataset, range(state.process_index, len(dataset), state.num_processes))
     for images, targets in DataLoader(mine, batch_size, collate_fn=collate):
         with torch.inference_mode():

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from accelerate import PartialState
 from torch import nn
 
 from .data.coco import CocoDataset
-from .evaluation import METRICS, evaluate
+from .evaluation import coco_metrics, detect_all
 from .files import write_whole
 from .plots import TRUTH_COLOUR, draw_boxes, draw_detection, image_grid
+from .processes import process_state
 
 PICTURED = 8  # images in the picture of an epoch
 
@@ -39,7 +39,7 @@ class Watcher:
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
         """Metrics of the epoch for its row in the log; draws the picture on the way."""
-        if self.shown is not None and PartialState().is_main_process:
+        if self.shown is not None and process_state().is_main_process:
             path = self.out / "pictures" / f"epoch-{epoch:03}.png"
             path.parent.mkdir(exist_ok=True)
             draw_examples(model, self.shown, path)
@@ -47,8 +47,9 @@ class Watcher:
                 self.board.add_image("detections", plt.imread(path)[..., :3], epoch, dataformats="HWC")
         if self.validation is None:
             return {}
-        result = evaluate(model, self.validation)
-        return {name: result[name] for name in METRICS if result[name] is not None}
+        rows = detect_all(model, self.validation, None, None, batch_size=8)
+        metrics = coco_metrics(self.validation, [d for row in rows for d in row.found])
+        return {name: value for name, value in metrics.items() if value is not None}
 
     def on_step(self, step: int, losses: dict[str, float]) -> None:
         """Losses of a step."""

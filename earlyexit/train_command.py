@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from accelerate import PartialState
 
 from . import commands
 from .presets import preset as preset_values
+from .processes import process_state
 from .settings import TrainSettings
 from .training import advice, train
 
@@ -81,7 +81,7 @@ def train_command(
         typer.echo(json.dumps(asdict(settings), indent=1))
         return
     warning = advice(settings)
-    if warning and PartialState().is_main_process:
+    if warning and process_state().is_main_process:
         typer.echo(f"note: {warning}", err=True)
     command = shlex.join(["earlyexit", *sys.argv[1:]])
     train(settings, command, on_epoch=lambda row: typer.echo(commands.as_line(row)))

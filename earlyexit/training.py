@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from .data.coco import CocoDataset, coco_split, train_transforms
 from .files import write_whole
@@ -14,6 +13,7 @@ from .fitting import fit
 from .freezing import freeze_stages, set_norms
 from .loading import shape_groups
 from .models import load_init, make_classifier, make_detector, reset_classifiers
+from .processes import process_state
 from .provenance import provenance
 from .settings import TrainSettings, check_resumable
 from .tracking import Watcher
@@ -44,7 +44,7 @@ def train(
     about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
     if settings.task == "detect":
         about["filler"] = settings.filler
-    state = PartialState()
+    state = process_state()
     # A resumed run keeps the story of its beginning.
     if state.is_main_process and not (out / "checkpoint.pt").exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def train(
 
 def advice(settings: TrainSettings) -> str | None:
     """A sentence about batch normalisation where a forward pass holds few images, else None."""
-    images = settings.batch_size // max(1, PartialState().num_processes * settings.accumulate)
+    images = settings.batch_size // max(1, process_state().num_processes * settings.accumulate)
     if settings.norm != "batch" or images >= SMALL_BATCH:
         return None
     return (
