@@ -51,7 +51,7 @@ def read_classes(path: str | Path) -> dict[str, str]:
         parts = re.fullmatch(r"\s*(n\d{8})(?:\s+\d+(?=\s))?(?:\s+([^,]*).*)?", line)
         if not parts:
             raise ValueError(
-                f'{str(path)!r}: each line is a WordNet id and a name, "n02672831 accordion", got {line!r}'
+                f"{str(path)!r}: each line is a WordNet id and a name, 'n02672831 accordion', not {line!r}"
             )
         names[parts[1]] = (parts[2] or "").strip() or parts[1]
     often = Counter(names.values())

@@ -1,0 +1,249 @@
+"""Your own data: CSV columns and lines, shares, and the command from COCO, VOC and CSV to boxes in the package."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from earlyexit.data.boxes import ImageBoxes
+from earlyexit.data.coco import coco_split
+from earlyexit.data.csv_boxes import read_csv
+from earlyexit.data.dividing import divide, parse_shares
+from earlyexit.data.report import Report
+
+SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "own_data.py"
+spec = importlib.util.spec_from_file_location("own_data", SCRIPT)
+command = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(command)
+
+# Image, its objects: class and box (x1, y1, x2, y2); all images are 40 x 30.
+TRUTH = {
+    "a": [("dog", (0, 0, 40, 30))],
+    "b": [("cat", (1, 2, 11, 12)), ("dog", (20, 10, 30, 30))],
+    "c": [("cat", (5, 6, 7, 8))],
+    "d": [],
+    "e": [("dog", (3, 3, 13, 23))],
+}
+
+
+def voc_xml(objects, more=""):
+    parts = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
+        f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for name, (x1, y1, x2, y2) in objects
+    )
+    return f"<annotation><size><width>40</width><height>30</height></size>{parts}{more}</annotation>"
+
+
+@pytest.fixture
+def source(tmp_path):
+    """The five images with the same boxes as VOC folder, CSV and COCO file."""
+    folder = tmp_path / "source"
+    for name in ("Annotations", "JPEGImages"):
+        (folder / name).mkdir(parents=True)
+    rows, annotations = ["label,ymax,xmax,ymin,xmin,file"], []
+    for number, (stem, objects) in enumerate(TRUTH.items(), 1):
+        Image.new("RGB", (40, 30), (number * 40, 0, 0)).save(folder / "JPEGImages" / f"{stem}.jpg")
+        (folder / "Annotations" / f"{stem}.xml").write_text(voc_xml(objects))
+        rows += [f"{name},{y2},{x2},{y1},{x1},{stem}.jpg" for name, (x1, y1, x2, y2) in objects] or [f",,,,,{stem}.jpg"]
+        for name, (x1, y1, x2, y2) in objects:
+            ids = {"id": len(annotations), "image_id": number, "category_id": {"cat": 1, "dog": 2}[name]}
+            annotations.append({**ids, "bbox": [x1, y1, x2 - x1, y2 - y1]})
+    (folder / "boxes.csv").write_text("\n".join(rows))
+    images = [{"id": n, "file_name": f"{stem}.jpg", "width": 40, "height": 30} for n, stem in enumerate(TRUTH, 1)]
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    (folder / "coco.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return folder
+
+
+def run(kind, source, out, *options):
+    path = {"coco": source / "coco.json", "voc": source, "csv": source / "boxes.csv"}[kind]
+    arguments = [kind, str(path), "--out", str(out), *options]
+    if kind != "voc":
+        arguments += ["--images", str(source / "JPEGImages")]
+    return CliRunner().invoke(command.app, arguments)
+
+
+def boxes_of(out, *splits):
+    """{image: [(class, box), ...]} as the package reads them."""
+    found = {}
+    for split in splits:
+        dataset = coco_split(out, split)
+        for image_id, (_, target) in zip(dataset.ids, dataset, strict=True):
+            names = [dataset.classes[label] for label in target["labels"]]
+            boxes = [tuple(box) for box in target["boxes"].tolist()]
+            found[Path(dataset.coco.imgs[image_id]["file_name"]).stem] = list(zip(names, boxes, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "csv"])
+def test_all_three_give_the_same_exact_boxes(kind, source, tmp_path):
+    result = run(kind, source, tmp_path / "out", "--split-share", "0.6,0.2,0.2")
+    assert result.exit_code == 0, result.output
+    sizes = [len(coco_split(tmp_path / "out", split)) for split in ("train", "calibration", "test")]
+    assert sizes == [3, 1, 1]
+    # Five images are found in three splits: the splits are disjoint.
+    assert boxes_of(tmp_path / "out", "train", "calibration", "test") == TRUTH
+    assert coco_split(tmp_path / "out", "train").classes == ["cat", "dog"]
+    lines = result.output.splitlines()
+    assert "5 images, 5 objects of 2 classes" in lines
+    assert "  images with one object: 3, without: 1" in lines
+    assert "  boxes: small 4, medium 1, large 0 (by COCO's areas, 32 x 32 and 96 x 96 pixels)" in lines
+    assert "  sides of boxes in pixels: 2 to 40, median 10" in lines
+    assert "  dog      3" in lines
+
+
+def test_single_keeps_images_with_one_object(source, tmp_path):
+    result = run("voc", source, tmp_path / "out", "--single", "--split-share", "1,0,0")
+    assert result.exit_code == 0, result.output
+    assert boxes_of(tmp_path / "out", "train") == {stem: TRUTH[stem] for stem in "ace"}
+    assert not (tmp_path / "out" / "annotations" / "instances_test.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "csv"])
+def test_an_image_that_lost_an_object_is_not_single(kind, source, tmp_path):
+    (source / "Annotations" / "c.xml").write_text(voc_xml(TRUTH["c"], "<object><name>cat</name></object>"))
+    with open(source / "boxes.csv", "a") as file:
+        file.write("\ncat,8,seven,6,5,c.jpg")
+    coco = json.loads((source / "coco.json").read_text())
+    coco["annotations"].append({"id": 9, "image_id": 3, "category_id": 1, "bbox": [5, 6, 2]})
+    (source / "coco.json").write_text(json.dumps(coco))
+    result = run(kind, source, tmp_path / "out", "--single", "--split-share", "1,0,0")
+    assert result.exit_code == 0, result.output
+    assert sorted(boxes_of(tmp_path / "out", "train")) == ["a", "e"]
+
+
+def test_a_second_run_gives_the_same_and_another_seed_other_splits(source, tmp_path):
+    def files():
+        return {p.name: p.read_bytes() for p in (tmp_path / "out").rglob("*.json")}
+
+    run("csv", source, tmp_path / "out", "--split-share", "0.6,0,0.4")
+    first = files()
+    run("csv", source, tmp_path / "out", "--split-share", "0.6,0,0.4")
+    assert files() == first
+    assert len(first) == 2
+    run("csv", source, tmp_path / "out", "--split-share", "0.6,0,0.4", "--seed", "3")
+    assert files() != first
+
+
+@pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
+def test_links(link, source, tmp_path):
+    run("voc", source, tmp_path / "out", "--split-share", "1,0,0", "--link", link)
+    image, original = tmp_path / "out" / "train" / "a.jpg", source / "JPEGImages" / "a.jpg"
+    assert image.read_bytes() == original.read_bytes()
+    assert (image.is_symlink(), image.samefile(original)) == (link == "symlink", link != "copy")
+
+
+def test_strict_lists_files_and_reasons_and_writes_nothing_but_the_report(source, tmp_path):
+    (source / "Annotations" / "bad.xml").write_text("<annotation>")
+    (source / "JPEGImages" / "e.jpg").write_bytes((source / "JPEGImages" / "e.jpg").read_bytes()[:-300])
+    result = run("voc", source, tmp_path / "out", "--strict", "--report", str(tmp_path / "report.csv"))
+    assert result.exit_code == 2
+    lines = result.output.splitlines()
+    assert lines[0] == "2 cannot be used:"
+    assert lines[1].startswith("  bad.xml: not readable as XML: ")
+    assert lines[2].startswith("  e.jpg: unreadable image: ")
+    assert not (tmp_path / "out").exists()
+    assert len((tmp_path / "report.csv").read_text().splitlines()) == 3
+    loose = run("voc", source, tmp_path / "out", "--split-share", "1,0,0")
+    assert loose.exit_code == 0
+    assert "images in " in loose.output and "not used: 1, such as e.jpg" in loose.output
+    assert sorted(boxes_of(tmp_path / "out", "train")) == ["a", "b", "c", "d"]
+
+
+def test_bad_input_is_one_line(source, tmp_path):
+    for options, words in (
+        (("--split-share", "0.7,0.7,0.2"), "add up to 1, such as 0.7,0.1,0.2, got '0.7,0.7,0.2'"),
+        (("--sheet", str(tmp_path / "no" / "sheet.png")), "there is no folder"),
+    ):
+        result = run("csv", source, tmp_path / "out", *options)
+        assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+        assert words in result.output
+    (source / "boxes.csv").unlink()
+    result = run("csv", source, tmp_path / "out")
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(text, encoding="utf-8"):
+        path = tmp_path / "boxes.csv"
+        path.write_text(text, encoding=encoding)
+        report = Report()
+        return read_csv(path, report), report
+
+    return write_and_read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,width,height,class,xmin,ymin,xmax,ymax\ni.jpg,640,480,dog,10,20,40,60",
+        "Image;Label;X;Y;Width;Height\ni.jpg;dog;10;20;30;40",
+        "y_2\tx_2\ty_1\tx_1\tclass name\timage path\n60\t40\t20\t10\tdog\ti.jpg",
+        "\ufefffile,category,left,top,w,h\n\ni.jpg, dog ,10,20,30,40\n",
+        "extra,bottom,right,top,left,name,img\n?,60,40,20,10,dog,i.jpg",
+    ],
+)
+def test_columns_are_found_by_name(read, text):
+    records, report = read(text)
+    assert [(r.file_name, r.objects, r.lost) for r in records] == [("i.jpg", [("dog", (10, 20, 40, 60))], 0)]
+    assert report == Report()
+
+
+def test_missing_columns_are_named_with_what_would_do(read):
+    with pytest.raises(
+        ValueError, match=r"no column for label \(such as label, class, name\); y2 \(such as ymax"
+    ) as error:
+        read("file,xmin,ymin,xmax\n")
+    assert "['file', 'xmin', 'ymin', 'xmax']" in str(error.value)
+    with pytest.raises(ValueError, match=r"w \(such as width, w\); h \(such as height, h\)"):
+        read("file,label,x,y\n")
+    with pytest.raises(ValueError, match="no column for image"):
+        read("")
+
+
+def test_lines_that_cannot_be_used_are_dropped_by_number(read):
+    text = (
+        "file,label,x1,y1,x2,y2\na.jpg,dog,1,2,3,4\na.jpg,dog,1,2,,4\na.jpg,,1,2,3,4\n,dog,1,2,3,4\nb.jpg,cat,9,2,3,1\n"
+    )
+    records, report = read(text + "c.jpg,,,,,\na.jpg,dog,1,nan,3,4\nd.jpg,dog")
+    assert records == [
+        ImageBoxes("boxes.csv line 2", "a.jpg", objects=[("dog", (1, 2, 3, 4))], lost=3),
+        ImageBoxes("boxes.csv line 6", "b.jpg", objects=[("cat", (3, 1, 9, 2))]),
+        ImageBoxes("boxes.csv line 7", "c.jpg"),
+        ImageBoxes("boxes.csv line 9", "d.jpg", lost=1),
+    ]
+    assert [(file, reason.partition(":")[0]) for file, reason in report.dropped] == [
+        ("boxes.csv line 3", "line without a box of four numbers"),
+        ("boxes.csv line 4", "line without a class"),
+        ("boxes.csv line 5", "line without an image"),
+        ("boxes.csv line 8", "line without a box of four numbers"),
+        ("boxes.csv line 9", "line without a box of four numbers"),
+    ]
+    assert report.mended == [("boxes.csv line 6", "corners swapped: 'cat', (9, 2, 3, 1)")]
+
+
+def test_shares_of_the_image_are_refused(read):
+    with pytest.raises(ValueError, match=r"\(0.1, 0.2, 0.5, 1\): shares of the image.*in pixels"):
+        read("file,label,x1,y1,x2,y2\na.jpg,dog,0.1,0.2,0.5,1\n")
+
+
+def test_shares_of_the_splits():
+    assert parse_shares("0.7, 0.1, 0.2") == (0.7, 0.1, 0.2)
+    for text in ("0.5,0.5", "a,b,c", "0,0.5,0.5", "1.2,-0.1,-0.1", "0.7,0.1,0.1", "nan,0,1"):
+        with pytest.raises(ValueError, match="add up to 1"):
+            parse_shares(text)
+    coco = {"images": [{"id": i} for i in range(100)], "annotations": [], "categories": []}
+    parts = divide(coco, (0.7, 0.1, 0.2), seed=4)
+    assert {split: len(part["images"]) for split, part in parts.items()} == {"train": 70, "calibration": 10, "test": 20}
+    assert sorted(i["id"] for part in parts.values() for i in part["images"]) == list(range(100))
+    assert list(divide(coco, (0.5, 0.5, 0.0))) == ["train", "calibration"]
+    with pytest.raises(ValueError, match="3 splits need at least 3 images, 2 can be used"):
+        divide({**coco, "images": coco["images"][:2]}, (0.7, 0.1, 0.2))
