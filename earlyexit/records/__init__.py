@@ -1,0 +1,40 @@
+"""Every image at every exit, recorded once, and everything that is computed from it.
+
+`collect_records` makes the records, policies turn them into an exit for each image, and `evaluate_exits` says what
+that reaches, exactly as if the images had been run again.
+"""
+
+from .bootstrap import Interval, bootstrap, bootstrap_difference
+from .collect import collect_records
+from .evaluate import correct_classes, evaluate_exits, evaluate_records, random_exit, sweep
+from .latency import measure_latency
+from .matching import Matches, match_records
+from .oracle import marginal_precision, oracle
+from .policies import oracle_exits, random_exits, threshold_exits
+from .precision import average_precision
+from .record import Detections, ExitRecords, Truth, join_records
+
+__all__ = [
+    "Detections",
+    "ExitRecords",
+    "Interval",
+    "Matches",
+    "Truth",
+    "average_precision",
+    "bootstrap",
+    "bootstrap_difference",
+    "collect_records",
+    "correct_classes",
+    "evaluate_exits",
+    "evaluate_records",
+    "join_records",
+    "marginal_precision",
+    "match_records",
+    "measure_latency",
+    "oracle",
+    "oracle_exits",
+    "random_exit",
+    "random_exits",
+    "sweep",
+    "threshold_exits",
+]
