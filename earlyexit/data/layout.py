@@ -122,6 +122,13 @@ def forget_splits(out: str | Path, splits: Iterable[str] = ("train", "calibratio
         (Path(out) / "annotations" / f"instances_{split}.json").unlink(missing_ok=True)
 
 
+def check_writable(out: str | Path) -> None:
+    """`ValueError` if a folder cannot be made or written to; nothing is made."""
+    existing = next(path for path in (Path(out).absolute(), *Path(out).absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"cannot write to {str(out)!r}: {str(existing)!r} is no folder that may be written to")
+
+
 def _check_apart(names: list[str], images: Path, folder: Path) -> None:
     for name in names:
         if not stays_inside(name):

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them
-NEEDED = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id", "bbox")}
+NEEDED = {"images": {"id", "file_name"}, "annotations": {"id", "image_id", "category_id", "bbox"}}
+NUMBERS = {int, float}  # not bool, which is an int to isinstance
 
 
 def image_problem(image: Any) -> str:
@@ -39,13 +40,13 @@ def annotation_problem(found: Any, sizes: dict[int, tuple[float, float]], catego
         return f"annotation of an unknown image: {found['image_id']!r:.40}"
     if not is_id(found["category_id"]) or found["category_id"] not in categories:
         return f"unknown category: {found['category_id']!r:.40}"
-    if type(found.get("area", 0)) not in (int, float) or found.get("iscrowd", 0) not in (0, 1):
+    if type(found.get("area", 0)) not in NUMBERS or found.get("iscrowd", 0) not in (0, 1):
         return f"area is not a number, or iscrowd not 0 or 1: {found.get('area')!r:.20}, {found.get('iscrowd')!r:.20}"
     return _box_problem(found["bbox"], *sizes[found["image_id"]])
 
 
 def _box_problem(box: Any, width: float, height: float) -> str:
-    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
+    if not isinstance(box, list) or len(box) != 4 or not NUMBERS.issuperset(map(type, box)):
         return f"bbox is not four numbers [x, y, width, height]: {box!r:.60}"
     x, y, w, h = box
     if not all(map(math.isfinite, box)):
@@ -76,7 +77,9 @@ def clip_box(found: dict, width: float, height: float) -> dict:
 def _missing(record: Any, part: str) -> str:
     if not isinstance(record, dict):
         return f"not a record: {record!r:.40}"
-    return next((f"no {key!r}" for key in NEEDED[part] if key not in record), "")
+    if record.keys() >= NEEDED[part]:
+        return ""
+    return f"no {min(NEEDED[part] - record.keys())!r}"
 
 
 def label(kind: str, record: Any, number: int) -> str:
