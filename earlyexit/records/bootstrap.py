@@ -1,7 +1,7 @@
 """Intervals over images: how far a result would move had other images been drawn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Interval:
     value: float
     low: float
     high: float
-    samples: np.ndarray
+    samples: np.ndarray = field(repr=False)
 
     def excludes(self, value: float = 0.0) -> bool:
         """Whether `value` lies outside: of a difference, whether it is more than noise."""
