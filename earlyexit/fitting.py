@@ -40,6 +40,7 @@ def fit(
     precision: str = "no",
     seed: int = 0,
     workers: int = 0,
+    save_every: int = 1,
     resume: bool = False,
     progress: bool = False,
     about: dict | None = None,
@@ -49,7 +50,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` on `dataset` and keep everything in the folder `out`.
 
-    After every epoch `out` holds `checkpoint.pt` (all that `resume` needs), `log.csv` (a row per epoch) and
+    After every `save_every` epochs and the last `out` holds `checkpoint.pt` (all that `resume` needs), `log.csv` (a row per epoch) and
     `model.safetensors`. A run that was killed and resumed ends with the weights of one that was not: bit for bit on
     the CPU with the same number of threads and processes.
 
@@ -71,19 +72,23 @@ def fit(
         precision: "no" (float32), "bf16" or "fp16".
         seed: of the order and the augmentation; the caller seeds the model's own initialisation.
         workers: processes that load data; 0 loads in this one.
+        save_every: epochs between two checkpoints, for epochs that take less time than writing one.
         resume: go on from `out/checkpoint.pt` if there is one.
         progress: show a bar, in a terminal.
         about: stored inside `model.safetensors`, see `save_weights`.
         after_epoch: called in all processes with the model and the number of the epoch (from 1), before the epoch is
             saved; what it gives becomes part of the epoch's row.
         on_step: called in the main process with the number of the step (from 0) and its losses.
-        on_epoch: called in the main process with the row of each epoch once it is saved.
+        on_epoch: called in the main process with the row of each epoch; if it is one to be saved, then once it is.
 
     Returns:
         The rows of the log: epoch, mean losses, learning rate, what `after_epoch` gave, seconds, images_per_second.
     """
-    if epochs < 1 or accumulate < 1 or not 0 <= ema < 1:
-        raise ValueError(f"epochs and accumulate must be at least 1, ema in [0, 1), got {epochs}, {accumulate}, {ema}")
+    if min(epochs, accumulate, save_every) < 1 or not 0 <= ema < 1:
+        got = f"{epochs}, {accumulate}, {save_every}, {ema}"
+        raise ValueError(f"epochs, accumulate and save_every must be at least 1 and ema in [0, 1), got {got}")
+    if warmup < 0 or not (clip is None or clip >= 0):
+        raise ValueError(f"warmup and clip must be at least 0, got {warmup}, {clip}")
     accelerator = make_accelerator(precision, accumulate)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -115,12 +120,16 @@ def fit(
         start = time.perf_counter()
         hide = None if progress and accelerator.is_main_process else True
         batches = tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=hide)
-        losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=clip, on_step=stepped)
+        try:
+            losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=clip, on_step=stepped)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
         seconds = time.perf_counter() - start
         row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], **after_epoch(result, epoch + 1)}
         rows.append({**row, "seconds": seconds, "images_per_second": steps * sampler.step / seconds})
         if accelerator.is_main_process:
-            save_checkpoint(out, parts, rows, about, weights=result)
+            if len(rows) % save_every == 0 or len(rows) == epochs:
+                save_checkpoint(out, parts, rows, about, weights=result)
             on_epoch(rows[-1])
         accelerator.wait_for_everyone()
     return rows

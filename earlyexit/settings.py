@@ -6,7 +6,7 @@ from pathlib import Path
 
 # What may differ between a run and its resumption. The order and the augmentation depend on none of these. Where
 # batch normalisation uses the batch (norm="batch"), another split of a step into parts changes its statistics a little.
-FREE_TO_CHANGE = {"out", "resume", "progress", "workers", "accumulate", "pictures", "tensorboard"}
+FREE_TO_CHANGE = {"out", "resume", "progress", "workers", "accumulate", "save_every", "pictures", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class TrainSettings:
     precision: str = "no"
     seed: int = 0
     workers: int = 0
+    save_every: int = 1
     val_split: str | None = None
     pictures: bool = False
     tensorboard: bool = False

@@ -31,7 +31,7 @@ def train_command(
         str | None,
         typer.Option(
             help="Start from this backbone: imagenet (torchvision's RegNetY), a name or file of this package, or a "
-            "published Dyn-Perceiver checkpoint (.pth)."
+            "published Dyn-Perceiver checkpoint (.pth). none: random weights, also where the preset says otherwise."
         ),
     ] = _D.init,
     keep_classifiers: Annotated[bool, typer.Option(help="Take the exits' classifiers from --init, too.")] = True,
@@ -61,6 +61,7 @@ def train_command(
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = _D.precision,
     seed: Annotated[int, typer.Option(help="Of initialisation, order and augmentation.")] = _D.seed,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = _D.workers,
+    save_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = _D.save_every,
     val_split: Annotated[str | None, typer.Option(help="Measure mAP on this split after each epoch.")] = None,
     pictures: Annotated[bool, typer.Option(help="Draw detections into OUT/pictures after each epoch.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write OUT/tensorboard; needs the package tensorboard.")] = False,
@@ -76,6 +77,8 @@ def train_command(
     if preset:
         given = {name for name in values if context.get_parameter_source(name).name == "COMMANDLINE"}
         values |= {name: value for name, value in preset_values(preset).items() if name not in given}
+    if values["init"] == "none":
+        values["init"] = None
     settings = TrainSettings(**values)
     if show:
         typer.echo(json.dumps(asdict(settings), indent=1))

@@ -53,7 +53,7 @@ def train(
         write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
     watcher = _watcher(settings, out, dataset)
     names = "epochs batch_size accumulate lr optimizer weight_decay schedule warmup clip ema precision seed workers"
-    how = {name: getattr(settings, name) for name in f"{names} resume progress".split()}
+    how = {name: getattr(settings, name) for name in f"{names} save_every resume progress".split()}
 
     def finished(row: dict) -> None:
         watcher.on_epoch(row)
