@@ -1,6 +1,7 @@
 """A run's files after each epoch: what resuming needs, the log, the weights."""
 
 import csv
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,9 +41,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
-    """Restore `parts` from a checkpoint and give the rows of the epochs that are done; none if there is no file."""
+    """Restore `parts` from a checkpoint and give the rows of the epochs that are done; none if there is no file.
+
+    Raises:
+        ValueError: if the file is not a whole checkpoint.
+    """
     if not path.exists():
         return []
+    if not zipfile.is_zipfile(path):  # which is what torch.save writes, with the list of its content at the end
+        raise ValueError(f"{str(path)!r} is no checkpoint or only a part of one: remove it to start again")
     state = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
         if part is not None:
@@ -52,7 +59,7 @@ def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
 
 def remove_half_written(out: Path) -> None:
     """Remove what a run that was killed while it wrote has left in its folder."""
-    for path in out.glob(".*.tmp"):
+    for path in [*out.glob(".*.tmp"), *out.glob("*/.*.tmp")]:
         path.unlink(missing_ok=True)
 
 

@@ -1,9 +1,11 @@
 """Which parts of a model are not trained, and how its normalisation layers count."""
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .backbone import DynPerceiver
+from .processes import process_state
 
 NORMS = ("batch", "frozen", "sync")
 
@@ -31,10 +33,15 @@ def set_norms(model: nn.Module, norm: str) -> nn.Module:
 
     Returns:
         The model; use this one, since "sync" replaces layers.
+
+    Raises:
+        ValueError: for another word, or "sync" without a GPU.
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
-    if norm == "sync":
+    if norm == "sync" and not torch.cuda.is_available():
+        raise ValueError("norm 'sync' needs GPUs, there is none here: use 'batch', or 'frozen' with pretrained weights")
+    if norm == "sync" and process_state().num_processes > 1:  # one process has nothing to synchronise
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if norm == "frozen":
         for module in model.modules():

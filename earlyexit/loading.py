@@ -49,7 +49,7 @@ class StepSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         order = torch.randperm(self.length, generator=generator).tolist()
-        order += order[: max(0, self.step - self.length)]
+        order += [order[i % self.length] for i in range(self.step - self.length)]
         if self.groups is not None:
             order = self._by_group(order, generator)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
@@ -81,13 +81,13 @@ class SeededItems(Dataset):
 
     def __getitem__(self, index: int):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(epoch_seed(self.seed, self.epoch) * 10_000_019 + index)
+            torch.manual_seed((epoch_seed(self.seed, self.epoch) * 10_000_019 + index) % 2**64)
             return self.dataset[index]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """One seed for each epoch: what is random in it depends on nothing that came before."""
-    return 1_000_003 * seed + epoch
+    return (1_000_003 * seed + epoch) % 2**64  # as long as a seed may be
 
 
 def make_loader(dataset: Dataset, sampler: StepSampler, workers: int = 0) -> DataLoader:

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from .backbone import DynPerceiver
@@ -78,14 +79,24 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
         init: a name of `available_weights()`, a safetensors file of this package, or a checkpoint of the published
             Dyn-Perceiver (`.pth`).
         classifiers: load the exits' classifiers, too, if they are for the same number of classes.
+
+    Raises:
+        ValueError: if there is no such file, it cannot be read, or it holds another backbone.
     """
     if Path(init).suffix not in (".pth", ".pt", ".tar"):
         return load_backbone(backbone, init, classifiers=classifiers)
     if not Path(init).is_file():
         raise ValueError(f"init: no such file {init!r}")
+    try:
+        state = torch.load(init, map_location="cpu", weights_only=True)
+    except Exception as error:  # there is no end to what torch.load says about a file that is none
+        raise ValueError(
+            f"init: {init!r} is no file of tensors ({type(error).__name__}); if torch.save wrote it with more in it, "
+            "store its state dict alone"
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classifiers of another number of classes are expected here
-        left = load_published_weights(backbone, backbone=init)
+        left = load_published_weights(backbone, backbone=state)
     if classifiers:
         return [name.removeprefix("backbone.") for name in left]
     return [name for name in backbone.state_dict() if name.startswith(("classifiers.", "carries."))]

@@ -34,7 +34,7 @@ class Watcher:
         tensorboard: bool = False,
     ):
         self.out, self.shown, self.validation = out, shown, validation
-        self.board = None
+        self.board, self.steps = None, 0
         self._writer = _tensorboard() if tensorboard else None
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
@@ -44,7 +44,7 @@ class Watcher:
             path.parent.mkdir(exist_ok=True)
             draw_examples(model, self.shown, path)
             if self.board:
-                self.board.add_image("detections", plt.imread(path)[..., :3], epoch, dataformats="HWC")
+                self.board.add_image("detections", plt.imread(path)[..., :3], self.steps, dataformats="HWC")
         if self.validation is None:
             return {}
         rows = detect_all(model, self.validation, None, None, batch_size=8)
@@ -52,19 +52,20 @@ class Watcher:
         return {name: value for name, value in metrics.items() if value is not None}
 
     def on_step(self, step: int, losses: dict[str, float]) -> None:
-        """Losses of a step."""
+        """Losses of a step; TensorBoard has all it gets at the number of steps that are done."""
         if self._writer is None:
             return
+        self.steps = step + 1
         if self.board is None:  # purge_step: a resumed run takes the place of what came after its checkpoint
-            self.board = self._writer(str(self.out / "tensorboard"), purge_step=step)
+            self.board = self._writer(str(self.out / "tensorboard"), purge_step=self.steps)
         for name, value in losses.items():
-            self.board.add_scalar(f"step/{name}", value, step)
+            self.board.add_scalar(f"step/{name}", value, self.steps)
 
     def on_epoch(self, row: dict[str, float]) -> None:
         """Means of an epoch."""
         if self.board:
             for name, value in row.items():
-                self.board.add_scalar(f"epoch/{name}", value, int(row["epoch"]))
+                self.board.add_scalar(f"epoch/{name}", value, self.steps)
             self.board.flush()
 
 

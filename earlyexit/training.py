@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -36,22 +36,23 @@ def train(
         raise ValueError(f"task must be one of {TASKS}, got {settings.task!r}")
     out = Path(settings.out)
     dataset = coco_split(settings.data, settings.split)
-    if (out / "checkpoint.pt").exists():
+    begun = (out / "checkpoint.pt").exists()
+    if begun:
         check_resumable(settings, out, len(dataset))
+    watcher = _watcher(settings, out, dataset)
     torch.manual_seed(settings.seed)
-    model = _make_model(settings, len(dataset.classes))
+    # What a resumed run started from may be gone: the checkpoint holds all that came of it.
+    model = _make_model(replace(settings, init=None) if begun else settings, len(dataset.classes))
     sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
     about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
     if settings.task == "detect":
         about["filler"] = settings.filler
     state = process_state()
     # A resumed run keeps the story of its beginning.
-    if state.is_main_process and not (out / "checkpoint.pt").exists():
-        out.mkdir(parents=True, exist_ok=True)
+    if state.is_main_process and not begun:
         run = {"command": command, "images": len(dataset), "processes": state.num_processes}
         story = {**run, "settings": asdict(settings), **about, **provenance()}
-        write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
-    watcher = _watcher(settings, out, dataset)
+        _write_story(out, story)
     names = "epochs batch_size accumulate lr optimizer weight_decay schedule warmup clip ema precision seed workers"
     how = {name: getattr(settings, name) for name in f"{names} save_every resume progress".split()}
 
@@ -70,6 +71,14 @@ def train(
         on_epoch=finished,
         **how,
     )
+
+
+def _write_story(out: Path, story: dict) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
+    except OSError as error:
+        raise OSError(f"--out must be a folder that can be written to, got {str(out)!r}: {error.strerror}") from error
 
 
 def advice(settings: TrainSettings) -> str | None:
@@ -97,6 +106,8 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
         loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
         where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
         model = make_detector(s.model, num_classes, **loss, **where, **sizes, **trunk)
+    if model.transform.min_size[-1] > model.transform.max_size:
+        raise ValueError(f"min_size {model.transform.min_size[-1]} is above max_size {model.transform.max_size}")
     if s.init and s.init != "imagenet":
         fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)
         if fresh:
