@@ -18,6 +18,7 @@ from earlyexit.data.filtering import (
     NO_AREA,
     NO_OBJECT,
     SEVERAL,
+    UNUSABLE,
     classify_images,
     keep_single_objects,
 )
@@ -225,12 +226,19 @@ def test_command_does_not_overwrite_its_input(source):
 
 
 def test_command_runs_as_a_script(source, tmp_path):
-    command = [sys.executable, str(SCRIPT), *paths(source, tmp_path / "single")]
-    good = subprocess.run(command, capture_output=True, text=True)
-    assert good.returncode == 0, good.stderr
-    assert "images after: 2" in good.stdout
     (source / "val/a.jpg").unlink()
-    bad = subprocess.run(command, capture_output=True, text=True)
-    assert bad.returncode == 2
-    assert "1 of 2 single-object images are missing, the first is 'a.jpg'" in bad.stderr
-    assert "Traceback" not in bad.stderr
+    command = [sys.executable, str(SCRIPT), *paths(source, tmp_path / "single")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    message = "1 of 2 single-object images are missing, the first is 'a.jpg'"
+    assert done.stderr.startswith(f"--images {source / 'val'}: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_image_that_lost_an_annotation_is_not_single(coco):
+    coco["images"][0]["unusable_annotations"] = 1
+    coco["images"][1]["unusable_annotations"] = 1
+    coco["images"][2]["unusable_annotations"] = 1
+    verdicts = classify_images(coco)
+    assert [verdicts[number] for number in (10, 20, 30, 60)] == [UNUSABLE, UNUSABLE, SEVERAL, KEPT]
+    assert [image["id"] for image in keep_single_objects(coco)["images"]] == [60]

@@ -45,12 +45,12 @@ def check_images(coco: Coco, images: str | Path, report: Report, workers: int | 
     for image, (size, problem) in zip(coco["images"], sizes, strict=True):
         said = image.get("width") or 0, image.get("height") or 0
         if not problem and all(said) and said != size:
-            problem = f"image of another size: it is {size}, its annotations are for {said}"
+            problem = f"image of another size: {size[0]} x {size[1]}, its annotations are for {said[0]} x {said[1]}"
         if problem:
             report.drop(image["file_name"], problem)
             continue
         if not all(said):
-            report.mend(image["file_name"], f"size filled in from the image: {size}")
+            report.mend(image["file_name"], f"size filled in from the image: {size[0]} x {size[1]}")
             image = {**image, "width": size[0], "height": size[1]}
         kept[image["id"]] = image
     return {**take_images(coco, set(kept)), "images": list(kept.values())}
