@@ -26,8 +26,24 @@ _PAPER = {
     "workers": 4,
 }
 
+_NANO = {
+    "model": "nano",
+    "theta": 0.0115,
+    "lambda_": 1.0,
+    "distillation": 0.5,
+    "filler": "downsample",
+    "epochs": 6,
+    "batch_size": 16,
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 0.05,
+    "schedule": "cosine",
+    "warmup": 100,
+    "clip": 1.0,
+}
+
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "nano": ("the small detector on the scenes; the defaults of the command", {}),
+    "nano": ("the small detector on the scenes; the defaults of the command", _NANO),
     "paper-coco": ("the paper's recipe on COCO-Single", _PAPER),
     # 200 classes change nothing but the last layers; the paper names one recipe for both data sets.
     "paper-ilsvrc": ("the paper's recipe on ILSVRC-Single", {**_PAPER, "theta": 0.0115}),
