@@ -203,7 +203,7 @@ def test_command_reports_bad_data_and_writes_nothing(source, tmp_path, coco, spo
     assert not (tmp_path / "single").exists()
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ("{broken", "not valid JSON")])
+@pytest.mark.parametrize(("content", "message"), [(None, "no annotation file"), ("{broken", "not readable JSON")])
 def test_command_reports_a_bad_file(source, tmp_path, content, message):
     path = source / "instances.json"
     path.unlink()

@@ -130,9 +130,12 @@ def unpack(archive: Path, folder: Path) -> None:
 def _unpack_file(source: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    with source.open(info) as packed, open(part, "wb") as file:
-        shutil.copyfileobj(packed, file, CHUNK)  # reading to the end checks the CRC
-    os.replace(part, target)
+    try:
+        with source.open(info) as packed, open(part, "wb") as file:
+            shutil.copyfileobj(packed, file, CHUNK)  # reading to the end checks the CRC
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _mark(folder: Path, name: str) -> Path:
