@@ -1,4 +1,4 @@
-"""Seconds, peak memory and rates of preparing data: a COCO file as large as train2017's, and images.
+"""Seconds, peak memory and rates of preparing data: a COCO file as large as train2017's, images, XML files.
 
     python benchmarks/preparation.py [--share 1.0] [--only NAME] [--json benchmarks/preparation.json]
 
@@ -25,11 +25,22 @@ from earlyexit.data.filtering import keep_single_objects
 from earlyexit.data.layout import check_images
 from earlyexit.data.reading import load_coco, read_coco
 from earlyexit.data.report import Report
+from earlyexit.data.xml_folder import read_xml_folder
 from earlyexit.provenance import provenance
 
 SEED = 0
 IMAGES, ANNOTATIONS = 118_287, 860_001  # those of COCO's train2017
 PHOTOS = 300
+XML_FILES = 20_000
+XML_FILE = (
+    "<annotation>\n\t<folder>{}</folder>\n\t<filename>{}</filename>\n"
+    "\t<source>\n\t\t<database>ILSVRC_2014</database>\n\t</source>\n"
+    "\t<size>\n\t\t<width>500</width>\n\t\t<height>375</height>\n\t</size>\n{}</annotation>\n"
+)
+XML_OBJECT = (
+    "\t<object>\n\t\t<name>n02084071</name>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t<xmax>{}</xmax>\n"
+    "\t\t\t<ymin>{}</ymin>\n\t\t\t<ymax>{}</ymax>\n\t\t</bndbox>\n\t</object>\n"
+)
 
 
 def main() -> None:
@@ -90,6 +101,12 @@ def open_photos(folder: Path) -> dict:
     return {"files": len(coco["images"])}
 
 
+def read_xml(folder: Path) -> dict:
+    """Read XML annotations as ImageNet's, one to four objects each; one process, as for fewer than 100,000 files."""
+    records = read_xml_folder(folder / "xml", Report(), origin=0)
+    return {"files": len(records), "objects": sum(len(record.objects) for record in records)}
+
+
 def _size(folder: Path) -> dict:
     return {"megabytes": round((folder / "train.json").stat().st_size / 1e6)}
 
@@ -143,11 +160,21 @@ def draw_photos(folder: Path, share: float) -> None:
         Image.fromarray(pixels).save(folder / "photos" / f"{number}.jpg", quality=90)
 
 
+def draw_xml(folder: Path, share: float) -> None:
+    """XML files with the tags, the layout and so the bytes of ImageNet's, in folders of 1,000."""
+    for number in range(XML_FILES):
+        objects = "".join(XML_OBJECT.format(x, x + 50, 2 * x, 2 * x + 50) for x in range(10, 11 + number % 4))
+        path = folder / "xml" / f"ILSVRC2014_train_{number // 1000:04d}" / f"ILSVRC2014_train_{number:08d}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(XML_FILE.format(path.parent.name, path.stem, objects))
+
+
 # One line for each measurement: what draws its input, what is measured.
 MEASUREMENTS = {
     "read_and_filter": (draw_coco, read_and_filter),
     "read_for_training": (draw_coco, read_for_training),
     "open_photos": (draw_photos, open_photos),
+    "read_xml": (draw_xml, read_xml),
 }
 
 if __name__ == "__main__":

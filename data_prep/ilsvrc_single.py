@@ -13,7 +13,7 @@ import typer
 
 from earlyexit.data import ilsvrc
 from earlyexit.data.dividing import write_splits
-from earlyexit.data.layout import check_images
+from earlyexit.data.layout import check_images, check_writable
 from earlyexit.data.report import Report
 from earlyexit.data.splits import take_calibration
 
@@ -70,25 +70,34 @@ def main(
     check: Annotated[bool, typer.Option("--check-images/--no-check-images", help="Open every image.")] = True,
 ) -> None:
     """Test images are those of val; calibration images are taken out of train. Categories follow the WordNet ids."""
+    faults = Report()
     try:
-        faults = Report()
+        if not 0 < share < 1:
+            raise ValueError(f"--share is between 0 and 1, such as 0.2, got {share}")
+        check_writable(out)
         single = read_single(root, task, classes, only, check, faults)
         if report:
             faults.write(report)
         if strict:
             faults.check_strict()
-        for line in [*faults.lines(), *ilsvrc.compare_with_paper(coco for coco, _ in single.values())]:
+        for line in faults.lines():
             typer.echo(line)
         whole, images = single["train"]
-        train, calibration = (whole, whole) if protocol == Protocol.paper else take_calibration(whole, share, seed)
+        if protocol == Protocol.paper:
+            train, calibration, note = whole, whole, "protocol of the paper: the calibration images ARE training images"
+        else:
+            train, calibration = take_calibration(whole, share, seed)
+            note = f"calibration images are taken out of the training images: {share:.0%}, seed {seed}"
         parts = {"train": (train, images), "calibration": (calibration, images), "test": single["val"]}
-        write_splits(parts, out, link.value)
-        for split, (coco, _) in parts.items():
-            typer.echo(f"{split}: {len(coco['images'])} images")
-        typer.echo(f"wrote {out}")
+        noted = {split: ({**coco, "ilsvrc_single": note}, folder) for split, (coco, folder) in parts.items()}
+        write_splits(noted, out, link.value)  # the files tell it, too
     except (ValueError, OSError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from None
+    for split, (coco, _) in parts.items():
+        typer.echo(f"{split}: {len(coco['images'])} images")
+    for line in [note, *ilsvrc.compare_with_paper(coco for coco, _ in single.values())]:
+        typer.echo(line)
 
 
 if __name__ == "__main__":

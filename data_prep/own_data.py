@@ -17,7 +17,7 @@ from earlyexit.data.csv_boxes import read_csv
 from earlyexit.data.dividing import divide, parse_shares, write_splits
 from earlyexit.data.filtering import keep_single_objects
 from earlyexit.data.image_files import IMAGE_SUFFIXES, find_images, list_files
-from earlyexit.data.layout import check_images
+from earlyexit.data.layout import check_images, check_writable
 from earlyexit.data.reading import load_coco
 from earlyexit.data.report import Report
 from earlyexit.data.sheet import contact_sheet
@@ -100,6 +100,9 @@ def main(
         for option, path in (("--report", report), ("--sheet", sheet)):
             if path and not path.parent.is_dir():
                 raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")
+        check_writable(out)
+        if images.resolve() in (out.resolve(), *out.resolve().parents):  # its images would be found by the next run
+            raise ValueError(f"--out {out} lies in the folder of the images, {str(images)!r}; give another folder")
         faults = Report()
         coco = read(kind, source, images, origin, faults)
         if report:

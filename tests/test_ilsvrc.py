@@ -96,6 +96,21 @@ def test_lists_of_classes_as_imagenet_has_them(tmp_path):
         ilsvrc.read_classes(path)
 
 
+def test_counts_as_in_the_paper_are_said_to_be_so(monkeypatch):
+    monkeypatch.setattr(ilsvrc, "PAPER_IMAGES", 3)
+    monkeypatch.setattr(ilsvrc, "PAPER_CLASSES", 2)
+    train = {"images": [1, 2], "annotations": [{"category_id": 4}, {"category_id": 7}]}
+    test = {"images": [3], "annotations": [{"category_id": 7}]}
+    assert ilsvrc.compare_with_paper([train, test]) == ["ILSVRC-Single: 3 images of 2 classes, as in the paper"]
+    assert ilsvrc.compare_with_paper([train])[0].startswith("NOT the paper's")
+
+
+def test_an_image_that_is_missing_and_whose_size_is_unknown_is_not_single(tmp_path):
+    report, record = Report(), ImageBoxes("1", "1.JPEG", 0, 0, [(BEE, (1, 2, 5, 6))])
+    coco, verdicts = ilsvrc.single_objects([record], {BEE: "bee"}, tmp_path, report)
+    assert (coco["images"], verdicts, len(report.dropped)) == ([], {"unusable": 1}, 1)
+
+
 def test_the_names_lie_in_the_folder_or_beside_it(root):
     assert ilsvrc.find_names(root, "DET") == {}
     (root / "map_det.txt").write_text(f"{ANT} 1 ant\n")
@@ -115,9 +130,8 @@ def test_command_gives_exact_boxes_to_the_package(root, tmp_path):
     result = run(root, tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "train: 10 files; no object: 1, several objects: 1, single: 6, unusable: 2" in result.output
-    assert "images with one object: 8, the paper has 20,192" in result.output
-    assert "classes that they show: 2, the paper has 200" in result.output
-    assert "not the paper's set" in result.output
+    said = "NOT the paper's ILSVRC-Single: 8 images that show 2 classes; the paper has 20,192 and 200"
+    assert said in result.output.splitlines()
     train, calibration, test = (coco_split(tmp_path / "out", split) for split in ("train", "calibration", "test"))
     assert (len(train), len(calibration), len(test)) == (5, 1, 2)
     # CAT is seen in an image of two objects only, and is a class all the same.
@@ -143,6 +157,7 @@ def test_calibration_is_apart_unless_the_paper_is_followed(root, tmp_path):
     assert (len(names[0]), len(names[1]), names[0] & names[1]) == (3, 3, set())
     assert run(root, tmp_path / "paper", "--protocol", "paper").exit_code == 0
     assert content(tmp_path / "paper", "calibration") == content(tmp_path / "paper", "train")
+    assert "ARE training images" in content(tmp_path / "paper", "calibration")["ilsvrc_single"]
     assert len(content(tmp_path / "paper", "train")["images"]) == 6
 
 

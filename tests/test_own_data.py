@@ -164,6 +164,9 @@ def test_bad_input_is_one_line(source, tmp_path):
         result = run("csv", source, tmp_path / "out", *options)
         assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
         assert words in result.output
+    result = run("csv", source, source / "JPEGImages" / "out")
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+    assert "lies in the folder of the images" in result.output
     (source / "boxes.csv").unlink()
     result = run("csv", source, tmp_path / "out")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)

@@ -84,6 +84,11 @@ def test_parts_do_not_lend_their_name_or_box_to_the_object(read):
     ]
 
 
+def test_the_first_of_two_names_counts(read):
+    record, _ = read(annotation(f"<object><name>dog</name>{corners(1, 1, 2, 2)}<name>cat</name></object>"))
+    assert [name for name, _ in record.objects] == ["dog"]
+
+
 def test_swapped_corners_are_mended_before_the_first_pixel_is_moved(read):
     record, report = read(annotation(DOG.format(corners(30, 20, 11, 40))))
     assert record.objects == [("dog", (10, 19, 30, 40))]

@@ -120,15 +120,13 @@ def compare_with_paper(datasets: Iterable[dict]) -> list[str]:
     datasets = list(datasets)
     images = sum(len(coco["images"]) for coco in datasets)
     classes = len({found["category_id"] for coco in datasets for found in coco["annotations"]})
-    lines = [
-        f"images with one object: {images:,}, the paper has {PAPER_IMAGES:,}",
-        f"classes that they show: {classes}, the paper has {PAPER_CLASSES}",
+    if (images, classes) == (PAPER_IMAGES, PAPER_CLASSES):
+        return [f"ILSVRC-Single: {images:,} images of {classes} classes, as in the paper"]
+    return [
+        f"NOT the paper's ILSVRC-Single: {images:,} images that show {classes} classes; "
+        f"the paper has {PAPER_IMAGES:,} and {PAPER_CLASSES}",
+        "the paper does not say which of ILSVRC's training folders it took (see --only)",
     ]
-    if (images, classes) != (PAPER_IMAGES, PAPER_CLASSES):
-        lines.append(
-            "this is not the paper's set: it does not say which of ILSVRC's training folders it took (see --only)"
-        )
-    return lines
 
 
 def _verdict(record: ImageBoxes, classes: Mapping[str, str]) -> str:
