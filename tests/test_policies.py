@@ -78,7 +78,8 @@ def test_sweep_calibrates_each_setting(records):
         assert {key: row[key] for key in again} == again
         assert row["realised"] == [count / 60 for count in row["exits"].values()]
     assert rows[2]["exits"] == {1: 0, 2: 0, 3: 0, 4: 60}
-    assert len(sweep(records, other, settings=3, metrics=("mAP",))) == 3
+    assert sweep(records, other.confidence, settings=[20]) == rows[1:2]
+    assert [row["index"] for row in sweep(records, other, settings=3, metrics=("mAP",))] == [1, 2, 3]
     # On the images that they were calibrated on, thresholds let go exactly the wanted number.
     shares = sweep(records, records, settings=[20])[0]
     assert shares["realised"][:3] == [math.floor(60 * share) / 60 for share in shares["wanted"][:3]]
@@ -88,8 +89,8 @@ def test_sweep_refuses_what_does_not_belong_together(records):
     with pytest.raises(ValueError, match="1 to 34, got 35"):
         sweep(records, records, settings=[35])
     other = made_records(images=60)
-    other.about["filler"] = "zero"
-    with pytest.raises(ValueError, match="same filler: calibrated on 'zero', used on None"):
+    other.about["weights"] = "others"
+    with pytest.raises(ValueError, match="same weights: calibrated on 'others', used on None"):
         sweep(records, other)
 
 

@@ -57,7 +57,7 @@ def correct_classes(records: ExitRecords) -> Tensor | None:
 
 def sweep(
     records: ExitRecords,
-    calibration_records: ExitRecords,
+    calibration_records: ExitRecords | Tensor,
     settings: int | Iterable[int] = NUM_SETTINGS,
     *,
     metrics: Sequence[str] | None = None,
@@ -66,7 +66,8 @@ def sweep(
 
     Args:
         records: the images that are evaluated.
-        calibration_records: images of the same model and filler, whose confidences give the thresholds.
+        calibration_records: other images of the same model, whose confidences give the thresholds; or these
+            confidences, (4, images), from `evaluation.exit_confidences`, which costs less.
         settings: threshold indices from 1 to 34; a number means all from 1 to it.
         metrics: see `evaluate_exits`.
 
@@ -74,16 +75,18 @@ def sweep(
         Rows of `evaluate_exits` with "index", "thresholds", and the shares of images at exits 1-4: "wanted" and
         "realised".
     """
-    for key in ("weights", "filler", "settings"):
-        ours, theirs = records.about.get(key), calibration_records.about.get(key)
+    confidence = calibration_records
+    if isinstance(calibration_records, ExitRecords):
+        ours, theirs = records.about.get("weights"), calibration_records.about.get("weights")
         if ours != theirs:
-            raise ValueError(f"thresholds must come from the same {key}: calibrated on {theirs!r}, used on {ours!r}")
+            raise ValueError(f"thresholds must come from the same weights: calibrated on {theirs!r}, used on {ours!r}")
+        confidence = calibration_records.confidence
     wanted = exit_proportions()
     rows = []
     for index in range(1, settings + 1) if isinstance(settings, int) else settings:
         if index not in range(1, NUM_SETTINGS + 1):
             raise ValueError(f"settings are threshold indices from 1 to {NUM_SETTINGS}, got {index!r}")
-        thresholds = calibrate_thresholds(calibration_records.confidence, wanted[index - 1])
+        thresholds = calibrate_thresholds(confidence, wanted[index - 1])
         result = evaluate_records(records, thresholds, metrics=metrics)
         realised = [count / len(records) for count in result["exits"].values()]
         shares = {"wanted": wanted[index - 1].tolist(), "realised": realised}

@@ -1,0 +1,129 @@
+"""Time of evaluating a detector whole: from one pass over the images, against one pass per setting and repeat.
+
+    python benchmarks/evaluation.py [--data data/scenes-single] [--threads 1] [--json benchmarks/evaluation.json]
+
+Whole means, for both fillers: 34 threshold settings, 10 random repeats of each, COCO's metrics, shares and accuracy.
+The published protocol runs all images one by one for each of these and lets pycocotools judge each pass. That would
+take hours, so it is timed in the same run on a sample: a few images at every setting, thresholds and random, and
+pycocotools on one pass of all images. The sum is extrapolated from there. Thresholds are calibrated alike in both
+protocols and not counted.
+"""
+
+import argparse
+import itertools
+import json
+import time
+
+import torch
+
+import earlyexit
+from earlyexit.data.coco import CocoDataset, coco_split
+from earlyexit.evaluation import coco_metrics, exit_confidences, to_coco
+from earlyexit.neck import FILLERS
+from earlyexit.records import (
+    collect_records,
+    evaluate_exits,
+    match_records,
+    random_exit,
+    random_exits,
+    sweep,
+    threshold_exits,
+)
+from earlyexit.thresholds import calibrate_thresholds, exit_proportions
+from earlyexit.training import provenance
+
+REPEATS = 10
+
+
+def evaluate_whole(model, dataset: CocoDataset, confidences: torch.Tensor) -> tuple[dict, dict]:
+    """Seconds of each part of the evaluation from records, and the records by filler."""
+    start = time.perf_counter()
+    records = collect_records(model, dataset, fillers=FILLERS)
+    collected = time.perf_counter()
+    for of_filler in records.values():
+        match_records(of_filler)
+    matched = time.perf_counter()
+    for of_filler in records.values():
+        for row in sweep(of_filler, confidences):
+            random_exit(of_filler, row["wanted"], REPEATS, seed=row["index"], metrics=None)
+    seconds = {"one pass, all exits": collected - start, "matching": matched - collected}
+    return {**seconds, "metrics": time.perf_counter() - matched}, records
+
+
+def published_seconds_per_image(model, dataset: CocoDataset, confidences: torch.Tensor, sample: int) -> float:
+    """Mean seconds of one image run alone, loading included, over all settings by threshold and at random."""
+    generator, number = torch.Generator().manual_seed(0), itertools.cycle(range(0, len(dataset), 7))
+    model.eval()
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for shares in exit_proportions():
+            thresholds = calibrate_thresholds(confidences, shares)
+            for exit in random_exits(sample, shares, generator).tolist():
+                model([dataset[next(number)][0]], thresholds=thresholds)
+                model([dataset[next(number)][0]], exit=exit)
+    return (time.perf_counter() - start) / (2 * sample * len(exit_proportions()))
+
+
+def judge(dataset: CocoDataset, records, chosen: torch.Tensor) -> float:
+    """Seconds of pycocotools for one pass, whose metrics must be those from records."""
+    detections = [records.detection(i, exit) for i, exit in enumerate(chosen.tolist())]
+    start = time.perf_counter()
+    found = [
+        row
+        for i, detection in zip(dataset.ids, detections, strict=True)
+        for row in to_coco(detection, i, dataset.category_ids)
+    ]
+    metrics = coco_metrics(dataset, found)
+    seconds = time.perf_counter() - start
+    ours = evaluate_exits(records, chosen)
+    assert all(ours[name] == value for name, value in metrics.items()), (ours, metrics)
+    return seconds
+
+
+def main() -> None:
+    """Measure, print, write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="data/scenes-single")
+    parser.add_argument("--weights", default="scenes")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sample", type=int, default=5, help="images at each setting, by threshold and at random")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model, _ = earlyexit.load_detector(options.weights)
+    dataset = coco_split(options.data, "test")
+    confidences = exit_confidences(model, coco_split(options.data, "calibration"))
+    seconds, records = evaluate_whole(model, dataset, confidences)
+    chosen = threshold_exits(records[FILLERS[0]].confidence, calibrate_thresholds(confidences, exit_proportions()[19]))
+    judging = judge(dataset, records[FILLERS[0]], chosen)
+    per_image = published_seconds_per_image(model, dataset, confidences, options.sample)
+    passes = len(FILLERS) * len(exit_proportions()) * (1 + REPEATS)
+    published = passes * (len(dataset) * per_image + judging)
+    result = {
+        "images": len(dataset),
+        "seconds": {**seconds, "total": sum(seconds.values())},
+        "published": {
+            "passes": passes,
+            "seconds_per_image": per_image,
+            "sampled_images": 2 * options.sample * len(exit_proportions()),
+            "seconds_of_pycocotools_per_pass": judging,
+            "seconds_extrapolated": published,
+        },
+        # A pass for each filler, although the backbone runs once for both.
+        "passes_ratio": passes / len(FILLERS),
+        "time_ratio": published / sum(seconds.values()),
+    }
+    for name, value in result["seconds"].items():
+        print(f"{name:22} {value:8.1f} s")
+    print(
+        f"{'published protocol':22} {published:8.0f} s = {passes} passes x ({len(dataset)} images x {per_image:.4f} s"
+    )
+    print(f"{'':33} + {judging:.1f} s of pycocotools), extrapolated")
+    print(f"passes_ratio {result['passes_ratio']:.0f}, time_ratio {result['time_ratio']:.0f}")
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({**result, "weights": options.weights, "data": options.data, **provenance()}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
