@@ -103,6 +103,9 @@ def test_summary_counts_by_hand():
     assert lines[0] == "4 images, 4 objects of 3 classes"
     assert lines[-3:] == ["  dog      3", "  cat      1", "  and 1 more, down to 'cow' with 0"]
     assert summarise(make([1], {}, []))["side"] is None
+    coco = make([1, 2], {1: "cat"}, [(1, 1, [0, 0, 9, 9]), (2, 1, [0, 0, 9, 9])])
+    coco["images"][1]["unusable_annotations"] = 1
+    assert summarise(coco)["single"] == 1
 
 
 def test_the_area_of_the_annotation_decides_as_in_coco():

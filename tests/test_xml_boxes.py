@@ -246,6 +246,13 @@ def test_images_are_found_by_the_name_of_the_xml_file_first(tmp_path):
     assert list_files(tmp_path, (".png",)) == ["d.png", "deep/c.png"]
 
 
+def test_a_csv_file_does_not_name_its_images(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    (record,) = find_images([ImageBoxes("a.csv line 2", "b.jpg")], tmp_path, Report(), by_source=False)
+    assert record.file_name == "b.jpg"
+
+
 def test_images_that_are_missing_or_not_clear_are_dropped(tmp_path):
     for name in ("a.jpg", "x/twice.jpg", "y/twice.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 
+from .clean import LOST
+
 # COCO's limits between small, medium and large objects, as areas in pixels.
 SMALL, LARGE = 32**2, 96**2
 
@@ -13,9 +15,10 @@ def summarise(coco: dict) -> dict:
     """Count a COCO data set.
 
     Returns:
-        "images", "objects", "empty" (images without an object), "single" (images with exactly one), "classes" {name:
-        objects} in the order of category ids, those that never occur too, "sizes" {"small", "medium", "large":
-        objects} by COCO's areas, and "side" (smallest, median, largest side of a box in pixels; None without boxes).
+        "images", "objects", "empty" (images without an object), "single" (images with exactly one, which have not
+        lost another to `clean_coco`), "classes" {name: objects} in the order of category ids, those that never occur
+        too, "sizes" {"small", "medium", "large": objects} by COCO's areas, and "side" (smallest, median, largest side
+        of a box in pixels; None without boxes).
     """
     per_image = Counter(found["image_id"] for found in coco["annotations"])
     per_category = Counter(found["category_id"] for found in coco["annotations"])
@@ -27,7 +30,7 @@ def summarise(coco: dict) -> dict:
         "images": len(coco["images"]),
         "objects": len(coco["annotations"]),
         "empty": sum(image["id"] not in per_image for image in coco["images"]),
-        "single": sum(per_image[image["id"]] == 1 for image in coco["images"]),
+        "single": sum(per_image[image["id"]] == 1 and not image.get(LOST) for image in coco["images"]),
         "classes": {category["name"]: per_category[category["id"]] for category in categories},
         "sizes": {"small": small, "medium": len(areas) - small - large, "large": large},
         "side": (min(sides), statistics.median(sides), max(sides)) if sides else None,
