@@ -75,10 +75,11 @@ def compare_with_paper(train: Coco, test: Coco) -> str:
     """A line that says whether the counts are the paper's."""
     count, total = len(test["images"]), len(train["images"]) + len(test["images"])
     if (count, total) == (PAPER_TEST, PAPER_ALL):
-        return f"COCO-Single: {PAPER_TEST} validation images, {PAPER_ALL} in all, as in the paper"
+        return f"COCO-Single: {PAPER_TEST} validation images, {PAPER_ALL:,} in all, as in the paper"
+    of = " + ".join(f"{images:,}" for images in COCO_IMAGES.values())
     return (
-        f"NOT the paper's COCO-Single: {count} validation images, {total} in all; "
-        f"the paper has {PAPER_TEST} and {PAPER_ALL} of {' + '.join(map(str, COCO_IMAGES.values()))} images"
+        f"NOT the paper's COCO-Single: {count:,} validation images, {total:,} in all; "
+        f"the paper has {PAPER_TEST} and {PAPER_ALL:,} of {of} images"
     )
 
 

@@ -291,8 +291,8 @@ def test_splits_are_what_they_should_be(source, tmp_path):
         "calibration: 2 images",
         "test: 2 images",
         "calibration images are taken out of the training images: 40%, seed 1",
-        "NOT the paper's COCO-Single: 2 validation images, 7 in all; the paper has 593 and 14486 of "
-        "118287 + 5000 images",
+        "NOT the paper's COCO-Single: 2 validation images, 7 in all; the paper has 593 and 14,486 of "
+        "118,287 + 5,000 images",
     ]
 
 
@@ -308,7 +308,7 @@ def test_protocol_of_the_paper(source, tmp_path):
 
 def test_counts_of_the_paper_are_recognised():
     train, test = ({"images": [{"id": i} for i in range(count)]} for count in (14486 - 593, 593))
-    assert coco_single.compare_with_paper(train, test).endswith("593 validation images, 14486 in all, as in the paper")
+    assert coco_single.compare_with_paper(train, test).endswith("593 validation images, 14,486 in all, as in the paper")
     train["images"].pop()
     assert coco_single.compare_with_paper(train, test).startswith("NOT the paper's")
 

@@ -1,32 +1,30 @@
 """Fetching COCO 2017 from its official address: going on where it stopped, checking what came, unpacking it."""
 
-import http.client
 import os
 import shutil
-import time
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
 from tqdm import tqdm
 
+from .fetching import CHUNK, LOST, fetch, remote_size, size_of
 from .layout import stays_inside
 
 ADDRESS = "http://images.cocodataset.org"  # as on https://cocodataset.org/#download
-FILES = ("annotations/annotations_trainval2017.zip", "zips/train2017.zip", "zips/val2017.zip")
-ATTEMPTS = 5  # at one file, each going on where the last one stopped
-PAUSE = 5  # seconds before the next attempt
-CHUNK = 1 << 20
-LOST = (OSError, http.client.HTTPException)  # what a lost connection may be
+# What is fetched, and what lies in the folder once it is unpacked.
+FILES = {
+    "annotations/annotations_trainval2017.zip": "annotations/instances_val2017.json",
+    "zips/train2017.zip": "train2017",
+    "zips/val2017.zip": "val2017",
+}
 
 
 def download_coco(folder: str | Path, address: str = ADDRESS) -> None:
     """Fetch COCO 2017 and unpack it: `folder/annotations`, `folder/train2017` and `folder/val2017`.
 
-    What is there already is not fetched or unpacked again, so it may be stopped and run again; a zip file that lies in
-    the folder is taken as it is. Every zip file is checked: its size against the server's, its content against its own
-    CRC sums.
+    What is there already is not fetched or unpacked again, so it may be stopped and run again. A zip file that lies in
+    the folder is taken as it is, and so are images or annotations without their zip file. Every zip file is checked:
+    its size against the server's, its content against its own CRC sums.
 
     Args:
         folder: where it goes; it is made if need be.
@@ -38,14 +36,11 @@ def download_coco(folder: str | Path, address: str = ADDRESS) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    names = [path.rpartition("/")[2] for path in FILES]
-    todo = {
-        name: f"{address}/{path}" for name, path in zip(names, FILES, strict=True) if not _mark(folder, name).exists()
-    }
+    todo = {path.rpartition("/")[2]: f"{address}/{path}" for path in FILES if not _is_done(folder, path)}
     wanted = {name: url for name, url in todo.items() if not (folder / name).exists()}
     try:
         sizes = {name: remote_size(url) for name, url in wanted.items()}
-        here = {name: _size(folder / f"{name}.part") for name in wanted}
+        here = {name: size_of(folder / f"{name}.part") for name in wanted}
         # Twice: the zip files and what comes out of them. Photos do not get smaller in a zip file.
         check_space(folder, sum(2 * sizes[name] - here[name] for name in wanted))
         for name, url in wanted.items():
@@ -61,15 +56,6 @@ def download_coco(folder: str | Path, address: str = ADDRESS) -> None:
         _mark(folder, name).touch()
 
 
-def remote_size(url: str) -> int:
-    """Bytes of a file on a server, without fetching it; `OSError` if it cannot be reached or does not say."""
-    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=30) as answer:
-        length = answer.headers["Content-Length"]
-    if length is None:
-        raise OSError(f"{url} does not say how large it is")
-    return int(length)
-
-
 def check_space(folder: Path, needed: int) -> None:
     """`ValueError` unless the disk of a folder has room for so many bytes."""
     free = shutil.disk_usage(folder).free
@@ -77,47 +63,12 @@ def check_space(folder: Path, needed: int) -> None:
         raise ValueError(f"{str(folder)!r} needs {needed / 1e9:.1f} GB of free disk, there are {free / 1e9:.1f} GB")
 
 
-def fetch(url: str, target: Path, size: int) -> None:
-    """Fetch a file of `size` bytes to `target`, which appears when it is whole; goes on with what is there of it.
-
-    Raises:
-        OSError, HTTPException: the connection was lost too often, or the server's file has another size.
-    """
-    part = target.with_name(f"{target.name}.part")
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            if _size(part) != size:
-                _fetch_rest(url, part, size)
-            break
-        except LOST as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if attempt == ATTEMPTS or refused:
-                raise
-            time.sleep(PAUSE)
-    os.replace(part, target)
-
-
-def _fetch_rest(url: str, part: Path, size: int) -> None:
-    if _size(part) > size:
-        part.unlink()  # of another file: begin anew
-    start = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        goes_on = answer.status == 206  # 200: the server does not know Range and sends the whole file
-        with open(part, "ab" if goes_on else "wb") as file, _bar(part.stem, size, start * goes_on) as bar:
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-    if _size(part) != size:
-        raise OSError(f"{url} has {size} bytes, {_size(part)} came")
-
-
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip file, but not again what is there in its full size; `ValueError` if the file is damaged."""
     try:
         with zipfile.ZipFile(archive) as source:
             files = [info for info in source.infolist() if not info.is_dir()]
-            missing = [info for info in files if _size(folder / info.filename) != info.file_size]
+            missing = [info for info in files if size_of(folder / info.filename) != info.file_size]
             check_space(folder, sum(info.file_size for info in missing))
             for info in tqdm(missing, f"unpacking {archive.name}", leave=False, disable=None):
                 if not stays_inside(info.filename):
@@ -143,9 +94,7 @@ def _mark(folder: Path, name: str) -> Path:
     return folder / f".{name}.unpacked"
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _bar(name: str, size: int, start: int) -> tqdm:
-    return tqdm(desc=name, total=size, initial=start, unit="B", unit_scale=True, leave=False, disable=None)
+def _is_done(folder: Path, path: str) -> bool:
+    name = path.rpartition("/")[2]
+    begun = (folder / name).exists() or (folder / f"{name}.part").exists()
+    return _mark(folder, name).exists() or ((folder / FILES[path]).exists() and not begun)
