@@ -19,9 +19,8 @@ def read_xml(path: str | Path, report: Report, *, origin: int = 1, name: str | N
     swapped. An object without a name or with a box that is not four numbers is dropped and counted in `lost`.
 
     VOC counts pixels from 1 and both corners belong to the box: (xmin, ymin, xmax, ymax) covers
-    (xmin - 1, ymin - 1, xmax, ymax), as the VOC development kit defines and detectron2 reads it. ImageNet does not
-    say from where it counts; its files have corners at 0, so `origin=0` takes the numbers as they stand, which is
-    what the paper's published code does.
+    (xmin - 1, ymin - 1, xmax, ymax), as the VOC development kit defines and detectron2 reads it. From where ImageNet
+    counts is not documented: `origin=0` takes the numbers as they stand, as the paper's published code does.
 
     Args:
         path: the file.
