@@ -57,16 +57,19 @@ def precisions(matches: Matches, area: int, rows: np.ndarray, counts: np.ndarray
 
     Precision is largest where an object has just been found, so only these places are looked at.
     """
-    true, false = matches.true[area][:, rows], matches.false[area][:, rows].cumsum(1)
     total = matches.objects[area] @ counts  # (classes,)
-    thresholds, classes = len(true), len(total)
+    thresholds, classes = matches.true.shape[1], len(total)
+    if not total.any():
+        return np.full((thresholds, len(COCO.recThrs), classes), -1.0)
+    true = np.take(matches.true[area], rows, axis=1)
+    false = np.zeros((thresholds, len(rows) + 1), dtype=np.int32)  # false alarms before each place
+    np.cumsum(np.take(matches.false[area], rows, axis=1), axis=1, out=false[:, 1:])
     labels = matches.labels[rows]
     starts = np.searchsorted(labels, np.arange(classes))
     threshold, at = np.nonzero(true)
     curve = threshold * classes + labels[at]  # one for each threshold and class, ascending
     hits = np.arange(len(at)) - np.searchsorted(curve, np.arange(thresholds * classes))[curve] + 1
-    before = np.concatenate([np.zeros((thresholds, 1), dtype=np.int64), false], axis=1)[threshold, starts[labels[at]]]
-    misses = (false[threshold, at] - before).astype(float)
+    misses = (false[threshold, at] - false[threshold, starts[labels[at]]]).astype(float)
     # One place more than the longest curve has: recalls that are not reached read the zero there.
     table = np.zeros((thresholds * classes, hits.max(initial=0) + 1))
     table[curve, hits - 1] = hits / (misses + hits + np.spacing(1))
