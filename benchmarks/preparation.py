@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from earlyexit.data.clean import clean_coco
 from earlyexit.data.coco import index_coco
 from earlyexit.data.filtering import keep_single_objects
-from earlyexit.data.layout import check_images
+from earlyexit.data.prepare.clean import clean_coco
+from earlyexit.data.prepare.layout import check_images
+from earlyexit.data.prepare.report import Report
+from earlyexit.data.prepare.xml_folder import read_xml_folder
 from earlyexit.data.reading import load_coco, read_coco
-from earlyexit.data.report import Report
-from earlyexit.data.xml_folder import read_xml_folder
 from earlyexit.provenance import provenance
 
 SEED = 0

@@ -5,38 +5,23 @@ python data_prep/coco_single.py --coco coco --out data/coco-single
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from earlyexit.data.clean import clean_coco
-from earlyexit.data.dividing import write_splits
-from earlyexit.data.download import download_coco
 from earlyexit.data.filtering import KEPT, Coco, classify_images, keep_single_objects
-from earlyexit.data.layout import check_images, check_writable
+from earlyexit.data.prepare.choices import Link, Protocol
+from earlyexit.data.prepare.clean import clean_coco
+from earlyexit.data.prepare.dividing import write_splits
+from earlyexit.data.prepare.download import download_coco
+from earlyexit.data.prepare.layout import check_images, check_writable
+from earlyexit.data.prepare.report import Report
+from earlyexit.data.prepare.splits import take_calibration
 from earlyexit.data.reading import load_coco
-from earlyexit.data.report import Report
-from earlyexit.data.splits import take_calibration
 
 COCO_IMAGES = {"train2017": 118_287, "val2017": 5_000}
 PAPER_TEST, PAPER_ALL = 593, 14_486  # images of COCO-Single in the paper (Table 1): validation, all
-
-
-class Link(str, Enum):
-    """How the images get into the new folder."""
-
-    hard = "hard"
-    symlink = "symlink"
-    copy = "copy"
-
-
-class Protocol(str, Enum):
-    """Which images the thresholds of the exits are taken from."""
-
-    own = "own"
-    paper = "paper"
 
 
 def read_single(coco: Path, part: str, report: Report, check: bool) -> Coco:

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from earlyexit.data.prepare.sheet import contact_sheet
+from earlyexit.data.prepare.summary import summarise, summary_lines
 from earlyexit.data.reading import read_coco
-from earlyexit.data.sheet import contact_sheet
-from earlyexit.data.summary import summarise, summary_lines
 
 app = typer.Typer(add_completion=False)
 

@@ -5,32 +5,17 @@ python data_prep/ilsvrc_single.py --root imagenet --out data/ilsvrc-single
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from earlyexit.data import ilsvrc
-from earlyexit.data.dividing import write_splits
-from earlyexit.data.layout import check_images, check_writable
-from earlyexit.data.report import Report
-from earlyexit.data.splits import take_calibration
-
-
-class Link(str, Enum):
-    """How the images get into the new folder."""
-
-    hard = "hard"
-    symlink = "symlink"
-    copy = "copy"
-
-
-class Protocol(str, Enum):
-    """Where the images come from by which the exits' thresholds are set."""
-
-    own = "own"
-    paper = "paper"
+from earlyexit.data.prepare import ilsvrc
+from earlyexit.data.prepare.choices import Link, Protocol
+from earlyexit.data.prepare.dividing import write_splits
+from earlyexit.data.prepare.layout import check_images, check_writable
+from earlyexit.data.prepare.report import Report
+from earlyexit.data.prepare.splits import take_calibration
 
 
 def read_single(root: Path, task: str | None, classes: Path | None, only: str, check: bool, faults: Report) -> dict:

@@ -11,18 +11,19 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.data.boxes import ImageBoxes, fill_size, fit_boxes, to_coco
-from earlyexit.data.clean import clean_coco
-from earlyexit.data.csv_boxes import read_csv
-from earlyexit.data.dividing import divide, parse_shares, write_splits
 from earlyexit.data.filtering import keep_single_objects
-from earlyexit.data.image_files import IMAGE_SUFFIXES, find_images, list_files
-from earlyexit.data.layout import check_images, check_writable
+from earlyexit.data.prepare.boxes import ImageBoxes, fill_size, fit_boxes, to_coco
+from earlyexit.data.prepare.choices import Link
+from earlyexit.data.prepare.clean import clean_coco
+from earlyexit.data.prepare.csv_boxes import read_csv
+from earlyexit.data.prepare.dividing import divide, parse_shares, write_splits
+from earlyexit.data.prepare.image_files import IMAGE_SUFFIXES, find_images, list_files
+from earlyexit.data.prepare.layout import check_images, check_writable
+from earlyexit.data.prepare.report import Report
+from earlyexit.data.prepare.sheet import contact_sheet
+from earlyexit.data.prepare.summary import missing_classes, summarise, summary_lines
+from earlyexit.data.prepare.xml_folder import read_xml_folder
 from earlyexit.data.reading import load_coco
-from earlyexit.data.report import Report
-from earlyexit.data.sheet import contact_sheet
-from earlyexit.data.summary import missing_classes, summarise, summary_lines
-from earlyexit.data.xml_folder import read_xml_folder
 
 
 class Kind(str, Enum):
@@ -31,14 +32,6 @@ class Kind(str, Enum):
     coco = "coco"
     voc = "voc"
     csv = "csv"
-
-
-class Link(str, Enum):
-    """How the images get into the new folder."""
-
-    hard = "hard"
-    symlink = "symlink"
-    copy = "copy"
 
 
 def read(kind: Kind, source: Path, images: Path, origin: int, faults: Report) -> dict:

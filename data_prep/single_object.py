@@ -7,25 +7,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from earlyexit.data.filtering import KEPT, Coco, classify_images, keep_single_objects
-from earlyexit.data.layout import stays_inside
-from earlyexit.data.placing import place_image
+from earlyexit.data.prepare.choices import Link
+from earlyexit.data.prepare.layout import stays_inside
+from earlyexit.data.prepare.placing import place_image
 from earlyexit.data.reading import load_coco
 from earlyexit.files import write_whole
-
-
-class Link(str, Enum):
-    """How the images get into the new folder."""
-
-    hard = "hard"
-    symlink = "symlink"
-    copy = "copy"
 
 
 def check_present(coco: Coco, folder: Path) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Callable
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .freezing import train_mode
-from .processes import only_cpu
+from .processes import gather, only_cpu
 
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -53,7 +52,7 @@ def train_one_epoch(
             losses["loss"] = total = sum(losses.values())
             parts.append(_over_processes(accelerator, losses))
             if not math.isfinite(parts[-1]["loss"]):
-                ids = gather_object([int(t["image_id"]) if "image_id" in t else None for t in targets])
+                ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
                 rate, loss = scheduler.get_last_lr()[0], parts[-1]["loss"]
                 raise FloatingPointError(f"loss is {loss} at step {steps}, images {ids}, learning rate {rate:g}")
             accelerator.backward(total)

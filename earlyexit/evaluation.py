@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 from torch.utils.data import DataLoader, Subset
@@ -18,7 +17,7 @@ from .batching import same_size_batches
 from .compute import count_macs
 from .data.coco import CocoDataset, collate, index_coco
 from .detector import EarlyExitRetinaNet
-from .processes import process_state
+from .processes import gather, process_state
 
 METRICS = ("mAP", "AP50", "AP75", "AP small", "AP medium", "AP large")
 
@@ -78,7 +77,7 @@ def detect_all(model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit
             name = int(target["image_id"])
             found = to_coco(detection, name, dataset.category_ids)
             rows.append(Detected(name, detection["exit"], network_size(model, image), found))
-    return sorted(gather_object(rows), key=lambda row: row.image_id)
+    return sorted(gather(rows), key=lambda row: row.image_id)
 
 
 def detect_batches(

@@ -51,8 +51,8 @@ def fit(
     """Train `model` on `dataset` and keep everything in the folder `out`.
 
     After every `save_every` epochs, and the last, `out` holds `checkpoint.pt` (all that `resume` needs), `log.csv` (a
-    row per epoch) and `model.safetensors`. A run that was killed and resumed ends with the weights of one that was not: bit for bit on
-    the CPU with the same number of threads and processes.
+    row per epoch) and `model.safetensors`. A run that was killed and resumed ends with the weights of one that was
+    not: bit for bit on the CPU with the same number of threads and processes.
 
     Started by `torchrun` or `accelerate launch` in several processes, it takes the steps of a single process: see
     `StepSampler`.

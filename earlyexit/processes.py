@@ -1,7 +1,15 @@
 """The processes of a run: one, or many that `torchrun` or `accelerate launch` started."""
 
+import warnings
+
 import torch
-from accelerate import PartialState
+
+with warnings.catch_warnings():
+    warnings.simplefilter(
+        "ignore"
+    )  # Accelerate imports tqdm's notebook bars, which warn where no widgets are installed
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
 
 
 def only_cpu() -> bool:
@@ -12,3 +20,9 @@ def only_cpu() -> bool:
 def process_state() -> PartialState:
     """Accelerate's view of this process: `num_processes`, `process_index`, `is_main_process`, `device`."""
     return PartialState(cpu=only_cpu())
+
+
+def gather(items: list) -> list:
+    """The lists of all processes, one after the other, in every process."""
+    process_state()
+    return gather_object(items)

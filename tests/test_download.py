@@ -10,8 +10,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from earlyexit.data import download, fetching
-from earlyexit.data.download import download_coco
+from earlyexit.data.prepare import download, fetching
+from earlyexit.data.prepare.download import download_coco
 
 FILES = list(download.FILES)
 NOISE = np.random.default_rng(0).bytes(50_000)  # cannot be compressed

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data import ilsvrc
-from earlyexit.data.boxes import ImageBoxes
 from earlyexit.data.coco import coco_split
-from earlyexit.data.report import Report
+from earlyexit.data.prepare import ilsvrc
+from earlyexit.data.prepare.boxes import ImageBoxes
+from earlyexit.data.prepare.report import Report
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "ilsvrc_single.py"
 spec = importlib.util.spec_from_file_location("ilsvrc_single", SCRIPT)

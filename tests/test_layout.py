@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earlyexit.data import placing
 from earlyexit.data.coco import coco_split
-from earlyexit.data.layout import check_images, check_writable, forget_splits, write_split
-from earlyexit.data.report import Report
+from earlyexit.data.prepare import placing
+from earlyexit.data.prepare.layout import check_images, check_writable, forget_splits, write_split
+from earlyexit.data.prepare.report import Report
 
 NAMES = ["a.jpg", "b.jpg", "d.png", "deep/c.jpg"]
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.boxes import ImageBoxes
 from earlyexit.data.coco import coco_split
-from earlyexit.data.csv_boxes import read_csv
-from earlyexit.data.dividing import divide, parse_shares
-from earlyexit.data.report import Report
+from earlyexit.data.prepare.boxes import ImageBoxes
+from earlyexit.data.prepare.csv_boxes import read_csv
+from earlyexit.data.prepare.dividing import divide, parse_shares
+from earlyexit.data.prepare.report import Report
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "own_data.py"
 spec = importlib.util.spec_from_file_location("own_data", SCRIPT)

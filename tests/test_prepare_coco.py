@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.clean import clean_coco
 from earlyexit.data.coco import coco_split
 from earlyexit.data.filtering import KEPT, UNUSABLE, classify_images, keep_single_objects
+from earlyexit.data.prepare.clean import clean_coco
+from earlyexit.data.prepare.report import Report
 from earlyexit.data.reading import load_coco, read_coco
-from earlyexit.data.report import Report
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "coco_single.py"
 spec = importlib.util.spec_from_file_location("coco_single", SCRIPT)

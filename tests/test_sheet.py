@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.sheet import choose_images, contact_sheet
-from earlyexit.data.summary import missing_classes, summarise, summary_lines
+from earlyexit.data.prepare.sheet import choose_images, contact_sheet
+from earlyexit.data.prepare.summary import missing_classes, summarise, summary_lines
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "contact_sheet.py"
 spec = importlib.util.spec_from_file_location("contact_sheet", SCRIPT)

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from earlyexit.data.report import Report
-from earlyexit.data.splits import take_calibration
+from earlyexit.data.prepare.report import Report
+from earlyexit.data.prepare.splits import take_calibration
 
 
 def data(count=50, first=100):

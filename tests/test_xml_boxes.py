@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from earlyexit.data.boxes import ImageBoxes, clip_box, fill_size, fit_boxes, to_coco
-from earlyexit.data.image_files import find_images, list_files
-from earlyexit.data.report import Report
-from earlyexit.data.xml_boxes import read_xml
-from earlyexit.data.xml_folder import read_xml_folder
+from earlyexit.data.prepare.boxes import ImageBoxes, clip_box, fill_size, fit_boxes, to_coco
+from earlyexit.data.prepare.image_files import find_images, list_files
+from earlyexit.data.prepare.report import Report
+from earlyexit.data.prepare.xml_boxes import read_xml
+from earlyexit.data.prepare.xml_folder import read_xml_folder
 
 
 class PicklingPool(ThreadPool):
@@ -195,7 +195,7 @@ def test_a_folder_is_read_in_order_by_any_number_of_processes(tmp_path, monkeypa
         box = corners(number + 1, 1, number + 10, 9) if number != 3 else ""
         (tmp_path / f"{number % 2}" / f"{number}.XML").write_text(annotation(DOG.format(box)))
     (tmp_path / "1" / "bad.xml").write_text("<annotation>")
-    monkeypatch.setattr("earlyexit.data.xml_folder.CHUNK", 3)
+    monkeypatch.setattr("earlyexit.data.prepare.xml_folder.CHUNK", 3)
     report = Report()
     records = read_xml_folder(tmp_path, report)
     assert [r.source for r in records] == ["0/0.XML", "0/2.XML", "0/4.XML", "0/6.XML", "1/1.XML", "1/3.XML", "1/5.XML"]

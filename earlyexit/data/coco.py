@@ -102,15 +102,16 @@ def train_transforms(
 
     Args:
         flip: probability of the flip.
-        jitter: 0 leaves the size to the detector. 0.2 resizes the shorter side to between 0.8 and 1.2 of `min_size`
-            in nine steps; the detector must then not resize again (`_skip_resize=True` of torchvision's detectors).
+        jitter: 0 leaves the size to the detector. 0.2 makes images 0.8 to 1.2 times as large as the detector would,
+            in nine steps; it must then not resize again (`_skip_resize=True` of torchvision's detectors).
         min_size, max_size: the detector's shorter side, and the limit of the longer one, in pixels.
     """
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be in [0, 1), got {jitter}")
-    sizes = [round(min_size * (1 + jitter * step / 4)) for step in range(-4, 5)]
+    scales = [1 + jitter * step / 4 for step in range(-4, 5)]
     # No antialiasing, since the detector's own resizing has none; on a PIL image it could not be switched off.
-    resize = [v2.RandomShortestSize(sizes, round(max_size * (1 + jitter)), antialias=False)] if jitter else []
+    sizes = [v2.RandomShortestSize([round(min_size * s)], round(max_size * s), antialias=False) for s in scales]
+    resize = [v2.RandomChoice(sizes)] if jitter else []
     return v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(flip), *resize, *_TO_FLOAT])
 
 

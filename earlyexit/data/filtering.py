@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .clean import LOST
-from .splits import Coco, take_images
+from .prepare.clean import LOST
+from .prepare.splits import Coco, take_images
 
 KEPT = "kept"
 NO_OBJECT = "no annotation"

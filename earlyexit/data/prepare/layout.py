@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ..files import write_whole
+from ...files import write_whole
 from .placing import LINKS, place_image
 from .report import Report
 from .splits import Coco, take_images

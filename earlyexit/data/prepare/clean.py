@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from .records import annotation_problem, clip_box, image_problem, is_id, label
+from .faults import annotation_problem, clip_box, image_problem, is_id, label
 from .report import Report
 from .splits import Coco
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, UnidentifiedImageError
 
-from ..files import write_whole
+from ...files import write_whole
 
 CELL, DOTS = 2.4, 110  # side of a cell in inches, dots per inch
 # Dark enough for white letters, and classes that follow each other differ.

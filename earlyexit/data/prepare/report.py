@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..files import write_whole
+from ...files import write_whole
 
 
 @dataclass
