@@ -75,11 +75,12 @@ def same(first, second):
 
 
 def refused(capsys, monkeypatch, *arguments):
-    """Run the command; give the one line with which it ends at exit code 2."""
+    """Run the command; give the one line, after notes, with which it ends at exit code 2."""
     monkeypatch.setattr(sys, "argv", ["earlyexit", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *notes, line = capsys.readouterr().err.splitlines()
+    assert all(note.startswith("note: batch normalisation sees") for note in notes) and len(notes) <= 1
     assert line.startswith("earlyexit: ")
     return line

@@ -107,7 +107,7 @@ def test_imagenet_without_a_network(data, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     kind = ["--model", "regnet_y_800mf", "--init", "imagenet"]
-    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", *kind, "--batch-size", 16))
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", *kind))
     assert f"put {URL} into '{tmp_path / 'cache' / 'hub' / 'checkpoints'}'" in line
     assert "name resolution" in line
     assert not (tmp_path / "run").exists()
@@ -192,10 +192,10 @@ def test_a_resumed_run_does_not_need_its_beginning(data, tmp_path, started):
 def test_files_that_are_none(data, tmp_path, capsys, monkeypatch, content):
     path = tmp_path / "broken.pth"
     path.write_bytes(content)
-    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", "--init", path, "--batch-size", 16))
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", "--init", path))
     assert f"init: '{path}' is no file of tensors" in line
     path.unlink()
-    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", "--init", path, "--batch-size", 16))
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", "--init", path))
     assert line == f"earlyexit: init: no such file '{path}'"
 
 
