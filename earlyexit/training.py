@@ -82,7 +82,9 @@ def _write_story(out: Path, story: dict) -> None:
 
 
 def advice(settings: TrainSettings) -> str | None:
-    """A sentence about batch normalisation where a forward pass holds few images, else None."""
+    """A sentence about frozen parts that nobody trained, or about statistics of few images; None if all is well."""
+    if not settings.init and (settings.freeze or settings.norm == "frozen"):
+        return "--freeze and --norm frozen keep random weights here: they are for pretrained ones, see --init"
     images = settings.batch_size // max(1, process_state().num_processes * settings.accumulate)
     if settings.norm != "batch" or images >= SMALL_BATCH:
         return None

@@ -1,4 +1,4 @@
-"""Bright squares on black as a data set, in memory and as a COCO-layout folder, and settings for short trainings."""
+"""Bright squares on black as a data set, in memory and as a COCO-layout folder, with models and settings for them."""
 
 import json
 import sys
@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
-from earlyexit import cli
+from earlyexit import cli, dyn_retinanet_nano
 from earlyexit.settings import TrainSettings
 
 CLASSES = ["red", "green", "blue", "never seen"]
@@ -53,6 +54,33 @@ def write_folder(out, **splits):
     return out
 
 
+def nano(**detector):
+    """The nano detector for these images, with fresh weights that are always the same."""
+    torch.manual_seed(0)
+    return dyn_retinanet_nano(len(CLASSES), min_size=64, **detector)
+
+
+class Tiny(nn.Module):
+    """Guesses the class from the mean of an image: a model that trains in milliseconds, with statistics."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm1d(8)
+        self.guess = nn.Linear(8, 3)
+
+    def forward(self, images, targets):
+        seen = torch.stack([self.scale(image[None]).relu().mean((0, 2, 3)) for image in images])
+        labels = torch.stack([target["labels"][0] for target in targets])
+        return {"guess": nn.functional.cross_entropy(self.guess(self.norm(seen)), labels)}
+
+
+def state(model):
+    """A copy of the weights and statistics."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
 def settings(data, out, **changes):
     """Two epochs of two steps of two images."""
     small = {"min_size": 64, "epochs": 2, "batch_size": 2, "progress": False}
@@ -81,6 +109,6 @@ def refused(capsys, monkeypatch, *arguments):
         cli.main()
     assert ended.value.code == 2
     *notes, line = capsys.readouterr().err.splitlines()
-    assert all(note.startswith("note: batch normalisation sees") for note in notes) and len(notes) <= 1
+    assert len(notes) <= 1 and all(note.startswith("note: ") for note in notes)
     assert line.startswith("earlyexit: ")
     return line

@@ -1,157 +1,14 @@
-"""Training at scale: accumulation, small and odd batches, moving average, scale jitter, workers, resumption."""
+"""Trainings: moving average, resumption bit for bit, what settings may be."""
 
 import json
-import math
-import pickle
-from collections import Counter
 
 import pytest
 import torch
 from PIL import Image
-from squares import CLASSES, Squares, same, settings, weights, write_folder
-from torch import nn
+from squares import CLASSES, Squares, Tiny, same, settings, state, weights, write_folder
 
-from earlyexit import dyn_retinanet_nano, training
-from earlyexit.data.coco import coco_split, train_transforms
 from earlyexit.fitting import fit
-from earlyexit.freezing import set_norms
-from earlyexit.loading import SeededItems, StepSampler
-from earlyexit.training import advice, train
-
-
-def nano(**detector):
-    torch.manual_seed(0)
-    return dyn_retinanet_nano(len(CLASSES), min_size=64, **detector)
-
-
-class Tiny(nn.Module):
-    """Guesses the class from the mean of an image: a model that trains in milliseconds, with statistics."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.scale = nn.Conv2d(3, 8, 3)
-        self.norm = nn.BatchNorm1d(8)
-        self.guess = nn.Linear(8, 3)
-
-    def forward(self, images, targets):
-        seen = torch.stack([self.scale(image[None]).relu().mean((0, 2, 3)) for image in images])
-        labels = torch.stack([target["labels"][0] for target in targets])
-        return {"guess": nn.functional.cross_entropy(self.guess(self.norm(seen)), labels)}
-
-
-def state(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-# Accumulation and batches of every kind
-
-
-def test_four_parts_take_the_step_of_the_whole(tmp_path):
-    """A step of 8 images in one pass, or in 4 of 2: the same losses and weights, without batch statistics."""
-    stories = []
-    for accumulate in (1, 4):
-        model, losses = set_norms(nano(), "frozen"), []
-        start = state(model)
-        how = {"epochs": 2, "batch_size": 8, "optimizer": "sgd", "lr": 0.02, "warmup": 0, "clip": 1.0}
-        note = lambda step, values, losses=losses: losses.append(values)  # noqa: E731
-        rows = fit(
-            model, Squares([(64, 64)] * 8), tmp_path / str(accumulate), accumulate=accumulate, on_step=note, **how
-        )
-        stories.append((losses, model.state_dict(), rows))
-        assert max((value - start[name]).abs().max() for name, value in model.state_dict().items()) > 1e-3
-    (whole, first, rows), (parts, second, others) = stories
-    assert len(whole) == len(parts) == 2
-    for one, four in zip(whole, parts, strict=True):
-        assert four == pytest.approx(one, rel=1e-5)
-    for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=1e-5, atol=1e-5)
-    assert [row["loss"] for row in others] == pytest.approx([row["loss"] for row in rows], rel=1e-5)
-
-
-def finite_step(model, data, out, **how):
-    """Train one epoch; its row, and the names of the weights that changed."""
-    before = state(model)
-    (row,) = fit(model, data, out, epochs=1, warmup=0, **how)
-    assert all(math.isfinite(value) for value in row.values())
-    return row, {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-
-
-def test_batches_of_one_image(tmp_path):
-    """The exits' BatchNorm1d then uses its running statistics, which stay; the others use and note the image's."""
-    model = nano()
-    _, changed = finite_step(model, Squares([(64, 64)] * 2), tmp_path, batch_size=1)
-    kept = set(model.state_dict()) - changed
-    exits = [n for n, m in model.backbone.named_modules() if isinstance(m, nn.BatchNorm1d)]
-    assert len(exits) == 3
-    assert kept == {f"backbone.{n}.{s}" for n in exits for s in ("running_mean", "running_var", "num_batches_tracked")}
-
-
-def test_images_of_very_different_sizes(tmp_path):
-    model = nano()
-    shapes = []
-    model.backbone.stem.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape)))
-    _, changed = finite_step(model, Squares([(64, 64), (30, 500), (400, 20), (17, 23)]), tmp_path, batch_size=4)
-    assert shapes == [(4, 3, 256, 256)]  # 64 pixels at the shorter side, 256 at most at the longer: 256x13, 16x256
-    assert changed == set(model.state_dict())
-
-
-@pytest.mark.parametrize(("images", "accumulate", "seen"), [(3, 1, [3]), (3, 2, [2, 2]), (1, 4, [1, 1, 1, 1])])
-def test_fewer_images_than_a_step(tmp_path, images, accumulate, seen):
-    """They make the step, each part gets one at least, and none is left out."""
-    model, batches = nano(), []
-    model.register_forward_pre_hook(lambda module, args: batches.append([int(t["image_id"]) for t in args[1]]))
-    finite_step(model, Squares([(64, 64)] * images), tmp_path, batch_size=8, accumulate=accumulate)
-    assert [len(batch) for batch in batches] == seen
-    assert {i for batch in batches for i in batch} == {100 + i for i in range(images)}
-
-
-def test_more_parts_than_twice_the_images():
-    assert list(StepSampler(1, 8, 4)) == [[0]] * 4
-    seen = Counter(i for batch in StepSampler(3, 16, 8, groups=[0, 1, 1]) for i in batch)
-    assert sorted(seen.values()) == [2, 3, 3]
-
-
-class Empty(Squares):
-    """Without any object from the image `first` on."""
-
-    def __init__(self, sizes, first):
-        super().__init__(sizes)
-        self.first = first
-
-    def __getitem__(self, index):
-        image, target = super().__getitem__(index)
-        if index >= self.first:
-            target |= {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-        return image, target
-
-
-def test_images_without_objects(tmp_path):
-    """Background for the detector; the exits learn from the other images alone, and from none if there is none."""
-    row, changed = finite_step(nano(allow_empty=True), Empty([(64, 64)] * 2, 1), tmp_path / "one", batch_size=2)
-    assert min(row["classification"], row["bbox_regression"], row["exit"]) > 0
-    assert "backbone.classifiers.0.weight" in changed
-    row, _ = finite_step(nano(allow_empty=True), Empty([(64, 64)] * 2, 0), tmp_path / "none", batch_size=2)
-    assert row["classification"] > 0 and row["bbox_regression"] == row["exit"] == 0
-    with pytest.raises(ValueError, match=r"image_id 10[01]\): no box; leave such images out, or set allow_empty"):
-        finite_step(nano(), Empty([(64, 64)] * 2, 0), tmp_path / "refused", batch_size=2)
-
-
-@pytest.mark.parametrize(
-    ("changes", "images"),
-    [
-        ({"batch_size": 8}, None),
-        ({"batch_size": 7}, 7),
-        ({"batch_size": 16, "accumulate": 4}, 4),
-        ({"batch_size": 2, "norm": "frozen"}, None),
-    ],
-)
-def test_advice_about_batch_statistics(changes, images):
-    found = advice(settings("DATA", "RUN", **changes))
-    assert found is None if images is None else f"batch normalisation sees {images} image(s) at a time" in found
-
-
-# Moving average
+from earlyexit.training import train
 
 
 def test_moving_average_by_hand(tmp_path):
@@ -226,95 +83,12 @@ def test_impossible_arguments(tmp_path, how, message):
         fit(Tiny(), Squares([(8, 8)] * 2), tmp_path, **how)
 
 
-# Scale jitter and workers
+# Settings
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    sizes = [(64, 96), (96, 64), (32, 160), (64, 64)]
-    return write_folder(tmp_path_factory.mktemp("squares") / "data", train=sizes, val=[(64, 64)])
-
-
-def test_sizes_of_the_jitter(data):
-    """Nine sizes of 0.75 to 1.25 times what the detector makes of the image, equally often; boxes grow with it."""
-    plain = coco_split(data, "train")
-    jittered = plain.with_transforms(train_transforms(0, jitter=0.25, min_size=64, max_size=128))
-    torch.manual_seed(0)
-    for index, (height, width) in enumerate([(64, 96), (96, 64), (32, 160), (64, 64)]):
-        scale = min(64 / min(height, width), 128 / max(height, width))  # the detector's own
-        before, sizes = plain[index][1], Counter()
-        for _ in range(180):
-            image, target = jittered[index]
-            sizes[max(image.shape[1:])] += 1
-            grown = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
-            torch.testing.assert_close(target["boxes"], before["boxes"] * grown)
-            assert torch.equal(target["labels"], before["labels"])
-        expected = [scale * max(height, width) * (0.75 + step / 16) for step in range(9)]
-        assert sorted(sizes) == pytest.approx(expected, abs=1)
-        assert min(sizes.values()) >= 5
-
-
-def test_the_model_does_not_resize_again(data, tmp_path, monkeypatch):
-    """In training the network sees the size that the jitter made, in evaluation that of the settings."""
-    made = []
-    monkeypatch.setattr(training, "fit", lambda model, dataset, *_, **__: made.append((model, dataset)))
-    for jitter in (0.0, 0.25):
-        train(settings(data, tmp_path, jitter=jitter, max_size=128))
-    shapes = []
-    for model, dataset in made:
-        model.backbone.stem.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[2:])))
-        model.train()
-        seen = [dataset[3] for _ in range(8)]
-        for image, target in seen:
-            model([image], [target])
-        model.eval()([torch.rand(3, 100, 100)])
-        padded = [tuple(32 * math.ceil(side / 32) for side in image.shape[1:]) for image, _ in seen]
-        assert shapes.pop() == (64, 64)
-        assert set(shapes) == {(64, 64)} if model is made[0][0] else shapes == padded and len(set(shapes)) > 1
-        shapes.clear()
-
-
-def test_bad_jitter(data, tmp_path):
-    with pytest.raises(ValueError, match=r"jitter must be in \[0, 1\), got 1.0"):
-        train(settings(data, tmp_path, jitter=1.0))
-
-
-@pytest.mark.parametrize("seed", [0, 20261122, -1, 10**15])
-def test_an_image_is_a_function_of_seed_epoch_and_index(data, seed):
-    dataset = coco_split(data, "train", train_transforms(jitter=0.25, min_size=64, max_size=128))
-
-    def seen(epoch, index, seed=seed):
-        items = SeededItems(dataset, seed)
-        items.epoch = epoch
-        return items[index][0]
-
-    torch.rand(3)
-    before = torch.get_rng_state()
-    first = seen(2, 1)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(5)
-    assert torch.equal(seen(2, 1), first)
-    assert any(seen(epoch, 1).shape != first.shape for epoch in range(3, 8))
-    assert any(seen(2, 1, seed=seed + k).shape != first.shape for k in range(1, 6))
-
-
-def test_a_data_set_can_be_sent_to_a_worker(data):
-    """As Windows and macOS do it."""
-    dataset = coco_split(data, "train", train_transforms(0, jitter=0.25, min_size=64))
-    items = pickle.loads(pickle.dumps(SeededItems(dataset, 3)))
-    assert torch.equal(items[1][0], SeededItems(dataset, 3)[1][0])
-
-
-def test_workers_change_nothing(data, tmp_path):
-    dataset = coco_split(data, "train", train_transforms(jitter=0.25, min_size=64, max_size=128))
-    for workers in (0, 2):
-        fit(Tiny(), dataset, tmp_path / str(workers), epochs=2, batch_size=2, lr=0.1, workers=workers)
-    assert same(weights(tmp_path / "0"), weights(tmp_path / "2"))
-    fit(Tiny(), coco_split(data, "train"), tmp_path / "plain", epochs=2, batch_size=2, lr=0.1)
-    assert not same(weights(tmp_path / "0"), weights(tmp_path / "plain"))
-
-
-# Settings and resumption
+    return write_folder(tmp_path_factory.mktemp("squares") / "data", train=[(64, 64)] * 4, val=[(64, 64)])
 
 
 @pytest.fixture(scope="module")
