@@ -1,4 +1,4 @@
-"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export."""
+"""The command line: earlyexit train | study | presets | calibrate | evaluate | detect | export."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ import typer
 from . import commands, photos
 from .presets import PRESETS, preset
 from .processes import process_state
+from .study_command import study_command
 from .train_command import train_command
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -23,6 +24,7 @@ BF16 = Annotated[bool, typer.Option("--bf16", help="Run the network in bfloat16.
 
 
 app.command("train")(train_command)
+app.command("study")(study_command)
 
 
 @app.command()

@@ -25,5 +25,6 @@ def first_images(folder: str | Path, out: str | Path, limit: int) -> Path:
             place_image(folder / split / image["file_name"], target, "hard")
         path = out / "annotations" / f"instances_{split}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda temporary, text=json.dumps(content): temporary.write_text(text))
+        text = json.dumps(content)
+        write_whole(path, lambda temporary, text=text: temporary.write_text(text))
     return out

@@ -67,6 +67,7 @@ def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path
     seconds = {"training": _training_seconds(run), "images": collected - started}
     seconds["numbers"] = time.perf_counter() - collected
     about = {"name": training.name, "group": training.group, "filler": settings.filler, "repeats": repeats}
+    about |= {"classes": test.classes}
     about |= {"settings": json.loads((run / "settings.json").read_text())["settings"]}
     about |= {"data": describe_data(settings.data), "seconds": {k: round(v, 1) for k, v in seconds.items()}}
     path = model_path(out, training.name)

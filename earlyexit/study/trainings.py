@@ -152,7 +152,9 @@ def is_trained(settings: TrainSettings) -> bool:
         if len(list(csv.DictReader(file))) < settings.epochs:
             return False
     try:
-        check_resumable(TrainSettings(**{**asdict(settings), "resume": True}), run, len(coco_split(settings.data, "train")))
+        check_resumable(
+            TrainSettings(**{**asdict(settings), "resume": True}), run, len(coco_split(settings.data, "train"))
+        )
     except ValueError:
         return False  # which the training then says itself
     return True
