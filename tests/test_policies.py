@@ -12,6 +12,7 @@ from earlyexit import exit_proportions
 from earlyexit.evaluation import METRICS
 from earlyexit.records import (
     average_precision,
+    best_case,
     bootstrap,
     bootstrap_difference,
     correct_classes,
@@ -137,17 +138,19 @@ def test_no_choice_is_worth_more_than_the_oracle_at_its_compute():
 
 
 def test_marginal_precision_by_hand():
-    """Two images with one object each. Ranked at full depth: a hit of image 0, then a false alarm of image 1."""
-    exits, images = np.array([2, 4, 4, 1]), np.array([1, 0, 1, 1])  # best score first
-    true = np.array([[[False, True, False, True]]])
-    objects = np.array([[[1, 1]]])
-    matches = Matches(images, exits, np.zeros(4, dtype=int), np.arange(4), true, ~true, objects)
-    worth = marginal_precision(matches, torch.tensor([4, 4]))
-    assert worth[0, 1] == pytest.approx(0.5 / 2)  # a hit behind both: the second of three would be one of two
-    assert worth[1, 1] == pytest.approx(-1.0 / 2)  # a false alarm before the hit: 1/1 would be 1/2, to first order 0
-    assert worth[3, 0] == pytest.approx(1.0 / 2)
-    assert worth[3, 1] == 0  # a false alarm behind the last hit harms nobody
-    assert worth[0, 0] == worth[1, 0] == worth[2, 0] == worth[2, 1] == 0
+    """Three images with one object each. Ranked at full depth: a hit of image 0, a false alarm of 1, a hit of 2."""
+    exits, images = np.array([1, 2, 4, 4, 4, 3]), np.array([1, 1, 0, 1, 2, 1])  # best score first
+    true = np.array([[[True, False, True, False, True, True]]])
+    matches = Matches(images, exits, np.zeros(6, dtype=int), np.arange(6), true, ~true, np.array([[[1, 1, 1]]]))
+    worth = marginal_precision(matches, torch.tensor([4, 4, 4]))
+    # A hit before all others: 1/1 of its own; the other hits gain 1/1 and 1/3 and lose 1/1^2 and 2/3^2.
+    assert worth[0, 1] == pytest.approx((1 + (1 + 1 / 3) - (1 + 2 / 9)) / 3)
+    assert worth[1, 1] == pytest.approx(-(1 + 2 / 9) / 3)  # a false alarm before all others
+    assert worth[2, 1] == pytest.approx(2 / 3 / 3)  # a hit behind all others
+    assert worth[3, 0] == pytest.approx((1 + 1 / 3 - 2 / 9) / 3)  # the hits and the false alarm that are there
+    assert worth[3, 1] == pytest.approx(-2 / 9 / 3)
+    assert worth[3, 2] == pytest.approx(2 / 3 / 3)
+    assert not worth[:3, [0, 2]].any()  # no detection, no worth
 
 
 def test_the_oracle_is_above_every_other_policy(records):
@@ -159,6 +162,14 @@ def test_the_oracle_is_above_every_other_policy(records):
     spread = oracle(records, 3, metrics=("mAP",))
     least, most = float(records.gmacs[0].mean()), float(records.gmacs[3].mean())
     assert [row["budget"] for row in spread] == pytest.approx([least, (least + most) / 2, most])
+
+
+def test_the_oracle_keeps_its_best_round(records, monkeypatch):
+    first, last = (oracle(records, [2.2], rounds=rounds)[0] for rounds in (1, 4))
+    assert first["exits"] != last["exits"]
+    falling = iter((9.0, 5.0, 3.0, 1.0))
+    monkeypatch.setattr(best_case, "average_precision", lambda *args, **options: {"mAP": next(falling)})
+    assert oracle(records, [2.2])[0] == first
 
 
 def test_bootstrap_of_a_mean_is_its_standard_error():

@@ -4,12 +4,12 @@
 that reaches, exactly as if the images had been run again.
 """
 
-from .bootstrap import Interval, bootstrap, bootstrap_difference
+from .best_case import marginal_precision, oracle
 from .collect import collect_records
 from .evaluate import correct_classes, evaluate_exits, evaluate_records, random_exit, sweep
+from .intervals import Interval, bootstrap, bootstrap_difference
 from .latency import measure_latency
 from .matching import Matches, match_records
-from .oracle import marginal_precision, oracle
 from .policies import oracle_exits, random_exits, threshold_exits
 from .precision import average_precision
 from .record import Detections, ExitRecords, Truth, join_records
