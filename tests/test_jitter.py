@@ -29,7 +29,7 @@ def test_sizes_of_the_jitter(data):
     for index, (height, width) in enumerate([(64, 96), (96, 64), (32, 160), (64, 64)]):
         scale = min(64 / min(height, width), 128 / max(height, width))  # the detector's own
         before, sizes = plain[index][1], Counter()
-        for _ in range(180):
+        for _ in range(90):
             image, target = jittered[index]
             sizes[max(image.shape[1:])] += 1
             grown = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
@@ -37,7 +37,7 @@ def test_sizes_of_the_jitter(data):
             assert torch.equal(target["labels"], before["labels"])
         expected = [scale * max(height, width) * (0.75 + step / 16) for step in range(9)]
         assert sorted(sizes) == pytest.approx(expected, abs=1)
-        assert min(sizes.values()) >= 5
+        assert min(sizes.values()) >= 3
 
 
 def test_the_model_does_not_resize_again(data, tmp_path, monkeypatch):
