@@ -39,8 +39,8 @@ class Course:
 def start(
     data: str | Path | None = None,
     *,
-    split: str = "val2017",
-    calibration_split: str = "train2017",
+    split: str = "test",
+    calibration_split: str = "calibration",
     weights: str | Path | None = None,
     count: int = 600,
 ) -> Course:

@@ -46,13 +46,14 @@ def summary_lines(summary: dict, most: int = 20) -> list[str]:
         smallest, median, largest = summary["side"]
         lines += [f"  boxes: {sizes} (by COCO's areas, 32 x 32 and 96 x 96 pixels)"]
         lines += [f"  sides of boxes in pixels: {smallest:g} to {largest:g}, median {median:g}"]
-    ranked = sorted(summary["classes"].items(), key=lambda item: -item[1])
+    ranked = sorted(((n, c) for n, c in summary["classes"].items() if c), key=lambda item: -item[1])
     width = max((len(name) for name, _ in ranked), default=0)
     lines += [f"  {name:{width}} {count:6}" for name, count in ranked[:most]]
     if len(ranked) > most:
         (rarest, fewest), left = ranked[-1], len(ranked) - most
         lines += [f"  and {left} more, down to {rarest!r} with {fewest}"]
-    return lines
+    absent = len(summary["classes"]) - len(ranked)
+    return lines + [f"  classes without an object: {absent}"] * (absent > 0)
 
 
 def missing_classes(parts: dict[str, dict]) -> list[str]:
