@@ -12,6 +12,7 @@ from .losses import exit_loss
 from .models import load_detector
 from .neck import EarlyExitFPN
 from .published import load_published_weights
+from .records import collect_records, evaluate_records, oracle, random_exit, sweep
 from .thresholds import calibrate_thresholds, exit_proportions
 from .weights import available_weights
 
@@ -24,12 +25,17 @@ __all__ = [
     "Exit",
     "available_weights",
     "calibrate_thresholds",
+    "collect_records",
     "count_macs",
     "dyn_retinanet_nano",
     "dyn_retinanet_regnet_y_800mf",
     "evaluate",
+    "evaluate_records",
     "exit_loss",
     "exit_proportions",
     "load_detector",
     "load_published_weights",
+    "oracle",
+    "random_exit",
+    "sweep",
 ]
