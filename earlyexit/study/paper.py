@@ -1,6 +1,7 @@
 """The paper's own numbers, as published: Tables 3, 4, 6 and 7, and the exits taken on COCO-Single."""
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def paper_figures() -> dict:
     return json.loads((FOLDER / "figures.json").read_text(encoding="utf-8"))
 
 
+@functools.cache
 def _read(name: str) -> list[dict]:
     with open(FOLDER / name, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
