@@ -20,7 +20,7 @@ def test_four_parts_take_the_step_of_the_whole(tmp_path):
     for accumulate in (1, 4):
         model, losses = set_norms(nano(), "frozen"), []
         start = state(model)
-        how = {"epochs": 1, "batch_size": 8, "optimizer": "sgd", "lr": 0.02, "warmup": 0, "clip": 1.0}
+        how = {"epochs": 1, "batch_size": 8, "optimizer": "sgd", "lr": 0.5, "warmup": 0, "clip": 0.1}
         note = lambda step, values, losses=losses: losses.append(values)  # noqa: E731
         rows = fit(model, data, tmp_path / str(accumulate), accumulate=accumulate, on_step=note, **how)
         stories.append((losses, model.state_dict(), rows))
