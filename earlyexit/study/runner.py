@@ -12,6 +12,7 @@ from .claims_theta import noise_between_seeds
 from .costs import compute_table, latency_table, nano_detector
 from .difficulty_table import difficulty_table
 from .files import read_table, write_table
+from .jobs import Job, run_jobs
 from .manifest import write_manifest
 from .measure import REPEATS, checked_split
 from .models import Models
@@ -27,7 +28,7 @@ from .tables import (
     sweep_table,
     theta_table,
 )
-from .trainings import Job, is_trained, run_jobs, train_arguments
+from .trainings import is_trained, train_arguments
 
 TABLES = {
     "sweep": sweep_table,
