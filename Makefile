@@ -25,7 +25,7 @@ book: $(STAMP) ## run all chapters and build the book into _build/html
 	$(BIN)/jupyter-book build . --warningiserror --keep-going -n
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
 	$(BIN)/python -m pytest --nbval --nbval-current-env book
 
 lint: $(STAMP) ## check the style of the code and the repository's address

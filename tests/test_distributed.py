@@ -27,7 +27,7 @@ from earlyexit.freezing import set_norms
 folder, out, stop = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
 torch.manual_seed(0)
-model = set_norms(dyn_retinanet_nano(20, exit_target="largest", min_size=64), "frozen")
+model = set_norms(dyn_retinanet_nano(20, exit_target="largest", min_size=64, score_thresh=0.0), "frozen")
 data = coco_split(folder, "train", train_transforms(min_size=64, max_size=128, jitter=0.2))
 test = coco_split(folder, "test")
 losses = []
