@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
 from .engine import make_accelerator, train_one_epoch
-from .loading import SeededItems, StepSampler, epoch_seed, make_loader
+from .loading import SeededItems, StepSampler, epoch_seed, make_loader, without_traceback
 from .schedule import make_optimizer, make_schedule
 
 
@@ -101,16 +102,14 @@ def fit(
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     steps = len(sampler) // sampler.parts
     scheduler = make_schedule(optimizer, epochs * steps, schedule=schedule, warmup=warmup)
-    plain = accelerator.unwrap_model(model)
-    parts = {"model": plain, "optimizer": optimizer, "scheduler": scheduler, "scaler": accelerator.scaler}
-    parts["average"] = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-    result = parts["average"].module if ema else plain
+    parts = _parts(accelerator, model, optimizer, scheduler, ema)
+    result = parts["average"].module if ema else parts["model"]
     rows = load_checkpoint(out / "checkpoint.pt", parts) if resume else []
     step = itertools.count(len(rows) * steps)
 
     def stepped(losses: dict) -> None:
         if ema:
-            parts["average"].update_parameters(plain)
+            parts["average"].update_parameters(parts["model"])
         if accelerator.is_main_process:
             on_step(next(step), losses)
 
@@ -119,7 +118,7 @@ def fit(
         torch.manual_seed(epoch_seed(seed, epoch))
         start = time.perf_counter()
         hide = None if progress and accelerator.is_main_process else True
-        batches = tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=hide)
+        batches = tqdm(without_traceback(loader), f"epoch {epoch + 1}/{epochs}", len(loader), leave=False, disable=hide)
         try:
             losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=clip, on_step=stepped)
         except FloatingPointError as error:
@@ -133,3 +132,11 @@ def fit(
             on_epoch(rows[-1])
         accelerator.wait_for_everyone()
     return rows
+
+
+def _parts(accelerator: Accelerator, model, optimizer, scheduler, ema: float) -> dict:
+    """All of a run that has a state, by name; None for what this run does without."""
+    plain = accelerator.unwrap_model(model)
+    average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+    run = {"model": plain, "optimizer": optimizer, "scheduler": scheduler}
+    return {**run, "scaler": accelerator.scaler, "average": average}
