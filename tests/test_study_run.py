@@ -8,12 +8,15 @@ import pytest
 from made_study import made_models
 from test_study_tables import costs
 
-from earlyexit import cli, evaluate, load_detector
+from earlyexit import cli, load_detector
 from earlyexit.data.coco import coco_split
 from earlyexit.data.scenes import export_scenes
+from earlyexit.evaluation import coco_metrics, detect_all
+from earlyexit.records import collect
 from earlyexit.settings import TrainSettings
+from earlyexit.study import costs as costs_module
 from earlyexit.study import manifest, runner
-from earlyexit.study.costs import same_size
+from earlyexit.study.costs import compute_table, latency_table, same_size
 from earlyexit.study.files import read_table, write_table
 from earlyexit.study.limits import first_images
 from earlyexit.study.manifest import check_manifest, source_hashes
@@ -46,21 +49,27 @@ def measured(single, tmp_path_factory):
     settings = TrainSettings(str(single), str(run), epochs=1)
     (run / "settings.json").write_text(json.dumps({"settings": asdict(settings)}))
     (run / "log.csv").write_text("epoch,seconds\n1,2.5\n2,3.5\n")
-    return json.loads(measure(training_of(run, "proposed"), out, repeats=2).read_text()), run, out
+    with pytest.MonkeyPatch.context() as patch:  # counting takes seconds and is tested elsewhere
+        patch.setattr(collect, "count_macs", lambda model, size: {k: {"total": float(k)} for k in (1, 2, 3, 4)})
+        path = measure(training_of(run, "proposed"), out, repeats=2)
+    return json.loads(path.read_text()), run, out
 
 
 def test_measured_numbers_are_those_of_running_the_model(measured, single):
     result, run, _ = measured
     model, test = load_detector(run / "model.safetensors")[0], coco_split(single, "test")
-    direct = evaluate(model, test, exit=4, batch_size=8)
-    forced = result["fillers"]["downsample"]["forced"][3]
-    assert direct["mAP"] > 10 and forced["mAP"] == pytest.approx(direct["mAP"], abs=5e-4)
+    found = [row for one in detect_all(model, test, None, 4, 8) for row in one.found]
+    direct = coco_metrics(test, found)["mAP"]
+    assert direct > 10 and result["fillers"]["downsample"]["forced"][3]["mAP"] == pytest.approx(direct, abs=5e-4)
     setting = result["fillers"]["zero"]["sweep"][9]
     model.neck.filler = "zero"
     limits = [float("inf") if t is None else t for t in setting["thresholds"]]
-    direct = evaluate(model, test, thresholds=limits)
-    assert setting["mAP"] == pytest.approx(direct["mAP"], abs=5e-4)
-    assert setting["realised"] == pytest.approx([n / len(test) for n in direct["exits"].values()], abs=1e-5)
+    rows = detect_all(model, test, limits, None, 1)
+    direct = coco_metrics(test, [row for one in rows for row in one.found])["mAP"]
+    assert setting["mAP"] == pytest.approx(direct, abs=5e-4)
+    taken = [row.exit for row in rows]
+    assert setting["gmacs"] == pytest.approx(sum(taken) / len(taken)) and setting["gmacs_full"] == 4
+    assert setting["realised"] == pytest.approx([taken.count(k) / len(test) for k in (1, 2, 3, 4)], abs=1e-5)
     assert len(result["difficulty"]["exits_taken"]) == len(test) == result["data"]["test"]["images"]
     assert result["seconds"]["training"] == 6
 
@@ -208,3 +217,42 @@ def test_load_models_names_a_broken_file(finished):
     (finished / "models" / "proposed-1.json").write_text("{")
     with pytest.raises(ValueError, match="proposed-1.json"):
         load_models(finished)
+
+
+def test_latency_of_rounds_has_an_interval(single, nano, monkeypatch):
+    """Exit 1 takes 8, 7 and 6 ms in three rounds, exit 4 always 10."""
+    times = iter([8.0, 8.0, 7.0, 7.0, 6.0, 6.0])
+
+    def timed(model, images, *, batch_sizes=(1, 16), repeats, warmup):
+        first = next(times)
+        same = {"p95_ms": 20.0, "repeats": repeats, "height": 128, "width": 128, "threads": 1, "device": "cpu"}
+        exits = {1: (first, 1.0), 4: (10.0, 2.0)}
+        rows = [
+            {"batch_size": b, "exit": e, "median_ms": t, "gmacs": g} for b in batch_sizes for e, (t, g) in exits.items()
+        ]
+        return [{**row, **same} for row in rows]
+
+    monkeypatch.setattr(costs_module, "measure_latency", timed)
+    monkeypatch.setattr(costs_module, "paper_detector", lambda: nano)
+    rows = {
+        (r["model"], r["batch_size"], r["exit"]): r for r in latency_table(nano, coco_split(single, "test"), rounds=3)
+    }
+    assert len(rows) == 6 and ("regnet_y_800mf", 16, 1) not in rows
+    row = rows["nano", 16, 1]
+    assert (row["median_ms"], row["time_saved"], row["gmacs_saved"], row["rounds"]) == (7, 30, 50, 3)
+    assert row["high"] - 30 == pytest.approx(4.303 * 10 / 3**0.5, abs=0.006)
+    assert (row["low"], rows["nano", 1, 4]["time_saved"]) == (pytest.approx(60 - row["high"], abs=0.011), 0)
+
+
+def test_compute_table_has_every_part_under_both_fillers(nano, monkeypatch):
+    def count(model, size):
+        base = size[0] + (1000 if model.neck.filler == "zero" else 0)
+        return {exit: {"neck": exit, "total": base + exit} for exit in (1, 2, 3, 4)}
+
+    monkeypatch.setattr(costs_module, "paper_detector", lambda: nano)
+    monkeypatch.setattr(costs_module, "count_macs", count)
+    rows = compute_table(nano)
+    total = {(r["model"], r["filler"], r["exit"]): r["gmacs"] for r in rows if r["part"] == "total"}
+    assert len(rows) == 2 * 2 * 4 * 2
+    assert (total["nano", "zero", 3], total["regnet_y_800mf", "downsample", 1]) == (1131, 801)
+    assert nano.neck.filler == "downsample"

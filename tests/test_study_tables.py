@@ -196,8 +196,8 @@ def costs():
         for m in ("nano", "regnet_y_800mf")
         for e, g in total.items()
     ]
-    late = {"model": "regnet_y_800mf", "batch_size": 1, "exit": 1, "time_saved": 12.0, "gmacs_saved": 8.8}
-    return compute, [{**late, "device": "cpu"}]
+    late = {"model": "regnet_y_800mf", "batch_size": 1, "exit": 1, "time_saved": 12.0, "low": 11.0, "high": 13.0}
+    return compute, [{**late, "gmacs_saved": 8.8, "device": "cpu"}]
 
 
 def test_summary_has_every_claim_or_says_what_is_left_out(models):

@@ -17,7 +17,7 @@ from .manifest import write_manifest
 from .measure import REPEATS, checked_split
 from .models import Models
 from .plan import Training
-from .results import SPLITS, check_model, describe_data, load_models, model_path
+from .results import SPLITS, check_model, describe_data, load_models, model_path, plain
 from .summary import summarise
 from .tables import (
     accuracy_table,
@@ -101,7 +101,7 @@ def write_results(models: Models, data: str, folder: str, out: Path, say: Callab
     costs = _costs(data, folder, out, say)
     summary = summarise(models, *costs, BENCHMARK)
     summary["noise between seeds"] = round(noise_between_seeds(models), 2) if models.group("proposed") else None
-    write_json(out / "study_summary.json", summary)
+    write_json(out / "study_summary.json", plain(summary))
     for claim in summary["claims"]:
         ours = claim["ours"]
         figures = f"{ours['mean']:.2f} ({ours['low']:.2f} to {ours['high']:.2f}) {claim['unit']}"
