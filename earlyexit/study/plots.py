@@ -17,8 +17,8 @@ COLOURS = {
     "proposed": "#0072B2",
     "baseline": "#D55E00",
     "random": "#777777",
-    "downsample": "#0072B2",
-    "zero": "#009E73",
+    "published": "#0072B2",
+    "fair": "#009E73",
 }
 _GRID = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777", "#8B4513")
 
@@ -28,12 +28,12 @@ def select(rows: Sequence[dict], **wanted) -> list[dict]:
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
-def plot_curve(ax: Axes, rows: Sequence[dict], *, label: str, colour: str, y: str = "mAP", style: str = "-") -> None:
-    """One curve of `y` over the compute saved, in percent, with the band from "low" to "high"."""
+def plot_curve(ax: Axes, rows: Sequence[dict], *, label: str, colour: str, y: str = "mAP", band: float = 0.2) -> None:
+    """One curve of `y` over the compute saved, in percent, with the band from "low" to "high", as opaque as `band`."""
     rows = sorted(rows, key=lambda row: row["saved"])
     x = [row["saved"] for row in rows]
-    ax.plot(x, [row[y] for row in rows], style, color=colour, label=label, markersize=3)
-    ax.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.2, lw=0)
+    ax.plot(x, [row[y] for row in rows], color=colour, label=label)
+    ax.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=band, lw=0)
     ax.set(xlabel="GMACs saved (%)", ylabel=y if y != "mAP" else "mAP (%)")
 
 
@@ -65,7 +65,7 @@ def plot_hyperparameters(ax: Axes, rows: Sequence[dict]) -> None:
         label = f"theta {theta:g}, lambda {lambda_:g}"
         found = [row for row in rows if (row["theta"], row["lambda"]) == (theta, lambda_)]
         if found:
-            plot_curve(ax, found, label=label, colour=colour)
+            plot_curve(ax, found, label=label, colour=colour, band=0.06)
     ax.legend(fontsize=7)
 
 

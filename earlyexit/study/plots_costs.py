@@ -22,16 +22,18 @@ def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "down
     saved = 100 * (1 - bottom[0] / bottom[3])
     ax.axhline(bottom[0], color="black", lw=0.8, ls=":")
     ax.set(xlabel="exit", ylabel="GMACs", title=f"{model}: at most {saved:.1f} % can be saved")
-    ax.legend(fontsize=8, loc="lower right")
+    ax.set_ylim(0, 1.2 * max(bottom))  # room for the legend
+    ax.legend(fontsize=8, loc="upper center", ncols=4)
 
 
 def plot_saving(ax: Axes, rows: Sequence[dict]) -> None:
-    """Time saved against GMACs saved at each exit; on the line a saved multiply-add would be saved time."""
+    """Time saved, with intervals, against GMACs saved at each exit; on the line a saved multiply-add is saved time."""
     for exit, colour in EXIT_COLOURS.items():
         for row in select(rows, exit=exit):
-            face = colour if row["model"] == "nano" else "none"
+            face = colour if row["model"] == "nano" else "white"
+            ax.plot([row["gmacs_saved"]] * 2, [row["low"], row["high"]], color=colour, lw=1)
             ax.plot(row["gmacs_saved"], row["time_saved"], MARKERS.get(row["batch_size"], "^"), color=colour, mfc=face)
-    for model, face in (("nano", "black"), ("regnet_y_800mf", "none")):
+    for model, face in (("nano", "black"), ("regnet_y_800mf", "white")):
         for size in sorted({row["batch_size"] for row in select(rows, model=model)}):
             ax.plot([], [], MARKERS.get(size, "^"), color="black", mfc=face, label=f"{model}, batch of {size}")
     for exit, colour in EXIT_COLOURS.items():
@@ -54,7 +56,7 @@ def plot_correlations(ax: Axes, rows: Sequence[dict], of: str = "exit taken") ->
     ax.axvline(0, color="black", lw=0.8)
     ax.set_yticks(range(len(traits)), traits)
     ax.set_xlabel(f"rank correlation with the {of}")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def plot_thirds(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None:
