@@ -189,6 +189,20 @@ def test_a_killed_collection_goes_on_and_ends_as_the_same_file(model, dataset, t
     assert len(collect_records(model, finished, path=path)) == 10 and finished.read == []
 
 
+def test_two_processes_make_the_same_records(model, dataset, records, monkeypatch):
+    monkeypatch.setattr(collect, "CHUNK", 32)
+    ours = collect_records(model, dataset, workers=2)
+    alone = records[model.neck.filler]
+    assert torch.equal(ours.image_ids, alone.image_ids) and torch.equal(ours.found.labels, alone.found.labels)
+    torch.testing.assert_close(ours.found.boxes, alone.found.boxes, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(ours.logits, alone.logits, rtol=1e-5, atol=1e-5)
+    assert torch.equal(ours.gmacs, alone.gmacs)
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        collect_records(model, dataset, workers=0)
+    with pytest.raises(ValueError, match="the model is on meta: use workers=1, got 2"):
+        collect_records(earlyexit.dyn_retinanet_nano().to("meta"), dataset, workers=2)
+
+
 def test_two_fillers_are_kept_in_two_files(model, dataset, tmp_path):
     few = Watched(dataset, 3)
     made = collect_records(model, few, path=tmp_path / "r.safetensors", fillers=FILLERS)

@@ -25,7 +25,6 @@ class Store:
             self.finished = self._checked(path)
             shutil.rmtree(self.folder, ignore_errors=True)  # a collection killed at its very end leaves it
         else:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.chunks = {int(file.stem): self._checked(file) for file in self.folder.glob("[0-9]*.safetensors")}
 
     @property
@@ -41,6 +40,7 @@ class Store:
         """Keep a chunk."""
         self.chunks[number] = records
         if self.path is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             records.save(self.folder / f"{number:05d}.safetensors")
 
     def finish(self) -> ExitRecords:
@@ -49,7 +49,7 @@ class Store:
             self.finished = join_records([self.chunks[number] for number in sorted(self.chunks)])
             if self.path is not None:
                 self.finished.save(self.path)
-                shutil.rmtree(self.folder)
+                shutil.rmtree(self.folder, ignore_errors=True)
         return self.finished
 
     def _checked(self, path: Path) -> ExitRecords:
