@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from earlyexit.command_line import check_file, run_app
 from earlyexit.data.filtering import KEPT, Coco, classify_images, keep_single_objects
 from earlyexit.data.prepare.choices import Link, Protocol
 from earlyexit.data.prepare.clean import clean_coco
@@ -39,14 +40,18 @@ def read_single(coco: Path, part: str, report: Report, check: bool) -> Coco:
     if check:
         # Once more: sizes that were not in the file are known now, and boxes may lie outside.
         single = clean_coco(check_images(single, images, report), report, path.name)
-    single = keep_single_objects(single) if single["images"] else single
-    if not single["images"]:
-        raise ValueError(f"{str(path)!r} leaves no image with a single object")
-    return single
+    return keep_single_objects(single) if single["images"] else single
 
 
 def divide(train: Coco, test: Coco, protocol: Protocol, share: float, seed: int) -> dict[str, Coco]:
-    """The three splits; `ValueError` if an image is in both parts of COCO, for then the test would not be one."""
+    """The three splits; `ValueError` if the two parts of COCO share images, for then the test would not be one."""
+    for part, single in zip(COCO_IMAGES, (train, test), strict=True):
+        if not single["images"]:
+            raise ValueError(f"no image with a single object that can be used is left of {part}")
+    names = [[(c["id"], c["name"]) for c in single["categories"]] for single in (train, test)]
+    if sorted(names[0]) != sorted(names[1]):
+        other = min(set(names[0]) ^ set(names[1]))
+        raise ValueError(f"train2017 and val2017 have other categories: only one of them has {other}")
     both = {image["id"] for image in train["images"]} & {image["id"] for image in test["images"]}
     if both:
         raise ValueError(f"{len(both)} images are in train2017 and in val2017, such as {min(both)}")
@@ -96,8 +101,10 @@ def main(
     try:
         if not 0 < share < 1:
             raise ValueError(f"--share is between 0 and 1, such as 0.2, got {share}")
+        check_file("--report", report)
         check_writable(out)
         if download:
+            check_writable(coco)
             download_coco(coco)
         train, test = (read_single(coco, part, faults, check) for part in COCO_IMAGES)
         if report:
@@ -121,4 +128,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run_app(app)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from earlyexit.command_line import check_file, run_app
 from earlyexit.data.prepare.sheet import contact_sheet
 from earlyexit.data.prepare.summary import summarise, summary_lines
 from earlyexit.data.reading import read_coco
@@ -28,6 +29,7 @@ def main(
 ) -> None:
     """Print what is in a split and draw its contact sheet."""
     try:
+        check_file("--out", out, ".png")
         coco = read_coco(data / "annotations" / f"instances_{split}.json")
         shown = contact_sheet(coco, data / split, out, per_class=per_class, most=most, seed=seed)
     except (ValueError, OSError) as error:
@@ -38,4 +40,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run_app(app)

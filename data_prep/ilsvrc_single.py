@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from earlyexit.command_line import check_file, run_app
 from earlyexit.data.prepare import ilsvrc
 from earlyexit.data.prepare.choices import Link, Protocol
 from earlyexit.data.prepare.dividing import write_splits
@@ -21,9 +22,9 @@ from earlyexit.data.prepare.splits import take_calibration
 def read_single(root: Path, task: str | None, classes: Path | None, only: str, check: bool, faults: Report) -> dict:
     """{"train" and "val": (images with one object as COCO instances, the folder of the images)}."""
     folder, task = ilsvrc.find_task(root, task)
+    known = ilsvrc.read_classes(classes) if classes else ilsvrc.find_names(root, task)
     patterns = {"train": only, "val": "*"}
     records = {split: ilsvrc.read_ilsvrc(folder, task, split, faults, only=p) for split, p in patterns.items()}
-    known = ilsvrc.read_classes(classes) if classes else ilsvrc.find_names(root, task)
     if not classes:
         known = ilsvrc.all_classes(records["train"] + records["val"], known)
     typer.echo(f"{folder}, {task}: {len(known)} classes")
@@ -59,6 +60,7 @@ def main(
     try:
         if not 0 < share < 1:
             raise ValueError(f"--share is between 0 and 1, such as 0.2, got {share}")
+        check_file("--report", report)
         check_writable(out)
         single = read_single(root, task, classes, only, check, faults)
         if report:
@@ -86,4 +88,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run_app(app)

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from earlyexit.command_line import run_app
 from earlyexit.data.scenes import export_scenes
 
 
@@ -47,4 +48,6 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)

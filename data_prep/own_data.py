@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from earlyexit.command_line import check_file, run_app
 from earlyexit.data.filtering import keep_single_objects
 from earlyexit.data.prepare.boxes import ImageBoxes, fill_size, fit_boxes, to_coco
 from earlyexit.data.prepare.choices import Link
@@ -90,9 +91,8 @@ def main(
     images = images or (source if source.is_dir() else source.parent)
     try:
         shares = parse_shares(split_share)
-        for option, path in (("--report", report), ("--sheet", sheet)):
-            if path and not path.parent.is_dir():
-                raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")
+        check_file("--report", report)
+        check_file("--sheet", sheet, ".png")
         check_writable(out)
         if images.resolve() in (out.resolve(), *out.resolve().parents):  # its images would be found by the next run
             raise ValueError(f"--out {out} lies in the folder of the images, {str(images)!r}; give another folder")
@@ -106,6 +106,8 @@ def main(
         if single and coco["images"]:
             coco = keep_single_objects(coco)
         echo(*summary_lines(summarise(coco)))
+        if not coco["annotations"]:
+            raise ValueError(f"nothing to learn from: {source} leaves {len(coco['images'])} images and no object")
         parts = divide(coco, shares, seed)
         write_splits({split: (part, images) for split, part in parts.items()}, out, link.value)
         echo(*(f"{split}: {len(p['images'])} images, {len(p['annotations'])} objects" for split, p in parts.items()))
@@ -120,4 +122,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run_app(app)

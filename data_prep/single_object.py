@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
+from earlyexit.command_line import run_app
 from earlyexit.data.filtering import KEPT, Coco, classify_images, keep_single_objects
 from earlyexit.data.prepare.choices import Link
-from earlyexit.data.prepare.layout import stays_inside
+from earlyexit.data.prepare.layout import check_writable, stays_inside
 from earlyexit.data.prepare.placing import place_image
 from earlyexit.data.reading import load_coco
 from earlyexit.files import write_whole
@@ -45,6 +46,9 @@ def make_single_object(annotations: Path, images: Path, out: Path, link: Link) -
         single = keep_single_objects(coco)
     except ValueError as error:
         raise ValueError(f"--annotations {annotations}: {error}") from error
+    if not single["images"]:
+        raise ValueError(f"--annotations {annotations}: none of its {len(verdicts)} images has exactly one object")
+    check_writable(out)
     check_present(single, images)
     new_json = out / "annotations" / annotations.name
     new_images = out / images.resolve().name
@@ -84,4 +88,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run_app(app)

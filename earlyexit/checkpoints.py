@@ -4,6 +4,7 @@ import csv
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -44,17 +45,21 @@ def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
     """Restore `parts` from a checkpoint and give the rows of the epochs that are done; none if there is no file.
 
     Raises:
-        ValueError: if the file is not a whole checkpoint.
+        ValueError: if the file is not a whole checkpoint, or that of another run.
     """
     if not path.exists():
         return []
     if not zipfile.is_zipfile(path):  # which is what torch.save writes, with the list of its content at the end
         raise ValueError(f"{str(path)!r} is no checkpoint or only a part of one: remove it to start again")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
-        if part is not None:
-            part.load_state_dict(state[name])
-    return state["rows"]
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])
+        return state["rows"]
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        what = str(error).splitlines()[0][:200]
+        raise ValueError(f"{str(path)!r} is not a checkpoint of this run ({type(error).__name__}: {what})") from error
 
 
 def remove_half_written(out: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 import typer
 
 from . import commands, photos
+from .command_line import check_file, run_app
 from .presets import PRESETS, preset
 from .processes import process_state
 from .study_command import study_command
@@ -52,6 +53,7 @@ def evaluate(
 ) -> None:
     """Measure a detector: COCO's metrics, GMACs, exits taken and, on single-object images, the exits' accuracy."""
     limits = commands.numbers(thresholds, float, "--thresholds") if thresholds else None
+    check_file("--json", json_file)
     result = commands.evaluate(data, split, weights, limits, exit, batch_size, commands.pick_device(device))
     if not process_state().is_main_process:
         return
@@ -100,17 +102,14 @@ def export(
     split: Split = "test",
 ) -> None:
     """Store a run's weights in half precision, with a card: command, seed, data, versions, metrics."""
+    check_file("--name", name)
     typer.echo(json.dumps(commands.export(run, name, data, split), indent=1))
 
 
 def main() -> None:
     """Run the command; bad input ends in one line and exit code 2."""
     torch.set_float32_matmul_precision("high")
-    try:
-        app()
-    except (ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"earlyexit: {error}", err=True)
-        raise SystemExit(2) from None
+    run_app(app, (ValueError, OSError, FloatingPointError), "earlyexit: ")
 
 
 if __name__ == "__main__":

@@ -137,6 +137,8 @@ def write_json(path: Path, value: dict) -> None:
 
 
 def _checked(dataset, classes: list[str]):
+    if not len(dataset):
+        raise ValueError(f"there are no images in {dataset.root!r}: its annotation file lists none")
     if dataset.classes != classes:
         raise ValueError(f"the data has the classes {dataset.classes}, the weights know {classes}")
     return dataset

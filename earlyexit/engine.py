@@ -76,12 +76,17 @@ def _over_processes(accelerator: Accelerator, losses: dict[str, torch.Tensor]) -
     return dict(zip(losses, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
-def make_accelerator(precision: str, accumulate: int) -> Accelerator:
-    """The processes, devices and the precision of a training."""
+def check_precision(precision: str) -> None:
+    """`ValueError` unless this machine can train with `precision`."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     if precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'no' or 'bf16'")
+
+
+def make_accelerator(precision: str, accumulate: int) -> Accelerator:
+    """The processes, devices and the precision of a training."""
+    check_precision(precision)
     AcceleratorState._reset_state()  # a second training in one process may have another precision
     # The baseline's classifiers get no gradient, which several processes have to be told.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)

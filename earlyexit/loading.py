@@ -1,7 +1,7 @@
 """Batches whose order and augmentation are a function of the seed and the epoch alone, on any number of processes."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -94,6 +94,54 @@ def make_loader(dataset: Dataset, sampler: StepSampler, workers: int = 0) -> Dat
     """Batches for training, as a list of images and a list of targets."""
     pin = torch.cuda.is_available()
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, pin_memory=pin)
+
+
+def without_traceback(batches: Iterable) -> Iterator:
+    """The batches; what a loading process says of an image that cannot be read comes as the one line it said.
+
+    PyTorch puts the whole traceback of that process into the message.
+    """
+    try:
+        yield from batches
+    except ValueError as error:
+        raise ValueError(str(error).splitlines()[-1].removeprefix("ValueError: ")) from None
+
+
+def check_dataset(dataset, *, allow_empty: bool = False, single: bool = True) -> None:
+    """Look at all annotations before the first step, rather than stop in the middle of an epoch.
+
+    Args:
+        dataset: a `CocoDataset`.
+        allow_empty: whether images may have no box.
+        single: whether they may have one box only.
+
+    Raises:
+        ValueError: names the first image that cannot be trained on.
+    """
+    if not dataset.classes:
+        raise ValueError(f"there is nothing to learn in {dataset.root!r}: its annotations have no categories")
+    if len(dataset.coco.dataset["images"]) != len(dataset.ids):
+        raise ValueError(f"several images of {dataset.root!r} have the same id; each needs its own")
+    for image_id in dataset.ids:
+        image, boxes = dataset.coco.imgs[image_id], [found["bbox"] for found in dataset.objects(image_id)]
+        name = f"image {image_id!r}, {image['file_name']!r},"
+        if type(image_id) is not int:
+            raise ValueError(f"{name} needs a whole number as its id")
+        if not boxes and not allow_empty:
+            raise ValueError(f"{name} has no box; leave such images out, or use --allow-empty")
+        if len(boxes) > 1 and single:
+            many = f"{len(boxes)} objects, but the exits learn one class per image: filter to single-object"
+            raise ValueError(f"{name} has {many} images (data_prep/), or use --exit-target largest")
+        out = [box for box in boxes if not _mostly_inside(box, image["width"], image["height"])]
+        if out:
+            size = f"{image['width']} x {image['height']}"
+            raise ValueError(f"{name} has the box {out[0]}, most of which is outside its {size} pixels")
+
+
+def _mostly_inside(box: Sequence[float], width: int, height: int) -> bool:
+    x, y, w, h = box
+    seen = max(0, min(x + w, width) - max(x, 0)) * max(0, min(y + h, height) - max(y, 0))
+    return seen >= 0.5 * w * h
 
 
 def shape_groups(dataset) -> list[int]:

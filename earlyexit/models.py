@@ -11,7 +11,7 @@ from .classifier import ExitClassifier
 from .detector import EarlyExitRetinaNet
 from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
 from .published import load_published_weights
-from .weights import load_state, read_about
+from .weights import available_weights, load_state, read_about
 
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
 
@@ -84,6 +84,9 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
         ValueError: if there is no such file, it cannot be read, or it holds another backbone.
     """
     if Path(init).suffix not in (".pth", ".pt", ".tar"):
+        if init not in available_weights() and not Path(init).is_file():
+            kinds = f"'imagenet', one of {available_weights()}, a safetensors file or a checkpoint (.pth)"
+            raise ValueError(f"init must be {kinds}, got {init!r}")
         return load_backbone(backbone, init, classifiers=classifiers)
     if not Path(init).is_file():
         raise ValueError(f"init: no such file {init!r}")
@@ -96,7 +99,10 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classifiers of another number of classes are expected here
-        left = load_published_weights(backbone, backbone=state)
+        try:
+            left = load_published_weights(backbone, backbone=state)
+        except ValueError as error:  # which lists every weight
+            raise ValueError(f"init: {init!r}: {str(error):.300} ...") from error
     if classifiers:
         return [name.removeprefix("backbone.") for name in left]
     return [name for name in backbone.state_dict() if name.startswith(("classifiers.", "carries."))]

@@ -1,8 +1,16 @@
 """Everything that decides how a training ends, and whether a run may be gone on with."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from .engine import PRECISIONS
+from .schedule import OPTIMIZERS, SCHEDULES
+
+TASKS = ("detect", "classify")
+AT_LEAST_1 = ("epochs", "batch_size", "accumulate", "save_every")
+AT_LEAST_0 = ("theta", "lambda_", "distillation", "weight_decay", "warmup", "clip", "workers")
 
 # What may differ between a run and its resumption. The order and the augmentation depend on none of these. Where
 # batch normalisation uses the batch (norm="batch"), another split of a step into parts changes its statistics a little.
@@ -54,20 +62,44 @@ class TrainSettings:
     progress: bool = True
 
 
-def check_resumable(settings: TrainSettings, out: Path, images: int) -> None:
+def check_settings(s: TrainSettings) -> None:
+    """`ValueError` that shows the first value that no training can have, before anything is read or written."""
+    words = {"task": TASKS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
+    for name, allowed in words.items():
+        if getattr(s, name) not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, got {getattr(s, name)!r}")
+    for least, names in ((1, AT_LEAST_1), (0, AT_LEAST_0)):
+        for name in names:
+            if not least <= getattr(s, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number from {least} on, got {getattr(s, name)}")
+    for name in ("jitter", "ema"):
+        if not 0 <= getattr(s, name) < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {getattr(s, name)}")
+    if not 0 < s.lr < math.inf:
+        raise ValueError(f"lr must be a finite number above 0, got {s.lr}")
+    if not 0 <= s.seed < 2**63:
+        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {s.seed}")
+    if not s.exits or not set(s.exits) <= {1, 2, 3, 4}:
+        raise ValueError(f"exits must name some of the exits 1-4, got {s.exits}")
+    if s.init == "":
+        raise ValueError("init must be a name or a file, or none for random weights, got ''")
+
+
+def check_resumable(settings: TrainSettings, out: Path, images: int, classes: list[str] | None = None) -> None:
     """`ValueError` unless `resume` is set and the run in `out` was made with the same settings and data.
 
     Args:
         settings: those of now.
         out: the folder of the run.
         images: size of the data set now.
+        classes: its classes.
     """
     if not settings.resume:
         raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")
-    story = json.loads((out / "settings.json").read_text())
-    now = json.loads(json.dumps(asdict(settings)))
-    # A setting that the run does not know came after it, and its default is what the run did.
-    defaults = {f.name: f.default for f in fields(settings)}
+    story = _read_story(out / "settings.json")
+    # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
+    # what the run did.
+    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings("", "")))
     before = {name: story["settings"].get(name, defaults[name]) for name in now}
     changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
     if changed:
@@ -75,3 +107,13 @@ def check_resumable(settings: TrainSettings, out: Path, images: int) -> None:
         raise ValueError(f"{str(out)!r} was trained with other settings: {what}")
     if story.get("images", images) != images:
         raise ValueError(f"{str(out)!r} was trained on {story['images']} images, the split now has {images}")
+    if classes is not None and story.get("classes", classes) != classes:
+        raise ValueError(f"{str(out)!r} was trained on the classes {story['classes']}, the split now has {classes}")
+
+
+def _read_story(path: Path) -> dict:
+    try:
+        story = json.loads(path.read_text())
+        return {**story, "settings": dict(story["settings"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{str(path)!r} is missing or damaged: put it back, or choose another --out") from None

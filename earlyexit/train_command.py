@@ -11,8 +11,7 @@ import typer
 
 from . import commands
 from .presets import preset as preset_values
-from .processes import process_state
-from .settings import TrainSettings
+from .settings import TrainSettings, check_settings
 from .training import advice, train
 
 _D = TrainSettings("", "")  # the defaults
@@ -47,9 +46,9 @@ def train_command(
     min_size: Annotated[int | None, typer.Option(help="Shorter side of the images, in pixels.")] = None,
     max_size: Annotated[int | None, typer.Option(help="Limit of the longer side.")] = None,
     jitter: Annotated[float, typer.Option(help="Scale jitter: 0.2 is 0.8 to 1.2 times --min-size.")] = _D.jitter,
-    epochs: Annotated[int, typer.Option(min=1)] = _D.epochs,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a step, over all processes.")] = _D.batch_size,
-    accumulate: Annotated[int, typer.Option(min=1, help="Forward passes a step, to save memory.")] = _D.accumulate,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = _D.epochs,
+    batch_size: Annotated[int, typer.Option(help="Images of a step, over all processes.")] = _D.batch_size,
+    accumulate: Annotated[int, typer.Option(help="Forward passes a step, to save memory.")] = _D.accumulate,
     shape_groups: Annotated[bool, typer.Option(help="Wide and high images in batches of their own.")] = False,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = _D.lr,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = _D.optimizer,
@@ -61,7 +60,7 @@ def train_command(
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = _D.precision,
     seed: Annotated[int, typer.Option(help="Of initialisation, order and augmentation.")] = _D.seed,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = _D.workers,
-    save_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = _D.save_every,
+    save_every: Annotated[int, typer.Option(help="Epochs between checkpoints.")] = _D.save_every,
     val_split: Annotated[str | None, typer.Option(help="Measure mAP on this split after each epoch.")] = None,
     pictures: Annotated[bool, typer.Option(help="Draw detections into OUT/pictures after each epoch.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write OUT/tensorboard; needs the package tensorboard.")] = False,
@@ -80,11 +79,16 @@ def train_command(
     if values["init"] == "none":
         values["init"] = None
     settings = TrainSettings(**values)
+    check_settings(settings)
     if show:
         typer.echo(json.dumps(asdict(settings), indent=1))
         return
-    warning = advice(settings)
-    if warning and process_state().is_main_process:
-        typer.echo(f"note: {warning}", err=True)
+    nothing = f"there is no run in {str(out)!r} to go on with: this begins one"
+    notes = [advice(settings), nothing if resume and not (out / "checkpoint.pt").exists() else None]
     command = shlex.join(["earlyexit", *sys.argv[1:]])
-    train(settings, command, on_epoch=lambda row: typer.echo(commands.as_line(row)))
+
+    def say_notes() -> None:
+        for note in filter(None, notes):
+            typer.echo(f"note: {note}", err=True)
+
+    train(settings, command, lambda row: typer.echo(commands.as_line(row)), say_notes)

@@ -8,22 +8,25 @@ from pathlib import Path
 import torch
 
 from .data.coco import CocoDataset, coco_split, train_transforms
+from .engine import check_precision
 from .files import write_whole
 from .fitting import fit
 from .freezing import freeze_stages, set_norms
-from .loading import shape_groups
+from .loading import StepSampler, check_dataset, shape_groups
 from .models import load_init, make_classifier, make_detector, reset_classifiers
 from .processes import process_state
 from .provenance import provenance
-from .settings import TrainSettings, check_resumable
+from .settings import TrainSettings, check_resumable, check_settings
 from .tracking import Watcher
 
-TASKS = ("detect", "classify")
 SMALL_BATCH = 8  # images in a forward pass below which batch statistics are mostly noise
 
 
 def train(
-    settings: TrainSettings, command: str = "", on_epoch: Callable[[dict], object] = lambda row: None
+    settings: TrainSettings,
+    command: str = "",
+    on_epoch: Callable[[dict], object] = lambda row: None,
+    on_start: Callable[[], object] = lambda: None,
 ) -> list[dict[str, float]]:
     """Train a detector or a classifier as `settings` say, in one process or, under `torchrun`, in many.
 
@@ -31,14 +34,15 @@ def train(
         settings: what to train, on what and how.
         command: kept in the run's `settings.json`.
         on_epoch: called in the main process with the row of each epoch once it is saved.
+        on_start: called in the main process when nothing was refused.
     """
-    if settings.task not in TASKS:
-        raise ValueError(f"task must be one of {TASKS}, got {settings.task!r}")
+    check_settings(settings)
     out = Path(settings.out)
     dataset = coco_split(settings.data, settings.split)
     begun = (out / "checkpoint.pt").exists()
     if begun:
-        check_resumable(settings, out, len(dataset))
+        check_resumable(settings, out, len(dataset), dataset.classes)
+    _check_steps(settings, dataset)
     watcher = _watcher(settings, out, dataset)
     torch.manual_seed(settings.seed)
     # What a resumed run started from may be gone: the checkpoint holds all that came of it.
@@ -48,6 +52,8 @@ def train(
     if settings.task == "detect":
         about["filler"] = settings.filler
     state = process_state()
+    if state.is_main_process:
+        on_start()
     # A resumed run keeps the story of its beginning.
     if state.is_main_process and not begun:
         run = {"command": command, "images": len(dataset), "processes": state.num_processes}
@@ -71,6 +77,14 @@ def train(
         on_epoch=finished,
         **how,
     )
+
+
+def _check_steps(s: TrainSettings, dataset: CocoDataset) -> None:
+    """Refuse what a step could not use: images, numbers of them, a precision that this machine has not."""
+    check_precision(s.precision)
+    StepSampler(len(dataset), s.batch_size, process_state().num_processes * s.accumulate)
+    alone = s.task == "classify" or (s.theta > 0 and s.exit_target == "single")
+    check_dataset(dataset, allow_empty=s.allow_empty and s.task == "detect", single=alone)
 
 
 def _write_story(out: Path, story: dict) -> None:

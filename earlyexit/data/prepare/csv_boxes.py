@@ -33,15 +33,19 @@ def read_csv(path: str | Path, report: Report) -> list[ImageBoxes]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")  # Excel begins its files with a byte order mark
     except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is not readable: {error}") from None
+        hint = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
+        raise ValueError(f"{str(path)!r} is not readable: {error}{hint}") from None
     lines = text.splitlines()
     header = lines[0] if lines else ""
     table = csv.reader(lines, delimiter=max(",;\t", key=header.count))
     columns = find_columns(next(table, []), str(path))
     records: dict[str, ImageBoxes] = {}
-    for row in table:
-        if any(map(str.strip, row)):
-            _add_row(records, columns, row, f"{Path(path).name} line {table.line_num}", report)
+    try:
+        for row in table:
+            if any(map(str.strip, row)):
+                _add_row(records, columns, row, f"{Path(path).name} line {table.line_num}", report)
+    except csv.Error as error:
+        raise ValueError(f"{str(path)!r} is not readable as CSV from line {table.line_num} on: {error}") from None
     _check_pixels(records.values(), str(path))
     return list(records.values())
 

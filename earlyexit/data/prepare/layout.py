@@ -65,9 +65,9 @@ def _read_size(folder: Path, name: str) -> tuple[tuple[int, int], str]:
     """Width and height of an image that is read to its end, and what is wrong with it ("" if nothing is)."""
     if not stays_inside(name):
         return (0, 0), "file name leaves the image folder"
-    if not (folder / name).is_file():
-        return (0, 0), "no such image"
     try:
+        if not (folder / name).is_file():
+            return (0, 0), "no such image"
         with Image.open(folder / name) as image:
             size = image.size
             image.draft(image.mode, (1, 1))  # a JPEG is read whole but decoded small: twice as fast

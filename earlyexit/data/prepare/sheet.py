@@ -59,8 +59,12 @@ def contact_sheet(
         per_class, most, seed: see `choose_images`.
 
     Raises:
-        ValueError: no image has an object, or an image that was chosen cannot be read.
+        ValueError: no image has an object, an object is of no image, or an image that was chosen cannot be read.
     """
+    known = {image["id"] for image in coco["images"]}
+    for found in coco["annotations"]:
+        if found["image_id"] not in known:
+            raise ValueError(f"annotation {found['id']} is of image {found['image_id']!r}, which is not in the list")
     chosen = choose_images(coco, per_class=per_class, most=most, seed=seed)
     if not chosen:
         raise ValueError("there is nothing to show: no image has an object")
