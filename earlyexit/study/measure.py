@@ -66,13 +66,17 @@ def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path
         result["difficulty"] = difficulty_numbers(own, test, chosen, repeats)
     seconds = {"training": _training_seconds(run), "images": collected - started}
     seconds["numbers"] = time.perf_counter() - collected
-    about = {"name": training.name, "group": training.group, "filler": settings.filler, "repeats": repeats}
-    about |= {"classes": test.classes}
-    about |= {"settings": json.loads((run / "settings.json").read_text())["settings"]}
-    about |= {"data": describe_data(settings.data), "seconds": {k: round(v, 1) for k, v in seconds.items()}}
+    about = {"repeats": repeats, "classes": test.classes, "seconds": {k: round(v, 1) for k, v in seconds.items()}}
     path = model_path(out, training.name)
-    write_model(path, {**about, **provenance(), **result})
+    write_model(path, {**_story(training), **about, **provenance(), **result})
     return path
+
+
+def _story(training: Training) -> dict:
+    settings = training.settings
+    story = json.loads((Path(settings.out) / "settings.json").read_text(encoding="utf-8"))
+    about = {"name": training.name, "group": training.group, "filler": settings.filler}
+    return {**about, "settings": story["settings"], "data": describe_data(settings.data)}
 
 
 def checked_split(folder: str | Path, split: str) -> CocoDataset:
