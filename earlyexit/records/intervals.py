@@ -60,7 +60,8 @@ def bootstrap_difference(first: Statistic, second: Statistic, images: int, **opt
 
     Args:
         first, second: statistics of two policies or models on the same images in the same order.
-        images, **options: see `bootstrap`.
+        images: how many there are.
+        **options: see `bootstrap`.
     """
     return bootstrap(lambda counts: _number(first(counts)) - _number(second(counts)), images, **options)
 
