@@ -4,6 +4,8 @@ import gc
 import json
 from pathlib import Path
 
+NUMBERS = frozenset((int, float))
+
 
 def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
     """Read an instances JSON without looking at its records; `ValueError` if there is none or it is not valid JSON.
@@ -39,12 +41,18 @@ def read_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
     for part, keys in needed.items():
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
             raise ValueError(f"{name!r} is not a COCO instances file: it has no list {part!r}")
-        bad = next((r for r in content[part] if not isinstance(r, dict) or not r.keys() >= set(keys)), None)
-        if bad is not None:
-            raise ValueError(f"{name!r}: each of {part!r} needs {keys}, got {str(bad)[:200]}")
-    bad = next((a for a in content["annotations"] if len(a["bbox"]) != 4), None)
-    if bad is not None:
-        raise ValueError(f"{name!r}: a bbox is [x, y, width, height], got {bad['bbox']} in annotation {bad['id']}")
+        wanted = set(keys)
+        for record in content[part]:
+            if not isinstance(record, dict) or not record.keys() >= wanted:
+                raise ValueError(f"{name!r}: each of {part!r} needs {keys}, got {str(record)[:200]}")
+    for category in content["categories"]:
+        if not isinstance(category["name"], str):
+            raise ValueError(f"{name!r}: the name of a category is a word, got {str(category)[:200]}")
+    for annotation in content["annotations"]:
+        box = annotation["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not NUMBERS.issuperset(map(type, box)):
+            what = f"got {str(box)[:80]} in annotation {annotation['id']}"
+            raise ValueError(f"{name!r}: a bbox is [x, y, width, height], {what}")
     known = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
         if annotation["category_id"] not in known:
