@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .study.costs import ROUNDS
 from .study.limits import first_images
 from .study.manifest import check_manifest
 from .study.measure import REPEATS
@@ -56,7 +57,8 @@ def study_command(
         for t in trainings:
             typer.echo(f"{t.name:26} {t.settings.epochs:3} epochs, measured with {' and '.join(t.fillers)}")
         return
-    failed = run_study(trainings, data, out, jobs=jobs, repeats=repeats, say=_say)
+    rounds = 2 if trial else ROUNDS
+    failed = run_study(trainings, data, out, jobs=jobs, repeats=repeats, rounds=rounds, say=_say)
     if failed:
         typer.echo(f"earlyexit: {len(failed)} of {len(trainings)} models failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)

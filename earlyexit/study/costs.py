@@ -14,6 +14,7 @@ from .estimates import estimate
 
 PAPER_SIZE = (800, 1216)  # a photo of 3:2, resized to 1333x800 at most and padded to a multiple of 32
 NANO_SIZE = (128, 128)
+ROUNDS = 5
 _SAME = ("repeats", "height", "width", "threads", "device")
 
 
@@ -39,7 +40,9 @@ def compute_table(model: EarlyExitRetinaNet) -> list[dict]:
     return rows
 
 
-def latency_table(model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = 5, turns: int = 10) -> list[dict]:
+def latency_table(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS, turns: int = 10
+) -> list[dict]:
     """Time of an image at each exit: nano on test images, the paper's detector at 800x1216 with random weights.
 
     The paper's detector runs one image at a time on a CPU, where a batch of sixteen takes minutes and saves nothing.

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..commands import pick_device, write_json
 from ..data.coco import coco_split
 from .claims_theta import noise_between_seeds
-from .costs import compute_table, latency_table, nano_detector
+from .costs import ROUNDS, compute_table, latency_table, nano_detector
 from .difficulty_table import difficulty_table
 from .files import read_table, write_table
 from .jobs import Job, run_jobs
@@ -50,6 +50,7 @@ def run_study(
     *,
     jobs: int = 2,
     repeats: int = REPEATS,
+    rounds: int = ROUNDS,
     say: Callable[[str], object] = print,
 ) -> list[str]:
     """Train and measure all models, then write tables, verdicts and manifest.
@@ -60,6 +61,7 @@ def run_study(
         out: the folder of results.
         jobs: models at a time.
         repeats: bootstrap samples.
+        rounds: of timing, see `latency_table`.
         say: gets a line for all that happens.
 
     Returns:
@@ -80,7 +82,7 @@ def run_study(
     if not models.by_name:
         say("no model was measured, so there is nothing to write")
         return failed
-    write_results(models, data, folder, out, say)
+    write_results(models, data, folder, out, rounds, say)
     return failed
 
 
@@ -92,13 +94,13 @@ def job_of(training: Training, out: Path, repeats: int) -> Job:
     return Job(training.name, (*train, ("measuring", measure)), run.parent / "logs" / f"{training.name}.log")
 
 
-def write_results(models: Models, data: str, folder: str, out: Path, say: Callable[[str], object]) -> None:
+def write_results(models: Models, data: str, folder: str, out: Path, rounds: int, say: Callable[[str], object]) -> None:
     """Tables, verdicts and manifest from the models' results."""
     started = time.perf_counter()
     for name, table in TABLES.items():
         _write(out / f"{name}.csv", table(models), say)
     tabled = time.perf_counter()
-    costs = _costs(data, folder, out, say)
+    costs = _costs(data, folder, out, rounds, say)
     summary = summarise(models, *costs, BENCHMARK)
     summary["noise between seeds"] = round(noise_between_seeds(models), 2) if models.group("proposed") else None
     write_json(out / "study_summary.json", plain(summary))
@@ -113,12 +115,15 @@ def write_results(models: Models, data: str, folder: str, out: Path, say: Callab
     say(f"wrote {out}")
 
 
-def _costs(data: str, folder: str, out: Path, say: Callable[[str], object]) -> tuple[list[dict], list[dict]]:
+def _costs(
+    data: str, folder: str, out: Path, rounds: int, say: Callable[[str], object]
+) -> tuple[list[dict], list[dict]]:
     """The tables of compute and latency; one that is there is read. Last, when no training disturbs the clock."""
     test = coco_split(folder, "test")
     nano = nano_detector(len(test.classes), "scenes" if data == "scenes" else None).to(pick_device("auto"))
+    tables = {"compute": lambda: compute_table(nano), "latency": lambda: latency_table(nano, test, rounds=rounds)}
     found = []
-    for name, make in (("compute", lambda: compute_table(nano)), ("latency", lambda: latency_table(nano, test))):
+    for name, make in tables.items():
         path = out / f"{name}.csv"
         if not path.exists():
             say(f"{name} ...")
