@@ -1,0 +1,100 @@
+"""A finished study for its readers: the tables, verdicts and story that `earlyexit study` wrote."""
+
+import importlib.metadata
+import json
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ..provenance import ROOT
+from .files import read_table
+
+TABLES = (
+    "sweep",
+    "random",
+    "forced_exits",
+    "accuracy",
+    "shares",
+    "theta",
+    "fillers",
+    "difficulty",
+    "compute",
+    "latency",
+)
+
+
+class Study:
+    """What a study found.
+
+    Args:
+        folder: where it lies.
+
+    Raises:
+        ValueError: if no finished study lies there.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not (self.folder / "manifest.json").is_file():
+            raise ValueError(f"{str(folder)!r} holds no finished study: `earlyexit study --out {folder}` makes one")
+
+    def table(self, name: str) -> list[dict]:
+        """The rows of one of `TABLES`, numbers as numbers."""
+        if name not in TABLES:
+            raise ValueError(f"the tables of a study are {', '.join(TABLES)}, got {name!r}")
+        return read_table(self.folder / f"{name}.csv")
+
+    @cached_property
+    def summary(self) -> dict:
+        """The verdicts, see `summarise`."""
+        return json.loads((self.folder / "study_summary.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def manifest(self) -> dict:
+        """How the results came about, see `write_manifest`."""
+        return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+
+    def claim(self, name: str) -> dict:
+        """The verdict on one claim by its name."""
+        found = {row["name"]: row for row in self.summary["claims"]}
+        if name not in found:
+            raise ValueError(f"the claims are {', '.join(found)}, got {name!r}")
+        return found[name]
+
+    def __str__(self) -> str:
+        m = self.manifest
+        hours = sum(m["seconds"].values()) / 3600
+        data = m["data"]
+        return (
+            f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; {data['train']['images']:,} images to "
+            f"train, {data['calibration']['images']:,} to calibrate, {data['test']['images']:,} to test\n"
+            f"{m['command']}\n{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} hours of work"
+        )
+
+
+def open_study(data: str = "scenes") -> Study:
+    """The study of this repository on one kind of data: from the checkout or, where there is none, fetched once.
+
+    Without a checkout, as on Colab, the files come from the repository's main branch and are kept in torch's cache.
+
+    Raises:
+        ValueError: if there is no such study.
+        OSError: if it cannot be fetched.
+    """
+    folder = ROOT / "results" / data
+    if (ROOT / "pyproject.toml").is_file() and ROOT.joinpath("book").is_dir():
+        return Study(folder)
+    kept = Path(torch.hub.get_dir()) / "earlyexit" / "results" / data
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in (*(f"{table}.csv" for table in TABLES), "study_summary.json", "manifest.json"):
+        if not (kept / name).is_file():
+            torch.hub.download_url_to_file(f"{_raw_address()}/results/{data}/{name}", str(kept / name), progress=False)
+    return Study(kept)
+
+
+def _raw_address() -> str:
+    """Where GitHub serves the repository's files, from the address in pyproject.toml."""
+    addresses = importlib.metadata.metadata("earlyexit").get_all("Project-URL") or []
+    repository = dict(entry.split(", ", 1) for entry in addresses)["Repository"]
+    return repository.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main"
