@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ..provenance import ROOT
 from .files import read_table
 
+ROOT = Path(__file__).resolve().parents[2]
 TABLES = (
     "sweep",
     "random",

@@ -26,6 +26,7 @@ _DECIDES_NOTHING = (
     "published.py",
     "records/best_case.py",
     "study/__init__.py",
+    "study/finished.py",
     "study/jobs.py",
     "study/limits.py",
     "study/manifest.py",
