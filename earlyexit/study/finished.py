@@ -65,10 +65,9 @@ class Study:
     def __str__(self) -> str:
         m = self.manifest
         hours = sum(m["seconds"].values()) / 3600
-        data = m["data"]
+        images = ", ".join(f"{m['data'][split]['images']:,} {split}" for split in ("train", "calibration", "test"))
         return (
-            f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; {data['train']['images']:,} images to "
-            f"train, {data['calibration']['images']:,} to calibrate, {data['test']['images']:,} to test\n"
+            f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}\n"
             f"{m['command']}\n{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} hours of work"
         )
 
