@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import textwrap
 from functools import cached_property
 from pathlib import Path
 
@@ -62,6 +63,10 @@ class Study:
             raise ValueError(f"the claims are {', '.join(found)}, got {name!r}")
         return found[name]
 
+    def verdict(self, *names: str) -> str:
+        """Some of the claims as text: what the paper says, its figures, ours, and whether it holds here."""
+        return "\n\n".join(_in_words(self.claim(name)) for name in names)
+
     def __str__(self) -> str:
         m = self.manifest
         hours = sum(m["seconds"].values()) / 3600
@@ -70,6 +75,30 @@ class Study:
             f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}\n"
             f"{m['command']}\n{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} hours of work"
         )
+
+
+def _in_words(claim: dict) -> str:
+    paper = claim["paper"]
+    if isinstance(paper, dict):
+        paper = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in paper.items())
+    lines = [
+        f"{claim['claim']} ({claim['where']})",
+        f"published: {paper}",
+        f"here: {interval_text(claim)}; holds: {claim['holds']}",
+        claim.get("detail") or "",
+    ]
+    wrapped = [
+        textwrap.fill(line, 100, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
+    ]
+    return "\n".join(line for line in wrapped if line)
+
+
+def interval_text(claim: dict) -> str:
+    """What was measured on a claim: "+1.20 points of mAP (+0.40 to +2.00)"."""
+    ours = claim["ours"]
+    if None in ours.values():
+        return "not to be measured"
+    return f"{ours['mean']:+.2f} {claim['unit']} ({ours['low']:+.2f} to {ours['high']:+.2f})"
 
 
 def open_study(data: str = "scenes") -> Study:

@@ -68,8 +68,8 @@ def plot_thirds(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None
         y = [row["value"] for row in of]
         error = [[r["value"] - r["low"] for r in of], [r["high"] - r["value"] for r in of]]
         ax.errorbar(x, y, error, fmt="o", color=("#009E73", "#E69F00", "#D55E00")[number], label=third)
-    ax.set(xlabel="exit", ylabel="mAP (%)", xticks=list(EXIT_COLOURS))
-    ax.legend(fontsize=8)
+    ax.set(xlabel="exit", ylabel="mAP (%)", xticks=list(EXIT_COLOURS), ylim=0)
+    ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc="upper left")
 
 
 def _part(row: dict) -> str:
