@@ -7,7 +7,7 @@ import typer
 
 from .study.costs import ROUNDS
 from .study.limits import first_images
-from .study.manifest import check_manifest
+from .study.manifest import check_manifest, check_numbers
 from .study.measure import REPEATS
 from .study.plan import plan
 from .study.runner import run_study
@@ -33,7 +33,9 @@ def study_command(
     epochs_factor: Annotated[float, typer.Option(help="To try things out: 0.2 is a fifth of the epochs.")] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="To try things out: so many images of each split.")] = None,
     show: Annotated[bool, typer.Option("--show", help="List the models and stop.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Say which code changed since the results; stop.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say which code changed since the results, and whether that matters; stop.")
+    ] = False,
 ) -> None:
     """Reproduce the paper's study: train, measure, write tables and verdicts.
 
@@ -66,11 +68,17 @@ def study_command(
 
 def _check(out: Path) -> None:
     changed = check_manifest(out)
-    typer.echo(f"{out} is of the code as it is" if not changed else f"changed since {out} was made:")
+    if not changed:
+        typer.echo(f"{out} is of the code as it is")
+        return
+    typer.echo(f"changed since {out} was made:")
     for name in changed:
         typer.echo(f"  {name}")
-    if changed:
+    numbers = check_numbers(out)
+    if numbers:
+        typer.echo(f"and other numbers come out of it: {', '.join(numbers)}")
         raise typer.Exit(1)
+    typer.echo("the numbers of a sample of trainings and evaluations are still the same")
 
 
 def _say(line: str) -> None:

@@ -26,6 +26,12 @@ from earlyexit.study.results import check_model, describe_data, load_models, mod
 from earlyexit.weights import read_about, save_weights
 
 
+@pytest.fixture(autouse=True)
+def quick_fingerprint(monkeypatch):
+    """The real one takes seconds and has tests of its own."""
+    monkeypatch.setattr(manifest, "fingerprint", lambda: {"zero, scores": 7.0})
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """Scenes of 64 pixels with one object each."""
@@ -210,7 +216,13 @@ def test_check_says_which_files_changed(finished, single, capsys, monkeypatch):
     path.write_text(json.dumps(story))
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 1 and "  detector.py\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert not ended.value.code and "  detector.py\n" in said and "still the same" in said
+    story["fingerprint"]["zero, scores"] += 1
+    path.write_text(json.dumps(story))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1 and "other numbers come out of it: zero, scores\n" in capsys.readouterr().out
 
 
 def test_load_models_names_a_broken_file(finished):

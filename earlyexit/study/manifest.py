@@ -9,6 +9,7 @@ import numpy
 
 from ..commands import write_json
 from ..provenance import provenance
+from .fingerprint import differing, fingerprint
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What decides no number of the study. Everything else counts, so that a new file is not forgotten.
@@ -27,6 +28,7 @@ _DECIDES_NOTHING = (
     "records/best_case.py",
     "study/__init__.py",
     "study/finished.py",
+    "study/fingerprint.py",
     "study/jobs.py",
     "study/limits.py",
     "study/manifest.py",
@@ -72,6 +74,7 @@ def write_manifest(out: Path, *, command: str, models: Iterable[dict], seconds: 
         "seconds": {name: round(value, 1) for name, value in (parts | seconds).items()},
         "models": made,
         "sources": source_hashes(),
+        "fingerprint": fingerprint(),
     }
     write_json(out / "manifest.json", value)
 
@@ -82,11 +85,23 @@ def check_manifest(out: str | Path, package: Path = PACKAGE) -> list[str]:
     Raises:
         ValueError: if there are no results.
     """
+    before, now = _read(out)["sources"], source_hashes(package)
+    return [name for name in sorted(before | now) if before.get(name) != now.get(name)]
+
+
+def check_numbers(out: str | Path) -> list[str]:
+    """The numbers of the `fingerprint` that the code as it is gives differently than when `out` was made; seconds.
+
+    If there are none, what `check_manifest` lists was rewritten without a change of results, as far as a sample tells.
+    """
+    return differing(_read(out)["fingerprint"], fingerprint())
+
+
+def _read(out: str | Path) -> dict:
     path = Path(out) / "manifest.json"
     if not path.is_file():
         raise ValueError(f"{str(out)!r} holds no manifest.json: run `earlyexit study` first, or give --out")
-    before, now = json.loads(path.read_text(encoding="utf-8"))["sources"], source_hashes(package)
-    return [name for name in sorted(before | now) if before.get(name) != now.get(name)]
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _decides_nothing(name: str) -> bool:

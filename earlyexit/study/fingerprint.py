@@ -1,0 +1,89 @@
+"""A small sample of what the study computes: whether a change of the code is a change of its results.
+
+Hashes of files say that something was written anew. These numbers, from a few scenes and a few steps of training, say
+whether that makes a difference.
+"""
+
+import json
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..data.coco import CocoDataset, coco_split
+from ..data.scenes import export_scenes
+from ..evaluation import exit_confidences
+from ..models import load_detector
+from ..neck import FILLERS
+from ..records import collect_records, random_exit, sweep
+from ..training import train
+from .plan import plan
+
+SCENES = {"train": 32, "calibration": 16, "test": 32}
+TRAINED = ("proposed-0", "fair-downsample", "fair-zero")
+# Relative: other processors round differently, and four steps of training make that larger. Of a few images, a single
+# detection that changes its rank moves the mAP.
+TOLERANCE, TOLERANCE_MAP = 0.01, 0.05
+
+
+def fingerprint() -> dict[str, float]:
+    """Losses after a few steps of three of the study's trainings, and what the weights "scenes" reach; seconds.
+
+    The training's numbers depend on the weights "scenes-pretrained", from which the study starts.
+    """
+    state = torch.get_rng_state()
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = _scenes(Path(name))
+            return {**_trained(folder), **_measured(folder)}
+    finally:
+        torch.set_rng_state(state)
+
+
+def differing(before: dict[str, float], now: dict[str, float]) -> list[str]:
+    """The names of the numbers that are not the same, or not in both."""
+
+    def same(name: str) -> bool:
+        tolerance = TOLERANCE_MAP if name.endswith("mAP") else TOLERANCE
+        return math.isclose(before[name], now[name], rel_tol=tolerance, abs_tol=1e-6)
+
+    return sorted(name for name in before.keys() | now if name not in before or name not in now or not same(name))
+
+
+def _scenes(folder: Path) -> Path:
+    for path in export_scenes(folder, SCENES, workers=1).values():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        counts = [found["image_id"] for found in content["annotations"]]
+        content["images"] = [image for image in content["images"] if counts.count(image["id"]) == 1]
+        kept = {image["id"] for image in content["images"]}
+        content["annotations"] = [found for found in content["annotations"] if found["image_id"] in kept]
+        path.write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def _trained(folder: Path) -> dict[str, float]:
+    numbers = {}
+    for training in plan("scenes", folder, folder / "runs"):
+        if training.name in TRAINED:
+            short = replace(training.settings, epochs=1, batch_size=4, progress=False)
+            (row,) = train(short)
+            losses = {k: v for k, v in row.items() if k in ("classification", "bbox_regression", "exit")}
+            numbers |= {f"{training.name}, {name}": value for name, value in losses.items()}
+    return numbers
+
+
+def _measured(folder: Path) -> dict[str, float]:
+    model = load_detector("scenes")[0]
+    test: CocoDataset = coco_split(folder, "test")
+    confidence = exit_confidences(model, coco_split(folder, "calibration"))
+    numbers = {"calibration, confidence": float(confidence.mean())}
+    for filler, records in collect_records(model, test, fillers=FILLERS).items():
+        numbers[f"{filler}, scores"] = float(records.found.scores.sum())
+        numbers[f"{filler}, boxes"] = float(records.found.boxes.mean())
+        for row in sweep(records, confidence, (1, 17, 34), metrics=("mAP",)):
+            numbers[f"{filler}, index {row['index']}, mAP"] = row["mAP"]
+            numbers[f"{filler}, index {row['index']}, GMACs"] = row["gmacs"]
+        numbers[f"{filler}, random, mAP"] = random_exit(records, (0.25,) * 4, 2)["mean"]["mAP"]
+    return {name: round(value, 6) for name, value in numbers.items()}
