@@ -7,8 +7,8 @@ import torch
 
 from earlyexit import thresholds
 from earlyexit.study import fingerprint as module
-from earlyexit.study.finished import open_study
 from earlyexit.study.fingerprint import differing, fingerprint
+from earlyexit.study.finished import open_study
 
 
 def test_differing_names_what_is_new_gone_or_other():
