@@ -39,7 +39,13 @@ def test_a_study_gives_its_tables_claims_and_story(folder):
     last = [row for row in study.table("accuracy") if (row["model"], row["exit"]) == ("proposed", 4)]
     assert [row["accuracy"] for row in last] == [64]  # 50 + the gain of 10 + the exit, see made_study
     assert study.claim("full depth")["holds"] == "yes"
-    for part in ("2 models", "2,011 test", "earlyexit study --seeds 3", "2026-01-02, commit abc1234", "2.0 hours"):
+    for part in (
+        "2 models",
+        "2,011 test",
+        "earlyexit study --seeds 3",
+        "2026-01-02, commit abc1234",
+        "2.0 process hours",
+    ):
         assert part in str(study)
 
 

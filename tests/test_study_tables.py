@@ -229,3 +229,20 @@ def test_table_comes_back_as_it_was(tmp_path):
 def test_sign_of_an_interval():
     assert [Estimate(1, low, 3, 1).sign() for low in (0.1, 0.0, -1)] == [1, 0, 0]
     assert Estimate(-1, -2, -0.1, 1).sign() == -1
+
+
+def test_fillers_are_compared_at_the_same_compute():
+    found = made_models(zero=0.0)
+    for model in found.values():
+        for row in model["fillers"].get("zero", {"sweep": []})["sweep"]:
+            row["gmacs"] += 0.02
+    rows = [r for r in fillers_table(Models(found)) if r["index"] == 20]
+    slope = 0.5 / made_step(19, 20)  # half a point of mAP an index
+    for row in rows:
+        assert row["difference"] == pytest.approx(0.02 * slope, abs=0.011)
+    assert claims_curves.downsampling_published(Models(found))["holds"] == "yes"
+
+
+def made_step(first: int, second: int) -> float:
+    sweep = made_models()["proposed-0"]["fillers"]["downsample"]["sweep"]
+    return sweep[second - 1]["gmacs"] - sweep[first - 1]["gmacs"]

@@ -59,6 +59,11 @@ def accuracy_and_map(models: Models) -> dict:
 _OF = ((at_setting(FULL), "mAP"), (accuracy_at(4), "accuracy"))
 
 
+def deviation_of_training(models: Models) -> float:
+    """Standard deviation of the mAP at full depth between the proposed models, which differ by their seed alone."""
+    return float(np.std([at_setting(FULL)(model)["mAP"] for model in models.group("proposed")], ddof=1))
+
+
 def noise_between_seeds(models: Models) -> float:
     """Half the 95 % interval of the difference of two single trainings, from the spread of the proposed models."""
     finals = [at_setting(FULL)(model)["mAP"] for model in models.group("proposed")]

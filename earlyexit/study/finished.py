@@ -73,7 +73,7 @@ class Study:
         images = ", ".join(f"{m['data'][split]['images']:,} {split}" for split in ("train", "calibration", "test"))
         return (
             f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}\n"
-            f"{m['command']}\n{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} hours of work"
+            f"{m['command']}\n{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} process hours"
         )
 
 

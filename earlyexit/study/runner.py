@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..commands import pick_device, write_json
 from ..data.coco import coco_split
-from .claims_theta import noise_between_seeds
+from .claims_theta import deviation_of_training, noise_between_seeds
 from .costs import ROUNDS, compute_table, latency_table, nano_detector
 from .difficulty_table import difficulty_table
 from .files import read_table, write_table
@@ -102,7 +102,9 @@ def write_results(models: Models, data: str, folder: str, out: Path, rounds: int
     tabled = time.perf_counter()
     costs = _costs(data, folder, out, rounds, say)
     summary = summarise(models, *costs, BENCHMARK)
-    summary["noise between seeds"] = round(noise_between_seeds(models), 2) if models.group("proposed") else None
+    if len(models.group("proposed")) > 1:
+        summary["noise between seeds"] = round(noise_between_seeds(models), 2)
+        summary["deviation of a training"] = round(deviation_of_training(models), 3)
     write_json(out / "study_summary.json", plain(summary))
     for claim in summary["claims"]:
         ours = claim["ours"]

@@ -1,12 +1,12 @@
 """The tables of the study, from the models' results: lists of rows, each a line of a CSV file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..evaluation import METRICS
 from ..thresholds import NUM_SETTINGS
-from .estimates import difference, estimate_of
+from .estimates import at_gmacs, difference, estimate_of
 from .models import Models, accuracy_at, at_exit, at_random, at_setting, epochs_of
 
 MAIN = ("baseline", "proposed")
@@ -94,7 +94,7 @@ def theta_table(models: Models) -> list[dict]:
 def fillers_table(models: Models) -> list[dict]:
     """Figure 8: downsampling and zero-filling, the published way (one model) and the fair way (one trained with each).
 
-    "difference" is downsampling minus zero-filling at the same setting.
+    "difference" is downsampling minus zero-filling at the mean compute of downsampling at this setting.
     """
     rows = []
     proposed, fair = models.group("proposed"), models.fair()
@@ -103,12 +103,18 @@ def fillers_table(models: Models) -> list[dict]:
         ways["fair"] = ([fair["downsample"]], [fair["zero"]])
     for way, (first, second) in ways.items():
         for index in INDICES:
-            down, zero = at_setting(index, "downsample"), at_setting(index, "zero")
+            down, zero = at_setting(index, "downsample"), _zero_at(first, index)
             values = {"downsample": estimate_of(first, down).mean, "zero": estimate_of(second, zero).mean}
             found = difference(first, second, down, zero).rounded()
             values = {name: round(value, 2) for name, value in values.items()} | {"difference": found.pop("mean")}
             rows.append({"way": way, "index": index, **_gmacs(first, down), **values, **found})
     return rows
+
+
+def _zero_at(first: Sequence[dict], index: int) -> Callable[[dict], dict]:
+    """Finds what zero-filling reaches in a model of the second series, for the compute of downsampling in the first."""
+    seeds = {model["settings"]["seed"]: at_setting(index, "downsample")(model)["gmacs"] for model in first}
+    return lambda model: at_gmacs(model["fillers"]["zero"]["sweep"], seeds[model["settings"]["seed"]])
 
 
 def _series(models: Models) -> dict[str, list[dict]]:
