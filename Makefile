@@ -26,7 +26,7 @@ book: $(STAMP) ## run all chapters and build the book into _build/html
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
-	$(BIN)/python -m pytest --nbval --nbval-current-env book
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book
 
 lint: $(STAMP) ## check the style of the code and the repository's address
 	$(BIN)/ruff check .
