@@ -78,10 +78,12 @@ def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[s
     neck_input = {k: v for k, v in features.items() if k in model.neck.names}
     neck = _Neck(model.neck, tuple(neck_input))
     macs["neck"] = _count(neck, *neck_input.values())
+    head = model.head_at(features)
     for name, level in model.neck(features).items():
-        if level.shape not in levels:
-            levels[level.shape] = _count(_Head(model.head), level)
-        macs[f"head {name}"] = levels[level.shape]
+        key = (id(head), *level.shape)
+        if key not in levels:
+            levels[key] = _count(_Head(head), level)
+        macs[f"head {name}"] = levels[key]
     macs["total"] = sum(macs.values())
     return macs
 

@@ -1,15 +1,17 @@
 """RetinaNet whose images leave the backbone at the exit where it is confident enough (paper, section 3)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from .backbone import NUM_EXITS, DynPerceiver
 from .batching import same_size_batches
+from .exit_training import check_exit_training, head_distillation, normalised_weights, sandwich, scale_gradient
 from .losses import exit_loss
 from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels
 from .thresholds import exit_limits
@@ -28,7 +30,12 @@ class EarlyExitRetinaNet(RetinaNet):
         head: torchvision's `RetinaNetHead`, or anything with its `forward` and `compute_loss`.
         theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
         lambda_: weight of the detection losses.
+        early_heads: heads of their own for some of the exits 1 and 2, by exit; `head` serves all others.
         exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
+        exit_weights: weights for that average, by exit.
+        sandwich: take the first and the last of `exits` and one drawn between them at each step.
+        early_gradient: how much of the detection gradient of exits before the last goes back into the backbone.
+        head_distillation: weight of what the head of the last exit teaches at the earlier ones.
         distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
         exit_target: which class an image with several objects has for the exits: "single" (that is an error) or
             "largest" (the largest box's class).
@@ -44,7 +51,12 @@ class EarlyExitRetinaNet(RetinaNet):
         *,
         theta: float = 0.0115,
         lambda_: float = 1.0,
+        early_heads: Mapping[int, nn.Module] | None = None,
         exits: Iterable[int] = (4,),
+        exit_weights: Mapping[int, float] | None = None,
+        sandwich: bool = False,
+        early_gradient: float = 1.0,
+        head_distillation: float = 0.0,
         distillation: float = 0.5,
         exit_target: str = "single",
         allow_empty: bool = False,
@@ -56,8 +68,7 @@ class EarlyExitRetinaNet(RetinaNet):
         }  # the published detector keeps 100, as COCO counts
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
         exits = (exits,) if isinstance(exits, int) else tuple(sorted(set(exits)))
-        if not exits or not set(exits) <= set(range(1, NUM_EXITS + 1)):
-            raise ValueError(f"exits must name some of the exits 1-4, got {exits}")
+        check_exit_training(exits, exit_weights, early_gradient, head_distillation)
         for name, value in {"theta": theta, "lambda_": lambda_, "distillation": distillation}.items():
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be finite and at least 0, got {value}")
@@ -67,6 +78,11 @@ class EarlyExitRetinaNet(RetinaNet):
         self.neck = neck
         self.theta, self.lambda_, self.distillation = theta, lambda_, distillation
         self.exits, self.exit_target, self.allow_empty = exits, exit_target, allow_empty
+        self.exit_weights, self.sandwich, self.early_gradient = exit_weights, sandwich, early_gradient
+        self.head_distillation = head_distillation
+        self.early_heads = nn.ModuleDict({str(exit): early for exit, early in (early_heads or {}).items()})
+        sizes, ratios = self.anchor_generator.sizes, self.anchor_generator.aspect_ratios
+        self.early_anchors = AnchorGenerator(sizes[1:], ratios[1:]) if self.early_heads else None
 
     def forward(
         self,
@@ -106,22 +122,35 @@ class EarlyExitRetinaNet(RetinaNet):
         return results
 
     def _losses(self, batch: ImageList, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        logits, terms = [], {"classification": 0.0, "bbox_regression": 0.0}
+        logits, found = [], {}
+        exits = sandwich(self.exits) if self.sandwich else self.exits
         for reached in self.backbone.exits(batch.tensors):
             logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
-            if reached.index not in self.exits:
-                continue
-            pyramid = list(self.neck(reached.features).values())
-            anchors = self._anchors(batch, pyramid)
-            for name, loss in self.compute_loss(targets, self._outputs(pyramid), anchors).items():
-                terms[name] = terms[name] + self.lambda_ / len(self.exits) * loss
-            if not self.theta and reached.index == max(self.exits):
+            if reached.index in exits:
+                scale = 1.0 if reached.index == exits[-1] else self.early_gradient
+                found[reached.index] = self._outputs(scale_gradient(reached.features, scale), batch)
+            if not self.theta and reached.index == max(exits):
                 break  # nothing deeper has a loss
+        terms = self._detection_losses(found, targets)
         if self.theta:
             labels, which = exit_labels(targets, self.exit_target)
             chosen = logits if which is None else [x[which] for x in logits]
             loss = exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
             terms["exit"] = self.theta * loss
+        return terms
+
+    def _detection_losses(self, found: dict[int, tuple], targets: list[dict]) -> dict[str, Tensor]:
+        terms = {"classification": 0.0, "bbox_regression": 0.0}
+        if self.head_distillation:
+            terms["head_distillation"] = 0.0
+        weights = normalised_weights(list(found), self.exit_weights)
+        teacher = found[max(found)][0]
+        for exit, (outputs, anchors, _) in found.items():
+            losses = self.compute_loss(targets, outputs, anchors)
+            if self.head_distillation and outputs is not teacher:
+                losses["head_distillation"] = self.head_distillation * head_distillation(outputs, teacher)
+            for name, loss in losses.items():
+                terms[name] = terms[name] + self.lambda_ * weights[exit] * loss
         return terms
 
     def _detect(self, batch: ImageList, limits: Sequence[float]) -> list[dict]:
@@ -156,20 +185,26 @@ class EarlyExitRetinaNet(RetinaNet):
 
         Boxes are in pixels of the resized images; `transform.postprocess` takes them back to the originals.
         """
-        pyramid = list(self.neck(features).values())
-        outputs = self._outputs(pyramid)
         sizes = [batch.image_sizes[i] for i in group]
-        anchors = self._anchors(ImageList(batch.tensors, sizes), pyramid)
-        per_cell = self.anchor_generator.num_anchors_per_location()
-        counts = [level.shape[-2] * level.shape[-1] * a for level, a in zip(pyramid, per_cell, strict=True)]
+        outputs, anchors, counts = self._outputs(features, ImageList(batch.tensors, sizes))
         by_level = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
         return self.postprocess_detections(by_level, [list(a.split(counts)) for a in anchors], sizes)
 
-    def _outputs(self, pyramid: list[Tensor]) -> dict[str, Tensor]:
-        """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32."""
-        return {name: values.float() for name, values in self.head(pyramid).items()}
+    def head_at(self, features: Mapping[str, Tensor]) -> nn.Module:
+        """The head for the maps that are there: with C3 alone the image is at exit 1, without C5 at exit 2."""
+        maps = sum(name in features for name in self.neck.names)
+        return self.early_heads[str(maps)] if str(maps) in self.early_heads else self.head
 
-    def _anchors(self, batch: ImageList, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """One (anchors, 4) tensor per image, in float32: bfloat16 cannot count pixels beyond 256."""
+    def _outputs(
+        self, features: dict[str, Tensor], batch: ImageList
+    ) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
+        """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32; an (anchors, 4) tensor per
+        image, in float32 too, since bfloat16 cannot count pixels beyond 256; and the number of anchors on each level.
+        """
+        pyramid = list(self.neck(features).values())
+        outputs = {name: values.float() for name, values in self.head_at(features)(pyramid).items()}
+        generator = self.anchor_generator if len(pyramid) == len(self.anchor_generator.sizes) else self.early_anchors
         levels = [level.new_empty((1, 1, *level.shape[-2:]), dtype=torch.float32) for level in pyramid]
-        return self.anchor_generator(batch, levels)
+        per_cell = generator.num_anchors_per_location()
+        counts = [level.shape[-2] * level.shape[-1] * a for level, a in zip(pyramid, per_cell, strict=True)]
+        return outputs, generator(batch, levels), counts

@@ -13,6 +13,7 @@ from torchvision.models.regnet import BlockParams
 
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
+from .exit_neck import ExitNeck
 from .neck import EarlyExitFPN
 from .weights import load_weights
 
@@ -34,11 +35,13 @@ def dyn_retinanet_regnet_y_800mf(
         num_classes: number of classes, labelled from 0; no background class.
         weights: a safetensors file of this model's weights.
         trunk_weights: torchvision's ImageNet weights for the convolutional trunk, e.g. "IMAGENET1K_V2".
-        filler: "downsample" or "zero", see `EarlyExitFPN`.
+        filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
+            own, see `ExitNeck`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
-    return _assemble(backbone, weights, 256, filler=filler, head_convs=4, anchor_scale=4, **detector)
+    sizes = {"head_convs": 4, "anchor_scale": 4, "early_channels": (128, 192)}
+    return _assemble(backbone, weights, 256, filler=filler, **sizes, **detector)
 
 
 def dyn_retinanet_nano(
@@ -53,12 +56,14 @@ def dyn_retinanet_nano(
     Args:
         num_classes: number of classes, labelled from 0; 20 for the scenes.
         weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file.
-        filler: "downsample" or "zero", see `EarlyExitFPN`.
+        filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
+            own, see `ExitNeck`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes)
-    return _assemble(backbone, weights, 64, filler=filler, head_convs=2, anchor_scale=3, **detector)
+    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": (48, 64)}
+    return _assemble(backbone, weights, 64, filler=filler, **sizes, **detector)
 
 
 def nano_backbone(num_classes: int = 20) -> DynPerceiver:
@@ -108,13 +113,20 @@ def _assemble(
     filler: str,
     head_convs: int,
     anchor_scale: float,
+    early_channels: Sequence[int],
     **detector,
 ) -> EarlyExitRetinaNet:
     in_channels: Sequence[int] = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
+    if filler == "learned":
+        neck = ExitNeck(in_channels, channels, early_channels=early_channels)
+        early = {k: retinanet_head(c, backbone.num_classes, convs=head_convs) for k, c in enumerate(early_channels, 1)}
+    else:
+        neck, early = EarlyExitFPN(in_channels, channels, filler=filler), {}
     model = EarlyExitRetinaNet(
         backbone,
-        EarlyExitFPN(in_channels, channels, filler=filler),
+        neck,
         retinanet_head(channels, backbone.num_classes, convs=head_convs),
+        early_heads=early,
         anchor_generator=retinanet_anchors(anchor_scale),
         **detector,
     )
