@@ -193,7 +193,8 @@ class EarlyExitRetinaNet(RetinaNet):
     def head_at(self, features: Mapping[str, Tensor]) -> nn.Module:
         """The head for the maps that are there: with C3 alone the image is at exit 1, without C5 at exit 2."""
         maps = sum(name in features for name in self.neck.names)
-        return self.early_heads[str(maps)] if str(maps) in self.early_heads else self.head
+        own = str(maps) in self.early_heads
+        return self.early_heads[str(maps)] if own else self.head
 
     def _outputs(
         self, features: dict[str, Tensor], batch: ImageList

@@ -108,6 +108,31 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
     return [name for name in backbone.state_dict() if name.startswith(("classifiers.", "carries."))]
 
 
+def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]:
+    """Go on from a trained detector that may lack the parts for early exits, which then keep their fresh weights.
+
+    Args:
+        model: the detector to fill; one with `filler="learned"` may start from one trained the paper's way.
+        weights: a name of `available_weights()` or a file.
+
+    Returns:
+        The names of the weights that were left as they were.
+
+    Raises:
+        ValueError: if the file holds something that the model has not, or in another shape.
+    """
+    found, own = load_state(weights), model.state_dict()
+    wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
+    fresh = [name for name in own if name not in found]
+    wrong += [name for name in fresh if not name.startswith(("neck.early.", "early_heads."))]
+    if wrong:
+        raise ValueError(
+            f"cannot go on from {str(weights)!r}, which is of another detector: {wrong[:5]} ({len(wrong)} in all)"
+        )
+    model.load_state_dict(found, strict=False)
+    return fresh
+
+
 def reset_classifiers(backbone: DynPerceiver) -> None:
     """Draw new random weights for the exits' classifiers and what connects them."""
     for module in [*backbone.classifiers.modules(), *backbone.carries.modules()]:

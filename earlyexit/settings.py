@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .engine import PRECISIONS
+from .exit_training import check_exit_training
 from .schedule import OPTIMIZERS, SCHEDULES
 
 TASKS = ("detect", "classify")
@@ -27,6 +28,7 @@ class TrainSettings:
     task: str = "detect"
     model: str = "nano"
     init: str | None = None
+    warm_start: str | None = None
     keep_classifiers: bool = True
     freeze: int = 0
     norm: str = "batch"
@@ -34,6 +36,10 @@ class TrainSettings:
     lambda_: float = 1.0
     distillation: float = 0.5
     exits: tuple[int, ...] = (4,)
+    exit_weights: tuple[float, ...] | None = None
+    sandwich: bool = False
+    early_gradient: float = 1.0
+    head_distillation: float = 0.0
     exit_target: str = "single"
     filler: str = "downsample"
     allow_empty: bool = False
@@ -79,10 +85,22 @@ def check_settings(s: TrainSettings) -> None:
         raise ValueError(f"lr must be a finite number above 0, got {s.lr}")
     if not 0 <= s.seed < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {s.seed}")
-    if not s.exits or not set(s.exits) <= {1, 2, 3, 4}:
-        raise ValueError(f"exits must name some of the exits 1-4, got {s.exits}")
+    check_exit_training(s.exits, weights_by_exit(s), s.early_gradient, s.head_distillation)
     if s.init == "":
         raise ValueError("init must be a name or a file, or none for random weights, got ''")
+    if s.warm_start is not None and (s.init or s.task != "detect"):
+        raise ValueError(
+            f"warm_start is for detectors and takes the place of init, got both or another task: {s.init!r}"
+        )
+
+
+def weights_by_exit(s: TrainSettings) -> dict[int, float] | None:
+    """`exit_weights` by exit; `ValueError` unless there is one for each of `exits`."""
+    if s.exit_weights is None:
+        return None
+    if len(s.exit_weights) != len(s.exits):
+        raise ValueError(f"exit_weights must be one number for each of the exits {s.exits}, got {s.exit_weights}")
+    return dict(zip(s.exits, s.exit_weights, strict=True))
 
 
 def check_resumable(settings: TrainSettings, out: Path, images: int, classes: list[str] | None = None) -> None:

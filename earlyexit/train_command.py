@@ -33,6 +33,10 @@ def train_command(
             "published Dyn-Perceiver checkpoint (.pth). none: random weights, also where the preset says otherwise."
         ),
     ] = _D.init,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(help="Go on from this detector (a name or file); parts for early exits may be missing in it."),
+    ] = _D.warm_start,
     keep_classifiers: Annotated[bool, typer.Option(help="Take the exits' classifiers from --init, too.")] = True,
     freeze: Annotated[int, typer.Option(help="Stem and so many stages are not trained, 0-4.")] = _D.freeze,
     norm: Annotated[str, typer.Option(help="Batch normalisation: batch, frozen or sync (several GPUs).")] = _D.norm,
@@ -40,8 +44,17 @@ def train_command(
     lambda_: Annotated[float, typer.Option("--lambda", help="Weight of the detection losses.")] = _D.lambda_,
     distillation: Annotated[float, typer.Option(help="Weight of the distillation in the exits' loss.")] = 0.5,
     exits: Annotated[str, typer.Option(help="Exits with detection loss, e.g. 1,2,4; 4 is the paper.")] = "4",
+    exit_weights: Annotated[
+        str | None,
+        typer.Option(help="Weights of the detection losses at --exits, e.g. 0.3,0.3,0.4."),
+    ] = None,
+    sandwich: Annotated[bool, typer.Option(help="Each step: the first and last of --exits, and one between.")] = False,
+    early_gradient: Annotated[float, typer.Option(help="Share of early exits' gradient into the backbone, 0-1.")] = 1.0,
+    head_distillation: Annotated[float, typer.Option(help="Weight of what the last head teaches early ones.")] = 0.0,
     exit_target: Annotated[str, typer.Option(help="single or largest: the exits' class of an image.")] = "single",
-    filler: Annotated[str, typer.Option(help="downsample or zero.")] = _D.filler,
+    filler: Annotated[
+        str, typer.Option(help="downsample, zero, or learned: early exits have a pyramid and head of their own.")
+    ] = _D.filler,
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Images without a box are background.")] = False,
     min_size: Annotated[int | None, typer.Option(help="Shorter side of the images, in pixels.")] = None,
     max_size: Annotated[int | None, typer.Option(help="Limit of the longer side.")] = None,
@@ -71,6 +84,8 @@ def train_command(
     On several GPUs: torchrun --nproc-per-node 4 -m earlyexit train DATA --out RUN ...
     """
     values = dict(locals(), data=str(data), out=str(out), exits=tuple(commands.numbers(exits, int, "--exits")))
+    if exit_weights is not None:
+        values["exit_weights"] = tuple(commands.numbers(exit_weights, float, "--exit-weights"))
     for name in ("context", "preset", "show"):
         del values[name]
     if preset:

@@ -13,10 +13,10 @@ from .files import write_whole
 from .fitting import fit
 from .freezing import freeze_stages, set_norms
 from .loading import StepSampler, check_dataset, shape_groups
-from .models import load_init, make_classifier, make_detector, reset_classifiers
+from .models import load_init, load_warm_start, make_classifier, make_detector, reset_classifiers
 from .processes import process_state
 from .provenance import provenance
-from .settings import TrainSettings, check_resumable, check_settings
+from .settings import TrainSettings, check_resumable, check_settings, weights_by_exit
 from .tracking import Watcher
 
 SMALL_BATCH = 8  # images in a forward pass below which batch statistics are mostly noise
@@ -46,7 +46,7 @@ def train(
     watcher = _watcher(settings, out, dataset)
     torch.manual_seed(settings.seed)
     # What a resumed run started from may be gone: the checkpoint holds all that came of it.
-    model = _make_model(replace(settings, init=None) if begun else settings, len(dataset.classes))
+    model = _make_model(replace(settings, init=None, warm_start=None) if begun else settings, len(dataset.classes))
     sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
     about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
     if settings.task == "detect":
@@ -121,7 +121,9 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
     else:
         loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
         where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
-        model = make_detector(s.model, num_classes, **loss, **where, **sizes, **trunk)
+        early = {"exit_weights": weights_by_exit(s), "sandwich": s.sandwich, "early_gradient": s.early_gradient}
+        early["head_distillation"] = s.head_distillation
+        model = make_detector(s.model, num_classes, **loss, **where, **early, **sizes, **trunk)
     if model.transform.min_size[-1] > model.transform.max_size:
         raise ValueError(f"min_size {model.transform.min_size[-1]} is above max_size {model.transform.max_size}")
     if s.init and s.init != "imagenet":
@@ -131,6 +133,8 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
             # backbone knows them: they guess well untrained. So they are drawn again, from another stream.
             torch.manual_seed(s.seed + 1_000_000)
             reset_classifiers(model.backbone)
+    if s.warm_start:
+        load_warm_start(model, s.warm_start)
     freeze_stages(model.backbone, s.freeze)
     model.transform._skip_resize = s.jitter > 0  # torchvision's switch: the augmentation has resized the image already
     return set_norms(model, s.norm).to(memory_format=torch.channels_last)
