@@ -1,0 +1,169 @@
+"""The best thresholds that a budget of compute allows."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..backbone import NUM_EXITS
+from .best_case import marginal_precision
+from .intervals import bootstrap_difference
+from .matching import Matches, match_records
+from .policies import threshold_exits
+from .precision import average_precision
+from .record import ExitRecords
+
+SHARES = np.linspace(0, 1, 21)  # of the images that are still there, at exits 1 and 2
+LAST_SHARES = np.linspace(0, 1, 6)  # at exit 3, which saves little
+TRIED = 12  # choices whose mAP is measured; all others are compared by a first-order estimate
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Thresholds, and what they reached where they were chosen.
+
+    Attributes:
+        thresholds: of exits 1-3, infinity for never.
+        gmacs: mean GMACs of an image.
+        share: the same as a share of full depth.
+        mAP: in percent.
+        loss: points of mAP below full depth.
+        loss_at_most: with the confidence that was asked for, by a bootstrap over the images.
+    """
+
+    thresholds: tuple[float, float, float]
+    gmacs: float
+    share: float
+    mAP: float  # noqa: N815, the field's word
+    loss: float
+    loss_at_most: float
+
+
+def thresholds_for_budget(
+    records: ExitRecords,
+    *,
+    gmacs: float | None = None,
+    min_map: float | None = None,
+    scores: Tensor | None = None,
+    confidence: float = 0.95,
+    repeats: int = 100,
+) -> Budget:
+    """The thresholds with the highest mAP under a mean compute, or with the least compute that reaches a mAP.
+
+    Choose them on one split (calibration) and use them on another: on the images that they were chosen by, they look
+    a little better than they are.
+
+    Args:
+        records: the images to choose by.
+        gmacs: the largest mean GMACs of an image; or
+        min_map: the least mAP in percent.
+        scores: (4, N), who may leave, see `rules`; the largest softmax values unless given.
+        confidence: of the bound on the loss of mAP.
+        repeats: bootstrap samples for it.
+
+    Raises:
+        ValueError: unless exactly one of `gmacs` and `min_map` is given, and if it cannot be reached.
+    """
+    if (gmacs is None) == (min_map is None):
+        raise ValueError(f"give either gmacs or min_map, got gmacs={gmacs}, min_map={min_map}")
+    scores = records.confidence if scores is None else scores
+    if scores.shape != (NUM_EXITS, len(records)):
+        raise ValueError(f"scores must be (4, {len(records)}), one for each exit and image, got {tuple(scores.shape)}")
+    choices = _all_choices(records, scores)
+    matches = match_records(records)
+    if gmacs is not None:
+        found = _best_under(records, matches, choices, gmacs)
+    else:
+        found = _cheapest_above(records, matches, choices, min_map)
+    chosen = threshold_exits(scores, found)
+    return _described(records, matches, found, chosen, confidence, repeats)
+
+
+def pareto_front(records: ExitRecords, shares=(0.35, 0.4, 0.5, 0.62, 0.75, 0.9, 1.0), **options) -> list[Budget]:
+    """The best thresholds for several budgets, shares of full depth; those that cannot be reached are left out."""
+    full, least = float(records.gmacs[-1].mean()), float(records.gmacs.amin(0).mean())
+    return [thresholds_for_budget(records, gmacs=share * full, **options) for share in shares if share * full >= least]
+
+
+@dataclass(frozen=True)
+class _Choices:
+    thresholds: list[tuple[float, float, float]]
+    exits: Tensor  # (choices, N)
+    gmacs: Tensor  # (choices,)
+
+
+def _all_choices(records: ExitRecords, scores: Tensor) -> _Choices:
+    thresholds = []
+    for shares in itertools.product(SHARES, SHARES, LAST_SHARES):
+        here, limits = torch.ones(len(records), dtype=torch.bool), []
+        for score, share in zip(scores, shares, strict=False):
+            limits.append(_limit(score[here], share))
+            here = here & ~(score.double() >= limits[-1])
+        thresholds.append(tuple(limits))
+    thresholds = list(dict.fromkeys(thresholds))
+    exits = torch.stack([threshold_exits(scores, t) for t in thresholds])
+    gmacs = torch.stack([records.gmacs.gather(0, chosen[None] - 1).mean() for chosen in exits])
+    return _Choices(thresholds, exits, gmacs)
+
+
+def _limit(waiting: Tensor, share: float) -> float:
+    """The score from which on a share of the waiting images leaves."""
+    count = round(share * len(waiting))
+    return float(waiting.sort(descending=True).values[count - 1]) if count else math.inf
+
+
+def _best_under(records: ExitRecords, matches: Matches, choices: _Choices, budget: float) -> tuple:
+    allowed = torch.nonzero(choices.gmacs <= budget + 1e-9).flatten()
+    if not len(allowed):
+        raise ValueError(
+            f"{budget:.4f} GMACs cannot be reached: the cheapest thresholds take {choices.gmacs.min():.4f}"
+        )
+    base = torch.full((len(records),), NUM_EXITS)
+    best, best_map = None, -math.inf
+    for _ in range(2):  # what detections are worth depends on what the others do: look again from the best so far
+        worth = marginal_precision(matches, base)
+        estimate = torch.stack([worth.gather(0, choices.exits[i][None] - 1).sum() for i in allowed])
+        for i in allowed[estimate.argsort(descending=True)[:TRIED]].tolist():
+            value = _map(matches, choices.exits[i])
+            if value > best_map:
+                best, best_map = i, value
+        base = choices.exits[best]
+    return choices.thresholds[best]
+
+
+def _cheapest_above(records: ExitRecords, matches: Matches, choices: _Choices, min_map: float) -> tuple:
+    low, high = float(choices.gmacs.min()), float(records.gmacs[-1].mean())
+    best = _best_under(records, matches, choices, high)
+    if _map(matches, _exits(choices, best)) < min_map:
+        raise ValueError(
+            f"no thresholds reach a mAP of {min_map}: the best reach {_map(matches, _exits(choices, best)):.2f}"
+        )
+    for _ in range(10):
+        middle = (low + high) / 2
+        found = _best_under(records, matches, choices, middle)
+        if _map(matches, _exits(choices, found)) >= min_map:
+            best, high = found, middle
+        else:
+            low = middle
+    return best
+
+
+def _described(records, matches: Matches, thresholds: tuple, chosen: Tensor, confidence: float, repeats: int) -> Budget:
+    full = torch.full_like(chosen, NUM_EXITS)
+    statistic: Callable = lambda exits: lambda counts: _map(matches, exits, counts)  # noqa: E731
+    level = 2 * confidence - 1  # one-sided
+    loss = bootstrap_difference(statistic(full), statistic(chosen), len(records), repeats=repeats, level=level)
+    mean, most = (float(g.mean()) for g in (records.gmacs.gather(0, chosen[None] - 1), records.gmacs[-1]))
+    return Budget(thresholds, mean, mean / most, _map(matches, chosen), loss.value, loss.high)
+
+
+def _exits(choices: _Choices, thresholds: tuple) -> Tensor:
+    return choices.exits[choices.thresholds.index(thresholds)]
+
+
+def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float:
+    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"] or 0.0
