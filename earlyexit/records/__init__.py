@@ -5,6 +5,7 @@ that reaches, exactly as if the images had been run again.
 """
 
 from .best_case import marginal_precision, oracle
+from .budgets import Budget, pareto_front, thresholds_for_budget
 from .collect import collect_records
 from .evaluate import correct_classes, evaluate_exits, evaluate_records, random_exit, sweep
 from .intervals import Interval, bootstrap, bootstrap_difference
@@ -13,12 +14,17 @@ from .matching import Matches, match_records
 from .policies import oracle_exits, random_exits, threshold_exits
 from .precision import average_precision
 from .record import Detections, ExitRecords, Truth, join_records
+from .router import Router, fit_router
+from .rules import RULES
 
 __all__ = [
+    "RULES",
+    "Budget",
     "Detections",
     "ExitRecords",
     "Interval",
     "Matches",
+    "Router",
     "Truth",
     "average_precision",
     "bootstrap",
@@ -27,14 +33,17 @@ __all__ = [
     "correct_classes",
     "evaluate_exits",
     "evaluate_records",
+    "fit_router",
     "join_records",
     "marginal_precision",
     "match_records",
     "measure_latency",
     "oracle",
     "oracle_exits",
+    "pareto_front",
     "random_exit",
     "random_exits",
     "sweep",
     "threshold_exits",
+    "thresholds_for_budget",
 ]

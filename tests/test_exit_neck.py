@@ -1,0 +1,207 @@
+"""A neck and heads that know their exit, and detectors that are trained with them."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from earlyexit import count_macs, dyn_retinanet_nano
+from earlyexit.exit_neck import EarlyPyramid, ExitNeck
+from earlyexit.factories import dyn_retinanet_regnet_y_800mf
+from earlyexit.models import load_warm_start
+from earlyexit.neck import EarlyExitFPN
+from earlyexit.weights import save_weights
+
+
+@pytest.fixture(scope="module")
+def learned():
+    torch.manual_seed(0)
+    model = dyn_retinanet_nano(5, filler="learned", score_thresh=0.0).eval()
+    return model
+
+
+def maps(*sizes):
+    torch.manual_seed(1)
+    return {f"c{i}": torch.randn(2, c, s, s) for i, (c, s) in enumerate(sizes, start=3)}
+
+
+def test_early_pyramid_by_hand():
+    pyramid = EarlyPyramid((8, 12), 4)
+    features = maps((8, 15), (12, 8))
+    found = pyramid(list(features.values()))
+    p4 = F.conv2d(features["c3"], pyramid.from_c3.weight, pyramid.from_c3.bias, stride=2, padding=1)
+    p4 = p4 + F.conv2d(features["c4"], pyramid.from_c4.weight, pyramid.from_c4.bias)
+    torch.testing.assert_close(found["p4"], p4)
+    p5 = F.conv2d(p4.clamp(min=0), pyramid.down[0].weight, pyramid.down[0].bias, stride=2, padding=1)
+    torch.testing.assert_close(found["p5"], p5)
+    assert {name: level.shape[-1] for name, level in found.items()} == {"p4": 8, "p5": 4, "p6": 2, "p7": 1}
+
+
+def test_at_full_depth_it_is_the_ordinary_neck():
+    neck, plain = ExitNeck((8, 12, 16), 6, early_channels=(4, 5)), EarlyExitFPN((8, 12, 16), 6)
+    missing, more = plain.load_state_dict(neck.state_dict(), strict=False)
+    assert not missing and all(name.startswith("early.") for name in more)
+    features = maps((8, 16), (12, 8), (16, 4))
+    for name, level in plain(features).items():
+        assert torch.equal(neck(features)[name], level)
+    assert neck.filler == "learned"
+    assert neck({"c3": features["c3"]})["p4"].shape == (2, 4, 8, 8)
+    with pytest.raises(ValueError, match="C3, then C4"):
+        neck({"c4": features["c4"]})
+    with pytest.raises(ValueError, match="learned, it cannot take the filler 'zero'"):
+        neck.filler = "zero"
+    with pytest.raises(ValueError, match=r"early_channels must be two numbers.*\[4\]"):
+        ExitNeck((8, 12, 16), 6, early_channels=[4])
+
+
+def test_each_exit_has_its_head_and_its_anchors(learned):
+    images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    seen = {}
+    for name, head in {"1": learned.early_heads["1"], "2": learned.early_heads["2"], "late": learned.head}.items():
+        head.register_forward_hook(
+            lambda module, inputs, output, name=name: seen.setdefault(name, []).append(len(inputs[0]))
+        )
+    with torch.inference_mode():
+        for exit, (name, levels) in {1: ("1", 4), 2: ("2", 4), 3: ("late", 5), 4: ("late", 5)}.items():
+            seen.clear()
+            found = learned(images, exit=exit)
+            assert seen == {name: [levels]} and [d["exit"] for d in found] == [exit, exit]
+            assert all(len(d["boxes"]) == 100 for d in found)
+
+
+def test_anchors_of_an_early_exit_are_the_last_of_all(learned):
+    batch, _ = learned.transform([torch.rand(3, 128, 128)])
+    with torch.inference_mode():
+        reached = {r.index: r.features for r in learned.backbone.exits(batch.tensors)}
+        early, late = (learned._outputs(reached[k], batch) for k in (1, 4))
+    assert torch.equal(early[1][0], late[1][0][-len(early[1][0]) :])
+    assert early[0]["cls_logits"].shape[1] == len(early[1][0]) == sum(early[2])
+    assert late[2][1:] == early[2]
+
+
+def test_mixed_batches_equal_single_images(learned):
+    images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+    with torch.inference_mode():
+        confidence = [learned([image], exit=1)[0]["confidence"] for image in images]
+        thresholds = (sorted(confidence)[3], 0.0, 0.0)
+        together = learned(images, thresholds=thresholds)
+        assert sorted(d["exit"] for d in together) == [1, 1, 1, 2, 2, 2]
+        for image, found in zip(images, together, strict=True):
+            alone = learned([image], thresholds=thresholds)[0]
+            assert alone["exit"] == found["exit"]
+            torch.testing.assert_close(alone["scores"], found["scores"], rtol=1e-4, atol=1e-5)
+
+
+def test_compute_is_that_of_the_levels_and_heads(learned):
+    macs = count_macs(learned, (128, 128))
+    assert "head p3" not in macs[1] and "head p3" not in macs[2] and "head p3" in macs[3]
+    # Two towers of two 3 x 3 convolutions, and nine anchors of 5 classes and 4 coordinates.
+    width = learned.neck.early_channels[0]
+    cells = sum(n * n for n in (8, 4, 2, 1))
+    expected = cells * 9 * width * (4 * width + 9 * (5 + 4)) / 1e9
+    assert sum(v for k, v in macs[1].items() if k.startswith("head")) == pytest.approx(expected)
+    plain = count_macs(dyn_retinanet_nano(5), (128, 128))
+    assert macs[4] == plain[4] and macs[1]["total"] < 0.45 * plain[1]["total"]
+
+
+def test_the_papers_detector_at_exit_1_costs_less_than_a_quarter():
+    model = dyn_retinanet_regnet_y_800mf(80, filler="learned")
+    macs = count_macs(model, (416, 608))  # the shape of 800 x 1216, at a quarter of the cost
+    assert macs[1]["total"] < 0.25 * macs[4]["total"]
+
+
+def test_warm_start_keeps_what_was_trained(tmp_path):
+    before = dyn_retinanet_nano(5)
+    save_weights(before, tmp_path / "before.safetensors", about={})
+    after = dyn_retinanet_nano(5, filler="learned")
+    fresh = load_warm_start(after, tmp_path / "before.safetensors")
+    assert fresh and all(name.startswith(("neck.early.", "early_heads.")) for name in fresh)
+    image = [torch.rand(3, 64, 64)]
+    with torch.inference_mode():
+        first, second = (model.eval()(image, exit=4)[0]["scores"] for model in (before, after))
+    assert torch.equal(first, second)
+    with pytest.raises(ValueError, match="another detector"):
+        load_warm_start(dyn_retinanet_nano(6), tmp_path / "before.safetensors")
+    save_weights(after, tmp_path / "after.safetensors", about={})
+    with pytest.raises(ValueError, match="another detector"):
+        load_warm_start(before, tmp_path / "after.safetensors")
+
+
+def losses(model, **changes):
+    trial = copy.deepcopy(model).train()
+    for name, value in changes.items():
+        setattr(trial, name, value)
+    images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    targets = [{"boxes": torch.tensor([[5.0, 8.0, 50.0, 60.0]]), "labels": torch.tensor([i])} for i in range(2)]
+    return trial, trial(images, targets)
+
+
+def test_all_parts_are_trained_at_exits_1_2_4(learned):
+    trial, found = losses(learned, exits=(1, 2, 4), head_distillation=1.0, theta=1.0)
+    sum(found.values()).backward()
+    assert [n for n, p in trial.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+    assert found["head_distillation"] > 0
+
+
+def test_weights_of_the_exits(learned):
+    single = {k: losses(learned, exits=(k,))[1]["classification"].item() for k in (1, 2, 4)}
+    weighted = losses(learned, exits=(1, 2, 4), exit_weights={1: 3, 2: 1, 4: 4})[1]["classification"].item()
+    assert weighted == pytest.approx((3 * single[1] + single[2] + 4 * single[4]) / 8, rel=1e-5)
+
+
+def test_early_gradient_is_scaled_in_the_backbone_alone(learned):
+    def gradients(scale):
+        trial, found = losses(learned, exits=(1, 4), exit_weights={1: 1, 4: 1e-9}, early_gradient=scale, theta=0.0)
+        sum(found.values()).backward()
+        return trial.backbone.stem[0].weight.grad, trial.neck.early[0].from_c3.weight.grad
+
+    whole, half, none = (gradients(scale) for scale in (1.0, 0.5, 0.0))
+    torch.testing.assert_close(half[0], 0.5 * whole[0], rtol=1e-3, atol=1e-7)
+    assert none[0].abs().max() < 1e-6 * whole[0].abs().max()
+    for other in (half, none):
+        torch.testing.assert_close(other[1], whole[1], rtol=1e-4, atol=1e-8)
+
+
+def test_sandwich_takes_first_last_and_one_between(learned):
+    torch.manual_seed(0)
+    trial = copy.deepcopy(learned).train()
+    trial.exits, trial.sandwich = (1, 2, 3, 4), True
+    seen = []
+    trial._detection_losses = lambda found, targets: seen.append(tuple(found)) or {"classification": torch.zeros(())}
+    images = [torch.rand(3, 64, 64)] * 2
+    targets = [{"boxes": torch.tensor([[5.0, 8.0, 50.0, 60.0]]), "labels": torch.tensor([1])}] * 2
+    for _ in range(12):
+        trial(images, targets)
+    assert set(seen) == {(1, 2, 4), (1, 3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"exits": (1, 4), "exit_weights": {1: 1.0}}, "positive weight for each of the exits"),
+        ({"exits": (1, 4), "exit_weights": {1: 1.0, 4: 0.0}}, "positive weight"),
+        ({"early_gradient": 1.5}, "early_gradient must be from 0"),
+        ({"head_distillation": -1.0}, "head_distillation must be finite"),
+    ],
+)
+def test_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        dyn_retinanet_nano(5, **changes)
+
+
+def test_distillation_is_zero_only_for_equal_heads():
+    from earlyexit.exit_training import head_distillation
+
+    torch.manual_seed(0)
+    teacher = {"cls_logits": torch.randn(2, 20, 3), "bbox_regression": torch.randn(2, 20, 4)}
+    last = {name: values[:, -8:].clone() for name, values in teacher.items()}
+    assert head_distillation(last, teacher) == 0
+    for name, by in itertools.product(last, (0.5, -0.5)):
+        other = {**last, name: last[name] + by}
+        assert head_distillation(other, teacher) > 0.01
+    student = {name: values.clone().requires_grad_() for name, values in last.items()}
+    moved = {**student, "cls_logits": student["cls_logits"] + 1}
+    head_distillation(moved, teacher).backward()
+    assert (student["cls_logits"].grad >= 0).all() and student["cls_logits"].grad.max() > 0
