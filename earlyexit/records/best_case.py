@@ -36,7 +36,7 @@ def oracle(
         metrics: see `evaluate_exits`.
 
     Returns:
-        Rows of `evaluate_exits` with their "budget".
+        Rows of `evaluate_exits` with their "budget" and the exits "chosen", (N,).
     """
     if isinstance(budgets, int):
         least, most = float(records.gmacs.amin(0).mean()), float(records.gmacs[-1].mean())
@@ -45,7 +45,7 @@ def oracle(
     rows = []
     for budget in budgets:
         chosen = _best_exits(records, matches, budget, rounds)
-        rows.append({"budget": budget, **evaluate_exits(records, chosen, metrics=metrics)})
+        rows.append({"budget": budget, "chosen": chosen, **evaluate_exits(records, chosen, metrics=metrics)})
     return rows
 
 

@@ -108,6 +108,8 @@ def training_of(run: str | Path, group: str) -> Training:
     known = {f.name for f in fields(TrainSettings)}
     settings = {name: value for name, value in story.items() if name in known}
     settings |= {"exits": tuple(settings["exits"]), "out": str(run)}
+    if settings.get("exit_weights"):
+        settings["exit_weights"] = tuple(settings["exit_weights"])
     return Training(Path(run).name, group, TrainSettings(**settings))
 
 
