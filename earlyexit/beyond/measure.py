@@ -2,7 +2,7 @@
 
     python -m earlyexit.beyond.measure RUN GROUP OUT
 
-Thresholds, the router and everything else that is chosen is chosen on the calibration split; numbers are of the test split.
+Whatever is chosen, thresholds and router, is chosen on the calibration split; numbers are of the test split.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What is trained to go beyond the paper: the whole recipe with several seeds, and each of its parts left out once.
 
-All start from the backbone and the data of the study (`earlyexit.study.plan`), so that its proposed models are what these
+All start from the backbone and the data of the study (`earlyexit.study.plan`), whose proposed models are what these
 are compared with.
 """
 
