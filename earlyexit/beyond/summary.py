@@ -1,0 +1,53 @@
+"""What was reached beyond the paper, in one file: means over seeds with their intervals."""
+
+from collections.abc import Callable, Sequence
+
+from ..study.estimates import Estimate, estimate
+from ..study.models import at_setting
+from ..thresholds import NUM_SETTINGS
+
+KEPT = ("0.62", "0.50", "0.35")  # budgets, as shares of full depth
+# To be reached: at least, or at most for times.
+AIMS = {"0.62": 0.99, "0.50": 0.97, "0.35": 0.90, "forced_exit1_kept": 0.85, "time_ratio": 0.68, "full_depth_loss": 0.5}
+
+
+def summarise_beyond(early: Sequence[dict], proposed: Sequence[dict], times: dict[str, dict]) -> dict:
+    """The rows of the project's aims.
+
+    Args:
+        early: results of `measure_beyond` of the whole recipe, one for each seed.
+        proposed: results of the study's proposed models.
+        times: by "batch1" and "batch16", see `time_ratio`.
+
+    Returns:
+        "map_kept" {"0.62": ..., "0.50": ..., "0.35": ...}, shares of the mAP at full depth, each with the share of the
+        GMACs that was realised; "forced_exit1_kept"; "full_depth_map" and "proposed_full_depth_map" in percent;
+        "time_ratio". Each has "mean", "low" and "high" over seeds. "aims" are what was to be reached.
+    """
+    kept = {}
+    for name in KEPT:
+        rows = [_budget(model, float(name)) for model in early]
+        kept[name] = _over([row["kept"] for row in rows]).rounded(4)
+        kept[name]["gmacs_share"] = round(sum(row["share"] for row in rows) / len(rows), 4)
+    first = [model["forced"][0]["mAP"] / model["forced"][3]["mAP"] for model in early]
+    last: Callable = at_setting(NUM_SETTINGS)
+    return {
+        "seeds": len(early),
+        "map_kept": kept,
+        "forced_exit1_kept": _over(first).rounded(4),
+        "full_depth_map": _over([model["forced"][3]["mAP"] for model in early]).rounded(),
+        "proposed_full_depth_map": _over([last(model)["mAP"] for model in proposed]).rounded(),
+        "time_ratio": times,
+        "aims": AIMS,
+    }
+
+
+def _over(values: Sequence[float]) -> Estimate:
+    return estimate(values, [[value] for value in values])
+
+
+def _budget(model: dict, budget: float) -> dict:
+    for row in model["budgets"]:
+        if abs(row["budget"] - budget) < 1e-6:
+            return row
+    raise ValueError(f"{model['name']} has no thresholds for a budget of {budget}: its cheapest exit costs more")
