@@ -26,6 +26,10 @@ class Exit:
     logits: Tensor
     features: dict[str, Tensor]
 
+    def take(self, images: Tensor) -> "Exit":
+        """The same exit with some of the images: a boolean mask (N,) or their indices."""
+        return Exit(self.index, self.logits[images], {name: f[images] for name, f in self.features.items()})
+
 
 class DynPerceiver(nn.Module):
     """Dyn-Perceiver on any four-stage RegNet trunk, with its four exits (paper, Appendix A).

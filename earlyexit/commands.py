@@ -16,7 +16,8 @@ from .provenance import provenance
 from .thresholds import calibrate_thresholds, exit_proportions
 from .weights import load_weights, save_weights
 
-ABOUT = ("task", "model", "classes", "filler", "min_size", "max_size")  # of a run's story, stored with the weights
+# Of a run's story, stored with the weights.
+ABOUT = ("task", "model", "classes", "filler", "opinions", "min_size", "max_size")
 
 
 def evaluate(data: Path, split: str, weights: str, thresholds, exit, batch_size: int, device: torch.device) -> dict:

@@ -78,7 +78,7 @@ def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[s
     neck_input = {k: v for k, v in features.items() if k in model.neck.names}
     neck = _Neck(model.neck, tuple(neck_input))
     macs["neck"] = _count(neck, *neck_input.values())
-    head = model.head_at(features)
+    head = model.head_at(exit)
     for name, level in model.neck(features).items():
         key = (id(head), *level.shape)
         if key not in levels:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,18 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from .backbone import NUM_EXITS, DynPerceiver
+from .backbone import NUM_EXITS, DynPerceiver, Exit
 from .batching import same_size_batches
-from .exit_training import check_exit_training, head_distillation, normalised_weights, sandwich, scale_gradient
+from .exit_training import (
+    check_exit_training,
+    check_exits,
+    head_distillation,
+    normalised_weights,
+    sandwich,
+    scale_gradient,
+)
 from .losses import exit_loss
+from .opinion import ClassOpinion
 from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels
 from .thresholds import exit_limits
 
@@ -31,6 +40,7 @@ class EarlyExitRetinaNet(RetinaNet):
         theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
         lambda_: weight of the detection losses.
         early_heads: heads of their own for some of the exits 1 and 2, by exit; `head` serves all others.
+        opinions: exits at which the classifier's opinion moves the class scores, see `ClassOpinion`.
         exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
         exit_weights: weights for that average, by exit.
         sandwich: take the first and the last of `exits` and one drawn between them at each step.
@@ -52,6 +62,7 @@ class EarlyExitRetinaNet(RetinaNet):
         theta: float = 0.0115,
         lambda_: float = 1.0,
         early_heads: Mapping[int, nn.Module] | None = None,
+        opinions: Iterable[int] = (),
         exits: Iterable[int] = (4,),
         exit_weights: Mapping[int, float] | None = None,
         sandwich: bool = False,
@@ -81,6 +92,7 @@ class EarlyExitRetinaNet(RetinaNet):
         self.exit_weights, self.sandwich, self.early_gradient = exit_weights, sandwich, early_gradient
         self.head_distillation = head_distillation
         self.early_heads = nn.ModuleDict({str(exit): early for exit, early in (early_heads or {}).items()})
+        self.opinions = nn.ModuleDict({str(exit): ClassOpinion() for exit in check_exits("opinions", opinions)})
         sizes, ratios = self.anchor_generator.sizes, self.anchor_generator.aspect_ratios
         self.early_anchors = AnchorGenerator(sizes[1:], ratios[1:]) if self.early_heads else None
 
@@ -128,7 +140,8 @@ class EarlyExitRetinaNet(RetinaNet):
             logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
             if reached.index in exits:
                 scale = 1.0 if reached.index == exits[-1] else self.early_gradient
-                found[reached.index] = self._outputs(scale_gradient(reached.features, scale), batch)
+                scaled = replace(reached, features=scale_gradient(reached.features, scale))
+                found[reached.index] = self._outputs(scaled, batch)
             if not self.theta and reached.index == max(exits):
                 break  # nothing deeper has a loss
         terms = self._detection_losses(found, targets)
@@ -168,11 +181,8 @@ class EarlyExitRetinaNet(RetinaNet):
             stay = [i for i in range(len(waiting)) if i not in set(go)]
             if go:
                 group = [waiting[i] for i in go]
-                features = {k: f for k, f in reached.features.items() if k in self.neck.names}
-                if stay:
-                    index = torch.tensor(go, device=reached.logits.device)
-                    features = {k: f[index] for k, f in features.items()}
-                for i, found in zip(go, self.detect_from(features, batch, group), strict=True):
+                leaving = reached.take(torch.tensor(go, device=reached.logits.device)) if stay else reached
+                for i, found in zip(go, self.detect_from(leaving, batch, group), strict=True):
                     results[waiting[i]] = {**found, "exit": reached.index, "confidence": confidence[i]}
             if not stay:
                 return results
@@ -180,30 +190,30 @@ class EarlyExitRetinaNet(RetinaNet):
             keep = torch.tensor(stay, device=reached.logits.device)
             reached = stream.send(keep) if go else next(stream)
 
-    def detect_from(self, features: dict[str, Tensor], batch: ImageList, group: Sequence[int]) -> list[dict]:
-        """Neck, head and post-processing for the images `group` of `batch`, whose feature maps are `features`.
+    def detect_from(self, reached: Exit, batch: ImageList, group: Sequence[int]) -> list[dict]:
+        """Neck, head and post-processing for the images `group` of `batch` that leave at the exit `reached`.
 
         Boxes are in pixels of the resized images; `transform.postprocess` takes them back to the originals.
         """
         sizes = [batch.image_sizes[i] for i in group]
-        outputs, anchors, counts = self._outputs(features, ImageList(batch.tensors, sizes))
+        outputs, anchors, counts = self._outputs(reached, ImageList(batch.tensors, sizes))
         by_level = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
         return self.postprocess_detections(by_level, [list(a.split(counts)) for a in anchors], sizes)
 
-    def head_at(self, features: Mapping[str, Tensor]) -> nn.Module:
-        """The head for the maps that are there: with C3 alone the image is at exit 1, without C5 at exit 2."""
-        maps = sum(name in features for name in self.neck.names)
-        own = str(maps) in self.early_heads
-        return self.early_heads[str(maps)] if own else self.head
+    def head_at(self, exit: int) -> nn.Module:
+        """The head that serves an exit."""
+        return self.early_heads[str(exit)] if str(exit) in self.early_heads else self.head  # noqa: SIM401 - no get
 
-    def _outputs(
-        self, features: dict[str, Tensor], batch: ImageList
-    ) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
+    def _outputs(self, reached: Exit, batch: ImageList) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
         """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32; an (anchors, 4) tensor per
         image, in float32 too, since bfloat16 cannot count pixels beyond 256; and the number of anchors on each level.
         """
+        features = {k: f for k, f in reached.features.items() if k in self.neck.names}
         pyramid = list(self.neck(features).values())
-        outputs = {name: values.float() for name, values in self.head_at(features)(pyramid).items()}
+        outputs = {name: values.float() for name, values in self.head_at(reached.index)(pyramid).items()}
+        if str(reached.index) in self.opinions:
+            moved = self.opinions[str(reached.index)](outputs["cls_logits"], reached.logits)
+            outputs = {**outputs, "cls_logits": moved}
         generator = self.anchor_generator if len(pyramid) == len(self.anchor_generator.sizes) else self.early_anchors
         levels = [level.new_empty((1, 1, *level.shape[-2:]), dtype=torch.float32) for level in pyramid]
         per_cell = generator.num_anchors_per_location()

@@ -62,7 +62,7 @@ def dyn_retinanet_nano(
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes)
-    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": (48, 64)}
+    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": (40, 64)}
     return _assemble(backbone, weights, 64, filler=filler, **sizes, **detector)
 
 

@@ -39,7 +39,7 @@ def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, 
     about = read_about(weights)
     if about.get("task") != "detect":
         raise ValueError(f"{str(weights)!r} does not hold a detector that this package trained: its card says {about}")
-    made_with = {key: about[key] for key in ("filler", "min_size", "max_size") if key in about}
+    made_with = {key: about[key] for key in ("filler", "opinions", "min_size", "max_size") if key in about}
     detector = {**made_with, **detector}
     model = make_detector(about["model"], len(about["classes"]), weights=weights, **detector)
     return model, about["classes"]
@@ -124,7 +124,7 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]
     found, own = load_state(weights), model.state_dict()
     wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
     fresh = [name for name in own if name not in found]
-    wrong += [name for name in fresh if not name.startswith(("neck.early.", "early_heads."))]
+    wrong += [name for name in fresh if not name.startswith(("neck.early.", "early_heads.", "opinions."))]
     if wrong:
         raise ValueError(
             f"cannot go on from {str(weights)!r}, which is of another detector: {wrong[:5]} ({len(wrong)} in all)"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .engine import PRECISIONS
-from .exit_training import check_exit_training
+from .exit_training import check_exit_training, check_exits
 from .schedule import OPTIMIZERS, SCHEDULES
 
 TASKS = ("detect", "classify")
@@ -42,6 +42,7 @@ class TrainSettings:
     head_distillation: float = 0.0
     exit_target: str = "single"
     filler: str = "downsample"
+    opinions: tuple[int, ...] = ()
     allow_empty: bool = False
     min_size: int | None = None
     max_size: int | None = None
@@ -86,6 +87,7 @@ def check_settings(s: TrainSettings) -> None:
     if not 0 <= s.seed < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {s.seed}")
     check_exit_training(s.exits, weights_by_exit(s), s.early_gradient, s.head_distillation)
+    check_exits("opinions", s.opinions)
     if s.init == "":
         raise ValueError("init must be a name or a file, or none for random weights, got ''")
     if s.warm_start is not None and (s.init or s.task != "detect"):

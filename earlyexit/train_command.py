@@ -55,6 +55,9 @@ def train_command(
     filler: Annotated[
         str, typer.Option(help="downsample, zero, or learned: early exits have a pyramid and head of their own.")
     ] = _D.filler,
+    opinions: Annotated[
+        str | None, typer.Option(help="Exits at which the classifier's opinion moves the class scores, e.g. 1,2.")
+    ] = None,
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Images without a box are background.")] = False,
     min_size: Annotated[int | None, typer.Option(help="Shorter side of the images, in pixels.")] = None,
     max_size: Annotated[int | None, typer.Option(help="Limit of the longer side.")] = None,
@@ -86,6 +89,7 @@ def train_command(
     values = dict(locals(), data=str(data), out=str(out), exits=tuple(commands.numbers(exits, int, "--exits")))
     if exit_weights is not None:
         values["exit_weights"] = tuple(commands.numbers(exit_weights, float, "--exit-weights"))
+    values["opinions"] = tuple(commands.numbers(opinions, int, "--opinions")) if opinions else ()
     for name in ("context", "preset", "show"):
         del values[name]
     if preset:

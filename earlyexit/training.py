@@ -50,7 +50,7 @@ def train(
     sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
     about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
     if settings.task == "detect":
-        about["filler"] = settings.filler
+        about |= {"filler": settings.filler, "opinions": list(settings.opinions)}
     state = process_state()
     if state.is_main_process:
         on_start()
@@ -122,7 +122,7 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
         loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
         where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
         early = {"exit_weights": weights_by_exit(s), "sandwich": s.sandwich, "early_gradient": s.early_gradient}
-        early["head_distillation"] = s.head_distillation
+        early |= {"head_distillation": s.head_distillation, "opinions": s.opinions}
         model = make_detector(s.model, num_classes, **loss, **where, **early, **sizes, **trunk)
     if model.transform.min_size[-1] > model.transform.max_size:
         raise ValueError(f"min_size {model.transform.min_size[-1]} is above max_size {model.transform.max_size}")

@@ -74,7 +74,7 @@ def test_each_exit_has_its_head_and_its_anchors(learned):
 def test_anchors_of_an_early_exit_are_the_last_of_all(learned):
     batch, _ = learned.transform([torch.rand(3, 128, 128)])
     with torch.inference_mode():
-        reached = {r.index: r.features for r in learned.backbone.exits(batch.tensors)}
+        reached = {r.index: r for r in learned.backbone.exits(batch.tensors)}
         early, late = (learned._outputs(reached[k], batch) for k in (1, 4))
     assert torch.equal(early[1][0], late[1][0][-len(early[1][0]) :])
     assert early[0]["cls_logits"].shape[1] == len(early[1][0]) == sum(early[2])

@@ -11,10 +11,18 @@ from pathlib import Path
 from ..study.plan import Training, plan
 
 EXITS = (1, 2, 4)
-RECIPE = {"filler": "learned", "exits": EXITS, "exit_weights": (0.3, 0.3, 0.4), "head_distillation": 1.0}
+RECIPE = {
+    "filler": "learned",
+    "opinions": (1, 2),
+    "exits": EXITS,
+    "exit_weights": (0.3, 0.3, 0.4),
+    "head_distillation": 1.0,
+}
 # What each ablation changes of the recipe. The first is the recipe itself, trained as briefly as the others.
 ABLATIONS = {
     "recipe": {},
+    "no-opinions": {"opinions": ()},
+    "opinions-everywhere": {"opinions": (1, 2, 4)},
     "neck-zero": {"filler": "zero"},
     "neck-downsample": {"filler": "downsample"},
     "neck-topdown": {"filler": "topdown"},
@@ -23,7 +31,13 @@ ABLATIONS = {
     "gradient-stopped": {"early_gradient": 0.0},
     "equal-weights": {"exit_weights": None},
     "sandwich": {"exits": (1, 2, 3, 4), "exit_weights": None, "sandwich": True},
-    "full-depth-only": {"exits": (4,), "exit_weights": None, "head_distillation": 0.0, "filler": "downsample"},
+    "full-depth-only": {
+        "exits": (4,),
+        "exit_weights": None,
+        "head_distillation": 0.0,
+        "filler": "downsample",
+        "opinions": (),
+    },
 }
 SHORT = 1 / 3  # of the epochs, for ablations
 

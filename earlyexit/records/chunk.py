@@ -59,12 +59,12 @@ def run_all_exits(
         sizes = [tuple(images[i].shape[-2:]) for i in group]
         for reached in model.backbone.exits(batch.tensors):
             logits[reached.index - 1, group] = reached.logits.float().cpu()
-            features = {k: f for k, f in reached.features.items() if k in model.neck.names}
+            complete = all(name in reached.features for name in model.neck.names)
             detections = None
             for name in fillers:
-                if detections is None or len(features) < len(model.neck.names):  # complete maps need no filler
+                if detections is None or not complete:  # complete maps need no filler
                     use_filler(model, name)
-                    raw = model.detect_from(features, batch, range(len(group)))
+                    raw = model.detect_from(reached, batch, range(len(group)))
                     detections = model.transform.postprocess(raw, batch.image_sizes, sizes)
                 for i, detection in zip(group, detections, strict=True):
                     on_cpu = {key: value.cpu() for key, value in detection.items()}
