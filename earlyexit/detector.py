@@ -94,6 +94,7 @@ class EarlyExitRetinaNet(RetinaNet):
         self.early_heads = nn.ModuleDict({str(exit): early for exit, early in (early_heads or {}).items()})
         self.opinions = nn.ModuleDict({str(exit): ClassOpinion() for exit in check_exits("opinions", opinions)})
         sizes, ratios = self.anchor_generator.sizes, self.anchor_generator.aspect_ratios
+        # Early exits may lack P3.
         self.early_anchors = AnchorGenerator(sizes[1:], ratios[1:]) if self.early_heads else None
 
     def forward(

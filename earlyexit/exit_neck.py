@@ -1,8 +1,7 @@
 """A neck that knows at which exit it is: a small pyramid of learned levels for each early exit.
 
 The paper fills the levels that never came to be with zeros or copies (`EarlyExitFPN`). Here each early exit has
-convolutions of its own that make P4-P7 from the maps that are there. There is no P3: at 3/4 of the head's compute it
-finds the smallest objects, and those are what later exits are for.
+convolutions of its own that make its levels from the maps that are there, with fewer channels, for a cheaper head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,39 +11,50 @@ from torch import Tensor, nn
 
 from .neck import EarlyExitFPN
 
-EARLY_LEVELS = ("p4", "p5", "p6", "p7")
+LEVELS = ("p3", "p4", "p5", "p6", "p7")
 
 
 class EarlyPyramid(nn.Module):
-    """P4-P7 from C3 alone, or from C3 and C4.
+    """A pyramid from C3 alone, or from C3 and C4.
 
-    P4 is the sum of a stride-2 convolution of C3 and, if there is one, a 1 x 1 convolution of C4; each further level is
-    a stride-2 convolution of the one below.
+    From P3 up: P3 is a 1 x 1 convolution of C3, and with C4 an FPN's top-down sum; each level without a map of its own
+    is a stride-2 convolution of the one below. From P4 up the finest level, half the cost of any head, is left out: P4
+    is a stride-2 convolution of C3 and, if there is one, a 1 x 1 convolution of C4.
 
     Args:
         in_channels: channels of the maps that are there, C3 first.
         channels: channels of every level.
+        finest: "p3" or "p4".
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int):
+    def __init__(self, in_channels: Sequence[int], channels: int, *, finest: str = "p3"):
         super().__init__()
-        self.from_c3 = nn.Conv2d(in_channels[0], channels, 3, stride=2, padding=1)
+        if finest not in LEVELS[:2]:
+            raise ValueError(f"finest must be 'p3' or 'p4', got {finest!r}")
+        self.levels = LEVELS[LEVELS.index(finest) :]
+        stride = {"p3": {"kernel_size": 1}, "p4": {"kernel_size": 3, "stride": 2, "padding": 1}}[finest]
+        self.from_c3 = nn.Conv2d(in_channels[0], channels, **stride)
         self.from_c4 = nn.Conv2d(in_channels[1], channels, 1) if len(in_channels) > 1 else None
-        self.down = nn.ModuleList(nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in EARLY_LEVELS[1:])
+        given = 2 if finest == "p3" and self.from_c4 is not None else 1
+        more = len(self.levels) - given
+        self.down = nn.ModuleList(nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(more))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 nn.init.zeros_(module.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """(N, C, H, W) maps give {"p4": (N, channels, H/2, W/2), ...}, sizes rounded up."""
-        p4 = self.from_c3(maps[0])
+        """(N, C, H, W) maps give {"p3": (N, channels, H, W), "p4": (N, channels, H/2, W/2), ...}, sizes rounded up."""
+        levels = [self.from_c3(maps[0])]
         if self.from_c4 is not None:
-            p4 = p4 + self.from_c4(maps[1])
-        levels = [p4]
+            coarse = self.from_c4(maps[1])
+            if self.levels[0] == "p3":
+                levels = [levels[0] + F.interpolate(coarse, size=levels[0].shape[-2:], mode="nearest"), coarse]
+            else:
+                levels = [levels[0] + coarse]
         for conv in self.down:
             levels.append(conv(F.relu(levels[-1])))
-        return dict(zip(EARLY_LEVELS, levels, strict=True))
+        return dict(zip(self.levels, levels, strict=True))
 
 
 class ExitNeck(EarlyExitFPN):
@@ -56,15 +66,19 @@ class ExitNeck(EarlyExitFPN):
         in_channels: channels of C3, C4 and C5.
         out_channels: channels of the levels at full depth.
         early_channels: channels of the levels at exits 1 and 2; fewer make a cheaper head.
+        finest: the finest level at these exits, see `EarlyPyramid`.
     """
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int = 256, *, early_channels: Sequence[int]):
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int = 256, *, early_channels: Sequence[int], finest: str = "p3"
+    ):
         super().__init__(in_channels, out_channels)
         if len(early_channels) != 2 or min(early_channels) < 1:
             raise ValueError(f"early_channels must be two numbers, for exits 1 and 2, got {list(early_channels)}")
         self.early_channels = tuple(early_channels)
         self.early = nn.ModuleList(
-            EarlyPyramid(in_channels[:exit], channels) for exit, channels in enumerate(early_channels, start=1)
+            EarlyPyramid(in_channels[:exit], channels, finest=finest)
+            for exit, channels in enumerate(early_channels, start=1)
         )
 
     @property
@@ -79,7 +93,7 @@ class ExitNeck(EarlyExitFPN):
             raise ValueError(f"this neck's early levels are learned, it cannot take the filler {filler!r}")
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Feature maps "c3" to "c5" give "p3" to "p7"; without "c5", "p4" to "p7" with that exit's channels."""
+        """Feature maps "c3" to "c5" give "p3" to "p7"; without "c5", those of that exit."""
         maps = [features[name] for name in self.names if name in features]
         if not 0 < len(maps) < 3:
             return super().forward(features)

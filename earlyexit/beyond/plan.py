@@ -17,6 +17,7 @@ RECIPE = {
     "exits": EXITS,
     "exit_weights": (0.3, 0.3, 0.4),
     "head_distillation": 1.0,
+    "freeze": 0,
 }
 # What each ablation changes of the recipe. The first is the recipe itself, trained as briefly as the others.
 ABLATIONS = {
