@@ -11,7 +11,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 def same_size_batches(
     transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
 ) -> Iterator[tuple[list[int], ImageList]]:
-    """Resize and normalise images one by one, and batch those that end with the same padded size.
+    """Resize and normalise images, and batch those that end with the same padded size.
 
     Padding is part of what the network sees: images padded to one another's size get other results together than
     alone. The paper evaluates image by image; so does this, but runs images of one size together.
@@ -23,10 +23,24 @@ def same_size_batches(
     Yields:
         Positions in `images`, and the batch of those images.
     """
-    ready = [transform([image])[0] for image in images]
-    groups: dict[torch.Size, list[int]] = {}
-    for i, one in enumerate(ready):
-        groups.setdefault(one.tensors.shape[-2:], []).append(i)
-    for group in groups.values():
-        tensors = torch.cat([ready[i].tensors for i in group])
-        yield group, ImageList(tensors, [ready[i].image_sizes[0] for i in group])
+    alike: dict[tuple, list[int]] = {}
+    for i, image in enumerate(images):
+        alike.setdefault((image.shape, image.dtype, image.device), []).append(i)
+    groups: dict[torch.Size, list[tuple[list[int], ImageList]]] = {}
+    for group in alike.values():
+        batch = _transformed(transform, torch.stack([images[i] for i in group]))
+        groups.setdefault(batch.tensors.shape[-2:], []).append((group, batch))
+    for found in groups.values():
+        tensors = torch.cat([batch.tensors for _, batch in found]) if len(found) > 1 else found[0][1].tensors
+        sizes = [size for _, batch in found for size in batch.image_sizes]
+        yield [i for group, _ in found for i in group], ImageList(tensors, sizes)
+
+
+def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageList:
+    """The transform of (N, 3, H, W) images at once: resizing does not care what a channel is."""
+    n, channels, height, width = images.shape
+    flat = transform.normalize(images).view(1, n * channels, height, width)[0]
+    resized = transform.resize(flat)[0]
+    padded = transform.batch_images([resized], transform.size_divisible)
+    size = tuple(resized.shape[-2:])
+    return ImageList(padded.view(n, channels, *padded.shape[-2:]), [size] * n)

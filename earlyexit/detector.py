@@ -22,6 +22,7 @@ from .exit_training import (
 )
 from .losses import exit_loss
 from .opinion import ClassOpinion
+from .postprocess import POSTPROCESSING, batch_detections
 from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels
 from .thresholds import exit_limits
 
@@ -129,8 +130,7 @@ class EarlyExitRetinaNet(RetinaNet):
         results: list[dict] = [{}] * len(images)
         for group, batch in same_size_batches(self.transform, images):
             sizes = [tuple(images[i].shape[-2:]) for i in group]
-            found = self.transform.postprocess(self._detect(batch, limits), batch.image_sizes, sizes)
-            for i, detection in zip(group, found, strict=True):
+            for i, detection in zip(group, self._detect(batch, sizes, limits), strict=True):
                 results[i] = detection
         return results
 
@@ -160,14 +160,14 @@ class EarlyExitRetinaNet(RetinaNet):
         weights = normalised_weights(list(found), self.exit_weights)
         teacher = found[max(found)][0]
         for exit, (outputs, anchors, _) in found.items():
-            losses = self.compute_loss(targets, outputs, anchors)
+            losses = self.compute_loss(targets, outputs, [anchors] * len(targets))
             if self.head_distillation and outputs is not teacher:
                 losses["head_distillation"] = self.head_distillation * head_distillation(outputs, teacher)
             for name, loss in losses.items():
                 terms[name] = terms[name] + self.lambda_ * weights[exit] * loss
         return terms
 
-    def _detect(self, batch: ImageList, limits: Sequence[float]) -> list[dict]:
+    def _detect(self, batch: ImageList, sizes: Sequence[tuple[int, int]], limits: Sequence[float]) -> list[dict]:
         results: list[dict] = [{}] * len(batch.image_sizes)
         waiting = list(range(len(results)))  # positions in the batch of the images that still run
         stream = self.backbone.exits(batch.tensors)
@@ -183,7 +183,7 @@ class EarlyExitRetinaNet(RetinaNet):
             if go:
                 group = [waiting[i] for i in go]
                 leaving = reached.take(torch.tensor(go, device=reached.logits.device)) if stay else reached
-                for i, found in zip(go, self.detect_from(leaving, batch, group), strict=True):
+                for i, found in zip(go, self.detect_from(leaving, batch, group, sizes), strict=True):
                     results[waiting[i]] = {**found, "exit": reached.index, "confidence": confidence[i]}
             if not stay:
                 return results
@@ -191,23 +191,25 @@ class EarlyExitRetinaNet(RetinaNet):
             keep = torch.tensor(stay, device=reached.logits.device)
             reached = stream.send(keep) if go else next(stream)
 
-    def detect_from(self, reached: Exit, batch: ImageList, group: Sequence[int]) -> list[dict]:
+    def detect_from(
+        self, reached: Exit, batch: ImageList, group: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ) -> list[dict]:
         """Neck, head and post-processing for the images `group` of `batch` that leave at the exit `reached`.
 
-        Boxes are in pixels of the resized images; `transform.postprocess` takes them back to the originals.
+        `sizes` are height and width of all original images of the batch: boxes are in their pixels.
         """
-        sizes = [batch.image_sizes[i] for i in group]
-        outputs, anchors, counts = self._outputs(reached, ImageList(batch.tensors, sizes))
-        by_level = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
-        return self.postprocess_detections(by_level, [list(a.split(counts)) for a in anchors], sizes)
+        outputs, anchors, counts = self._outputs(reached, batch)
+        inside, outside = [batch.image_sizes[i] for i in group], [sizes[i] for i in group]
+        limits = {name: getattr(self, name) for name in POSTPROCESSING}
+        return batch_detections(outputs, anchors, counts, inside, outside, self.box_coder, **limits)
 
     def head_at(self, exit: int) -> nn.Module:
         """The head that serves an exit."""
         return self.early_heads[str(exit)] if str(exit) in self.early_heads else self.head  # noqa: SIM401 - no get
 
-    def _outputs(self, reached: Exit, batch: ImageList) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
-        """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32; an (anchors, 4) tensor per
-        image, in float32 too, since bfloat16 cannot count pixels beyond 256; and the number of anchors on each level.
+    def _outputs(self, reached: Exit, batch: ImageList) -> tuple[dict[str, Tensor], Tensor, list[int]]:
+        """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32; the anchors (anchors, 4)
+        of every image, in float32 too, since bfloat16 cannot count pixels beyond 256; and their number on each level.
         """
         features = {k: f for k, f in reached.features.items() if k in self.neck.names}
         pyramid = list(self.neck(features).values())
@@ -219,4 +221,4 @@ class EarlyExitRetinaNet(RetinaNet):
         levels = [level.new_empty((1, 1, *level.shape[-2:]), dtype=torch.float32) for level in pyramid]
         per_cell = generator.num_anchors_per_location()
         counts = [level.shape[-2] * level.shape[-1] * a for level, a in zip(pyramid, per_cell, strict=True)]
-        return outputs, generator(batch, levels), counts
+        return outputs, generator(ImageList(batch.tensors, batch.image_sizes[:1]), levels)[0], counts

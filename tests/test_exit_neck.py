@@ -76,8 +76,8 @@ def test_anchors_of_an_early_exit_are_the_last_of_all(learned):
     with torch.inference_mode():
         reached = {r.index: r for r in learned.backbone.exits(batch.tensors)}
         early, late = (learned._outputs(reached[k], batch) for k in (1, 4))
-    assert torch.equal(early[1][0], late[1][0][-len(early[1][0]) :])
-    assert early[0]["cls_logits"].shape[1] == len(early[1][0]) == sum(early[2])
+    assert torch.equal(early[1], late[1][-len(early[1]) :])
+    assert early[0]["cls_logits"].shape[1] == len(early[1]) == sum(early[2])
     assert late[2][1:] == early[2]
 
 
