@@ -17,7 +17,7 @@ from .thresholds import calibrate_thresholds, exit_proportions
 from .weights import load_weights, save_weights
 
 # Of a run's story, stored with the weights.
-ABOUT = ("task", "model", "classes", "filler", "opinions", "min_size", "max_size")
+ABOUT = ("task", "model", "classes", "filler", "opinions", "exit_target", "min_size", "max_size")
 
 
 def evaluate(data: Path, split: str, weights: str, thresholds, exit, batch_size: int, device: torch.device) -> dict:

@@ -1,5 +1,6 @@
 """RetinaNet whose images leave the backbone at the exit where it is confident enough (paper, section 3)."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from .backbone import NUM_EXITS, DynPerceiver, Exit
+from .backbone import DynPerceiver, Exit
 from .batching import same_size_batches
 from .exit_training import (
     check_exit_training,
@@ -20,10 +21,11 @@ from .exit_training import (
     sandwich,
     scale_gradient,
 )
-from .losses import exit_loss
+from .leaving import leave_early
+from .losses import exit_loss, present_loss
 from .opinion import ClassOpinion
 from .postprocess import POSTPROCESSING, batch_detections
-from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels
+from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels, present_classes
 from .thresholds import exit_limits
 
 
@@ -48,8 +50,8 @@ class EarlyExitRetinaNet(RetinaNet):
         early_gradient: how much of the detection gradient of exits before the last goes back into the backbone.
         head_distillation: weight of what the head of the last exit teaches at the earlier ones.
         distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
-        exit_target: which class an image with several objects has for the exits: "single" (that is an error) or
-            "largest" (the largest box's class).
+        exit_target: what the exits say of an image with several objects: "single" (that is an error), "largest" (the
+            largest box's class), or "present" (which classes are there, with a binary loss each; none is an answer).
         allow_empty: take training images without any box as background instead of refusing them.
         **retinanet: everything else that torchvision's `RetinaNet` takes (`min_size`, `score_thresh`, ...).
     """
@@ -74,10 +76,7 @@ class EarlyExitRetinaNet(RetinaNet):
         allow_empty: bool = False,
         **retinanet,
     ):
-        retinanet = {
-            "detections_per_img": 100,
-            **retinanet,
-        }  # the published detector keeps 100, as COCO counts
+        retinanet = {"detections_per_img": 100, **retinanet}  # the published detector keeps 100, as COCO counts
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
         exits = (exits,) if isinstance(exits, int) else tuple(sorted(set(exits)))
         check_exit_training(exits, exit_weights, early_gradient, head_distillation)
@@ -93,7 +92,9 @@ class EarlyExitRetinaNet(RetinaNet):
         self.exit_weights, self.sandwich, self.early_gradient = exit_weights, sandwich, early_gradient
         self.head_distillation = head_distillation
         self.early_heads = nn.ModuleDict({str(exit): early for exit, early in (early_heads or {}).items()})
-        self.opinions = nn.ModuleDict({str(exit): ClassOpinion() for exit in check_exits("opinions", opinions)})
+        self.opinions = nn.ModuleDict(
+            {str(exit): ClassOpinion(exit_target) for exit in check_exits("opinions", opinions)}
+        )
         sizes, ratios = self.anchor_generator.sizes, self.anchor_generator.aspect_ratios
         # Early exits may lack P3.
         self.early_anchors = AnchorGenerator(sizes[1:], ratios[1:]) if self.early_heads else None
@@ -105,6 +106,7 @@ class EarlyExitRetinaNet(RetinaNet):
         *,
         thresholds: Sequence[float] | None = None,
         exit: int | None = None,
+        empty: float | None = None,
     ) -> dict[str, Tensor] | list[dict]:
         """Losses in training mode, detections in eval mode.
 
@@ -116,21 +118,29 @@ class EarlyExitRetinaNet(RetinaNet):
             targets: for training, one dict per image: "boxes" (M, 4) xyxy in pixels, "labels" (M,) int64 from 0.
             thresholds: confidences from which on an image leaves at exits 1, 2, 3; None: nobody leaves early.
             exit: 1-4 lets every image leave there, whatever its confidence.
+            empty: probability, above 0, from which on an image without objects, says exit 1, gets no neck, no head and
+                no boxes; for models whose `exit_target` is "present".
 
         Returns:
             In training "classification", "bbox_regression" and, unless theta is 0, "exit": weighted, to be summed.
             In eval, per image and in the order of `images`: "boxes" (D, 4) xyxy in pixels of the image, "scores"
-            and "labels" (D,), "exit" (1-4, an int) and "confidence" (a float, at that exit).
+            and "labels" (D,), "exit" (1-4, or 0 for an image taken for empty) and "confidence" (a float, at that exit).
         """
         check_images(images)
         if self.training:
             check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
             return self._losses(*self.transform(images, targets))
         limits = exit_limits(thresholds, exit)
+        if empty is not None and not (self.exit_target == "present" and 0 < empty <= 1):
+            said = f"empty={empty} with exit_target={self.exit_target!r}"
+            raise ValueError(f"empty must be a probability, for exits that say which classes are present; got {said}")
         results: list[dict] = [{}] * len(images)
         for group, batch in same_size_batches(self.transform, images):
             sizes = [tuple(images[i].shape[-2:]) for i in group]
-            for i, detection in zip(group, self._detect(batch, sizes, limits), strict=True):
+            detect = functools.partial(self._detect_some, batch, sizes)
+            target = {"exit_target": self.exit_target, "empty": empty}
+            found = leave_early(self.backbone.exits(batch.tensors), len(group), limits, detect, **target)
+            for i, detection in zip(group, found, strict=True):
                 results[i] = detection
         return results
 
@@ -147,11 +157,16 @@ class EarlyExitRetinaNet(RetinaNet):
                 break  # nothing deeper has a loss
         terms = self._detection_losses(found, targets)
         if self.theta:
-            labels, which = exit_labels(targets, self.exit_target)
-            chosen = logits if which is None else [x[which] for x in logits]
-            loss = exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
-            terms["exit"] = self.theta * loss
+            terms["exit"] = self.theta * self._exit_loss(logits, targets)
         return terms
+
+    def _exit_loss(self, logits: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
+        if self.exit_target == "present":
+            present = present_classes(targets, self.num_classes).to(logits[0])
+            return present_loss(logits, present, distillation=self.distillation)
+        labels, which = exit_labels(targets, self.exit_target)
+        chosen = logits if which is None else [x[which] for x in logits]
+        return exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
 
     def _detection_losses(self, found: dict[int, tuple], targets: list[dict]) -> dict[str, Tensor]:
         terms = {"classification": 0.0, "bbox_regression": 0.0}
@@ -167,29 +182,10 @@ class EarlyExitRetinaNet(RetinaNet):
                 terms[name] = terms[name] + self.lambda_ * weights[exit] * loss
         return terms
 
-    def _detect(self, batch: ImageList, sizes: Sequence[tuple[int, int]], limits: Sequence[float]) -> list[dict]:
-        results: list[dict] = [{}] * len(batch.image_sizes)
-        waiting = list(range(len(results)))  # positions in the batch of the images that still run
-        stream = self.backbone.exits(batch.tensors)
-        reached = next(stream)
-        while True:
-            limit = limits[reached.index - 1]
-            if math.isinf(limit):  # nobody can leave here: no need to look
-                reached = next(stream)
-                continue
-            confidence = reached.logits.float().softmax(1).amax(1).tolist()  # the exit's one transfer
-            go = [i for i, c in enumerate(confidence) if c >= limit or reached.index == NUM_EXITS]
-            stay = [i for i in range(len(waiting)) if i not in set(go)]
-            if go:
-                group = [waiting[i] for i in go]
-                leaving = reached.take(torch.tensor(go, device=reached.logits.device)) if stay else reached
-                for i, found in zip(go, self.detect_from(leaving, batch, group, sizes), strict=True):
-                    results[waiting[i]] = {**found, "exit": reached.index, "confidence": confidence[i]}
-            if not stay:
-                return results
-            waiting = [waiting[i] for i in stay]
-            keep = torch.tensor(stay, device=reached.logits.device)
-            reached = stream.send(keep) if go else next(stream)
+    def _detect_some(
+        self, batch: ImageList, sizes: list[tuple[int, int]], reached: Exit, group: list[int]
+    ) -> list[dict]:
+        return self.detect_from(reached, batch, group, sizes)
 
     def detect_from(
         self, reached: Exit, batch: ImageList, group: Sequence[int], sizes: Sequence[tuple[int, int]]

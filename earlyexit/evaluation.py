@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from .backbone import NUM_EXITS
 from .batching import same_size_batches
 from .compute import count_macs
+from .confidence import exit_confidence
 from .data.coco import CocoDataset, collate, index_coco
 from .detector import EarlyExitRetinaNet
 from .processes import gather, process_state
@@ -164,8 +165,9 @@ def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 3
 
 
 def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> torch.Tensor:
-    """Every image's confidence, its largest softmax value, at the four exits: (4, images); see `exit_logits`."""
-    return exit_logits(model, dataset, batch_size=batch_size)[0].softmax(2).amax(2)
+    """Every image's confidence (see `exit_confidence`) at the four exits: (4, images); see `exit_logits`."""
+    logits = exit_logits(model, dataset, batch_size=batch_size)[0]
+    return exit_confidence(logits, getattr(model, "exit_target", "single"))
 
 
 def is_single_object(dataset: CocoDataset) -> bool:

@@ -14,7 +14,7 @@ from torchvision.models.regnet import BlockParams
 
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
-from .exit_neck import ExitNeck
+from .exit_neck import GROUPS, ExitNeck
 from .neck import EarlyExitFPN
 from .weights import load_weights
 
@@ -63,7 +63,7 @@ def dyn_retinanet_nano(
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes)
-    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": (32, 40)}
+    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": (48, 48)}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
@@ -111,7 +111,7 @@ def early_head(channels: int, num_classes: int, *, convs: int = 4) -> RetinaNetH
 
     With few channels, the 3 x 3 convolutions to nine boxes of all classes cost more than the towers before them.
     """
-    head = RetinaNetHead(channels, 9, num_classes, norm_layer=partial(nn.GroupNorm, 8))
+    head = RetinaNetHead(channels, 9, num_classes, norm_layer=partial(nn.GroupNorm, GROUPS))
     for tower, name in ((head.classification_head, "cls_logits"), (head.regression_head, "bbox_reg")):
         tower.conv = tower.conv[:convs]
         wide = getattr(tower, name)
@@ -131,12 +131,11 @@ def _assemble(
     head_convs: int,
     anchor_scale: float,
     early_channels: Sequence[int],
-    finest: str = "p3",
     **detector,
 ) -> EarlyExitRetinaNet:
     in_channels: Sequence[int] = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
     if filler == "learned":
-        neck = ExitNeck(in_channels, channels, early_channels=early_channels, finest=finest)
+        neck = ExitNeck(in_channels, channels, early_channels=early_channels)
         early = {k: early_head(c, backbone.num_classes, convs=head_convs) for k, c in enumerate(early_channels, 1)}
     else:
         neck, early = EarlyExitFPN(in_channels, channels, filler=filler), {}

@@ -41,3 +41,32 @@ def exit_loss(
         kl = sum(F.kl_div(s, teacher, reduction="batchmean", log_target=True) for s in students)
         loss = loss + distillation * temperature**2 * kl
     return loss
+
+
+def present_loss(
+    logits: Sequence[Tensor],
+    present: Tensor,
+    *,
+    weights: Sequence[float] = EXIT_WEIGHTS,
+    distillation: float = 0.5,
+) -> Tensor:
+    """The exits' loss where an image may have any number of objects: which classes are there? A scalar.
+
+    Binary cross-entropy, summed over classes so that it is of the size of a cross-entropy, in place of each of the
+    terms of `exit_loss`. An image without any object is as good an example as any other.
+
+    Args:
+        logits: one (N, classes) tensor for each exit, the last one the deepest.
+        present: (N, classes), 1 where an object of the class is in the image.
+        weights: one weight for each exit.
+        distillation: weight of the terms that draw each earlier exit to the last.
+    """
+
+    def crossed(x: Tensor, aim: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(x, aim, reduction="none").sum(1).mean()
+
+    loss = sum(w * crossed(x, present) for w, x in zip(weights, logits, strict=True))
+    if distillation:
+        teacher = logits[-1].detach().sigmoid()
+        loss = loss + distillation * sum(crossed(x, teacher) for x in logits[:-1])
+    return loss

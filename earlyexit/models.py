@@ -13,6 +13,7 @@ from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
 from .published import load_published_weights
 from .weights import available_weights, load_state, read_about
 
+MADE_WITH = ("filler", "opinions", "exit_target", "min_size", "max_size")  # of a card, what the factory needs
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
 
 
@@ -39,7 +40,7 @@ def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, 
     about = read_about(weights)
     if about.get("task") != "detect":
         raise ValueError(f"{str(weights)!r} does not hold a detector that this package trained: its card says {about}")
-    made_with = {key: about[key] for key in ("filler", "opinions", "min_size", "max_size") if key in about}
+    made_with = {key: about[key] for key in MADE_WITH if key in about}
     detector = {**made_with, **detector}
     model = make_detector(about["model"], len(about["classes"]), weights=weights, **detector)
     return model, about["classes"]

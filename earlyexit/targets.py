@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_area
 
-EXIT_TARGETS = ("single", "largest")
+EXIT_TARGETS = ("single", "largest", "present")
 
 
 def check_images(images: Sequence[Tensor]) -> None:
@@ -85,6 +85,14 @@ def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tens
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     chosen = torch.stack(labels)
     return chosen, None if len(which) == len(targets) else torch.tensor(which, device=chosen.device)
+
+
+def present_classes(targets: Sequence[dict], num_classes: int) -> Tensor:
+    """(N, num_classes) float: 1 where an image has an object of the class."""
+    present = torch.zeros(len(targets), num_classes)
+    for row, target in zip(present, targets, strict=True):
+        row[target["labels"].cpu()] = 1
+    return present
 
 
 def _plain(value):

@@ -51,7 +51,9 @@ def train_command(
     sandwich: Annotated[bool, typer.Option(help="Each step: the first and last of --exits, and one between.")] = False,
     early_gradient: Annotated[float, typer.Option(help="Share of early exits' gradient into the backbone, 0-1.")] = 1.0,
     head_distillation: Annotated[float, typer.Option(help="Weight of what the last head teaches early ones.")] = 0.0,
-    exit_target: Annotated[str, typer.Option(help="single or largest: the exits' class of an image.")] = "single",
+    exit_target: Annotated[
+        str, typer.Option(help="single, largest or present: what the exits say of an image.")
+    ] = "single",
     filler: Annotated[
         str, typer.Option(help="downsample, zero, or learned: early exits have a pyramid and head of their own.")
     ] = _D.filler,

@@ -50,7 +50,7 @@ def train(
     sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
     about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
     if settings.task == "detect":
-        about |= {"filler": settings.filler, "opinions": list(settings.opinions)}
+        about |= {"filler": settings.filler, "opinions": list(settings.opinions), "exit_target": settings.exit_target}
     state = process_state()
     if state.is_main_process:
         on_start()

@@ -28,32 +28,39 @@ def maps(*sizes):
 
 
 def test_early_pyramid_by_hand():
-    pyramid = EarlyPyramid((8, 12), 4)
+    pyramid = EarlyPyramid((8, 12), 8)
     features = maps((8, 15), (12, 8))
     found = pyramid(list(features.values()))
     p4 = F.conv2d(features["c3"], pyramid.from_c3.weight, pyramid.from_c3.bias, stride=2, padding=1)
     p4 = p4 + F.conv2d(features["c4"], pyramid.from_c4.weight, pyramid.from_c4.bias)
-    torch.testing.assert_close(found["p4"], p4)
-    p5 = F.conv2d(p4.clamp(min=0), pyramid.down[0].weight, pyramid.down[0].bias, stride=2, padding=1)
+    refined = p4
+    for norm, conv in zip(pyramid.refine.norms, pyramid.refine.convs, strict=True):
+        normal = refined.reshape(2, 8, -1)
+        normal = (normal - normal.mean(2, keepdim=True)) / (
+            normal.var(2, unbiased=False, keepdim=True) + norm.eps
+        ).sqrt()
+        refined = F.conv2d(normal.reshape(p4.shape).clamp(min=0), conv.weight, conv.bias, padding=1)
+    torch.testing.assert_close(found["p4"], p4 + refined, rtol=1e-4, atol=1e-4)
+    p5 = F.conv2d(found["p4"].clamp(min=0), pyramid.down[0].weight, pyramid.down[0].bias, stride=2, padding=1)
     torch.testing.assert_close(found["p5"], p5)
     assert {name: level.shape[-1] for name, level in found.items()} == {"p4": 8, "p5": 4, "p6": 2, "p7": 1}
 
 
 def test_at_full_depth_it_is_the_ordinary_neck():
-    neck, plain = ExitNeck((8, 12, 16), 6, early_channels=(4, 5)), EarlyExitFPN((8, 12, 16), 6)
+    neck, plain = ExitNeck((8, 12, 16), 6, early_channels=(8, 16)), EarlyExitFPN((8, 12, 16), 6)
     missing, more = plain.load_state_dict(neck.state_dict(), strict=False)
     assert not missing and all(name.startswith("early.") for name in more)
     features = maps((8, 16), (12, 8), (16, 4))
     for name, level in plain(features).items():
         assert torch.equal(neck(features)[name], level)
     assert neck.filler == "learned"
-    assert neck({"c3": features["c3"]})["p4"].shape == (2, 4, 8, 8)
+    assert neck({"c3": features["c3"]})["p4"].shape == (2, 8, 8, 8)
     with pytest.raises(ValueError, match="C3, then C4"):
         neck({"c4": features["c4"]})
     with pytest.raises(ValueError, match="learned, it cannot take the filler 'zero'"):
         neck.filler = "zero"
-    with pytest.raises(ValueError, match=r"early_channels must be two numbers.*\[4\]"):
-        ExitNeck((8, 12, 16), 6, early_channels=[4])
+    with pytest.raises(ValueError, match=r"early_channels must be two multiples of 8.*\[4, 8\]"):
+        ExitNeck((8, 12, 16), 6, early_channels=[4, 8])
 
 
 def test_each_exit_has_its_head_and_its_anchors(learned):
@@ -97,10 +104,11 @@ def test_mixed_batches_equal_single_images(learned):
 def test_compute_is_that_of_the_levels_and_heads(learned):
     macs = count_macs(learned, (128, 128))
     assert "head p3" not in macs[1] and "head p3" not in macs[2] and "head p3" in macs[3]
-    # Two towers of two 3 x 3 convolutions, and nine anchors of 5 classes and 4 coordinates.
+    # Two towers of two 3 x 3 convolutions with norms, which fvcore counts as 5 each, and 1 x 1 convolutions to nine
+    # anchors of 5 classes and 4 coordinates.
     width = learned.neck.early_channels[0]
     cells = sum(n * n for n in (8, 4, 2, 1))
-    expected = cells * 9 * width * (4 * width + 9 * (5 + 4)) / 1e9
+    expected = cells * width * (4 * (9 * width + 5) + 9 * (5 + 4)) / 1e9
     assert sum(v for k, v in macs[1].items() if k.startswith("head")) == pytest.approx(expected)
     plain = count_macs(dyn_retinanet_nano(5), (128, 128))
     assert macs[4] == plain[4] and macs[1]["total"] < 0.45 * plain[1]["total"]

@@ -23,6 +23,8 @@ def describe(model: EarlyExitRetinaNet, dataset: CocoDataset, filler: str | None
     """
     settings = {name: getattr(model, name) for name in SETTINGS}
     settings |= {name: getattr(model.transform, name) for name in TRANSFORM}
+    if model.exit_target != "single":
+        settings["exit_target"] = model.exit_target
     about = {
         "weights": hash_weights(model),
         "settings": settings,

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..backbone import NUM_EXITS
+from ..confidence import exit_confidence
 from ..files import write_whole
 
 FORMAT = 1
@@ -88,8 +89,8 @@ class ExitRecords:
 
     @cached_property
     def confidence(self) -> Tensor:
-        """(4, N) largest softmax value of each image at each exit."""
-        return self.logits.softmax(2).amax(2)
+        """(4, N) confidence of each image at each exit, see `exit_confidence`."""
+        return exit_confidence(self.logits, self.about.get("settings", {}).get("exit_target", "single"))
 
     @cached_property
     def labels(self) -> Tensor:

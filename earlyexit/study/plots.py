@@ -1,7 +1,7 @@
 """The paper's Figures 5 to 10 from the tables of the study, with the published curves on an axis of their own.
 
-Rows are what `read_table` gives for the tables in results/scenes. Curves run over the compute that is saved, in percent of full
-depth: so that detectors of different sizes share an axis.
+Rows are what `read_table` gives for the tables in results/scenes. Curves run over the compute that is saved, in
+percent of full depth: so that detectors of different sizes share an axis.
 """
 
 from collections.abc import Sequence
