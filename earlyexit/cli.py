@@ -1,4 +1,4 @@
-"""The command line: earlyexit train | study | presets | calibrate | evaluate | detect | export."""
+"""The command line: earlyexit train | study | beyond | presets | calibrate | evaluate | detect | export."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 import typer
 
 from . import commands, photos
+from .beyond_command import beyond_command
 from .command_line import check_file, run_app
 from .presets import PRESETS, preset
 from .processes import process_state
@@ -26,6 +27,7 @@ BF16 = Annotated[bool, typer.Option("--bf16", help="Run the network in bfloat16.
 
 app.command("train")(train_command)
 app.command("study")(study_command)
+app.command("beyond")(beyond_command)
 
 
 @app.command()

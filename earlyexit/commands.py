@@ -39,11 +39,17 @@ def calibrate(data: Path, split: str, weights: str, index: int, device: torch.de
     return calibrate_thresholds(confidences, exit_proportions()[index - 1])
 
 
-def export(run: Path, name: Path, data: Path | None, split: str) -> dict:
-    """Write `name` (half precision) and its card `name.json`; metrics are those of the file as written."""
+def export(
+    run: Path, name: Path, data: Path | None, split: str, *, about: dict | None = None, metrics: dict | None = None
+) -> dict:
+    """Write `name` (half precision) and its card `name.json`; metrics are those of the file as written on `data`.
+
+    `about` is stored with the weights, too; `metrics` of the run before rounding may stand in for `data`.
+    """
     if not (run / "settings.json").exists() or not (run / "model.safetensors").exists():
         raise ValueError(f"{str(run)!r} holds no finished epoch of `earlyexit train`")
     story = json.loads((run / "settings.json").read_text())
+    more = about or {}
     about = {key: story[key] for key in ABOUT if key in story}
     if about["task"] == "detect":
         model = load_detector(run / "model.safetensors")[0]
@@ -51,8 +57,10 @@ def export(run: Path, name: Path, data: Path | None, split: str) -> dict:
         model = _classifier(about)
         load_weights(model, run / "model.safetensors")
     name = name.with_suffix(".safetensors")
-    save_weights(model, name, half=True, about=about)
-    card = {**story, "parameters": count_parameters(model), "exported": provenance()}
+    save_weights(model, name, half=True, about={**about, **more})
+    card = {**story, **more, "parameters": count_parameters(model), "exported": provenance()}
+    if metrics:
+        card["metrics"] = metrics
     if data:
         card["metrics"] = {"data": str(data), "split": split, **_metrics(name, data, split, about)}
     write_json(name.with_suffix(".json"), card)

@@ -24,7 +24,7 @@ from .exit_training import (
 from .leaving import leave_early
 from .losses import exit_loss, present_loss
 from .opinion import ClassOpinion
-from .postprocess import POSTPROCESSING, batch_detections
+from .postprocess import POSTPROCESSING, batch_detections, check_scales
 from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels, present_classes
 from .thresholds import exit_limits
 
@@ -44,6 +44,7 @@ class EarlyExitRetinaNet(RetinaNet):
         lambda_: weight of the detection losses.
         early_heads: heads of their own for some of the exits 1 and 2, by exit; `head` serves all others.
         opinions: exits at which the classifier's opinion moves the class scores, see `ClassOpinion`.
+        score_scales: gain and shift of the scores at each of the four exits, see `fit_score_scales`.
         exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
         exit_weights: weights for that average, by exit.
         sandwich: take the first and the last of `exits` and one drawn between them at each step.
@@ -66,6 +67,7 @@ class EarlyExitRetinaNet(RetinaNet):
         lambda_: float = 1.0,
         early_heads: Mapping[int, nn.Module] | None = None,
         opinions: Iterable[int] = (),
+        score_scales: Sequence[Sequence[float]] | None = None,
         exits: Iterable[int] = (4,),
         exit_weights: Mapping[int, float] | None = None,
         sandwich: bool = False,
@@ -95,6 +97,7 @@ class EarlyExitRetinaNet(RetinaNet):
         self.opinions = nn.ModuleDict(
             {str(exit): ClassOpinion(exit_target) for exit in check_exits("opinions", opinions)}
         )
+        self.score_scales = check_scales(score_scales)
         sizes, ratios = self.anchor_generator.sizes, self.anchor_generator.aspect_ratios
         # Early exits may lack P3.
         self.early_anchors = AnchorGenerator(sizes[1:], ratios[1:]) if self.early_heads else None
@@ -197,7 +200,8 @@ class EarlyExitRetinaNet(RetinaNet):
         outputs, anchors, counts = self._outputs(reached, batch)
         inside, outside = [batch.image_sizes[i] for i in group], [sizes[i] for i in group]
         limits = {name: getattr(self, name) for name in POSTPROCESSING}
-        return batch_detections(outputs, anchors, counts, inside, outside, self.box_coder, **limits)
+        scale = self.score_scales[reached.index - 1]
+        return batch_detections(outputs, anchors, counts, inside, outside, self.box_coder, scale=scale, **limits)
 
     def head_at(self, exit: int) -> nn.Module:
         """The head that serves an exit."""

@@ -13,7 +13,14 @@ from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
 from .published import load_published_weights
 from .weights import available_weights, load_state, read_about
 
-MADE_WITH = ("filler", "opinions", "exit_target", "min_size", "max_size")  # of a card, what the factory needs
+MADE_WITH = (
+    "filler",
+    "opinions",
+    "exit_target",
+    "score_scales",
+    "min_size",
+    "max_size",
+)  # of a card, what the factory needs
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
 
 

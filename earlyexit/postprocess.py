@@ -5,6 +5,7 @@ other. At 128 pixels that is a third of the time of an early exit, and on a GPU 
 the same to all candidates of the batch together; a test compares the two.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import nms
 
+from .backbone import NUM_EXITS
+
 POSTPROCESSING = ("score_thresh", "nms_thresh", "topk_candidates", "detections_per_img")  # of a `RetinaNet`
+EDGE = 1e-6  # scores of exactly 0 and 1 have no logit
 
 
 def batch_detections(
@@ -27,6 +31,7 @@ def batch_detections(
     nms_thresh: float,
     topk_candidates: int,
     detections_per_img: int,
+    scale: Sequence[float] = (1.0, 0.0),
 ) -> list[dict[str, Tensor]]:
     """Detections of N images of one padded size.
 
@@ -38,6 +43,7 @@ def batch_detections(
         outside: height and width of each original image, to whose pixels boxes are taken back.
         coder: turns deltas and anchors into boxes.
         score_thresh, nms_thresh, topk_candidates, detections_per_img: as in torchvision's `RetinaNet`.
+        scale: gain and shift of the scores of what is found, see `rescale_scores`.
 
     Returns:
         For each image "boxes" (D, 4) xyxy, "scores" (D,), highest first, and "labels" (D,).
@@ -55,10 +61,24 @@ def batch_detections(
     kept = _nms_in_groups(boxes, score, image * n_classes + label, nms_thresh)
     kept = kept[_best_of_each(image[kept], score[kept], detections_per_img)]
     kept = kept[image[kept].argsort(stable=True)]
+    score = score if tuple(scale) == (1.0, 0.0) else rescale_scores(score, *scale)
     boxes = boxes[kept] * (_corners(outside, boxes) / limits)[image[kept]]
     found = torch.bincount(image[kept], minlength=n_images).tolist()
     parts = (values.split(found) for values in (boxes, score[kept], label[kept]))
     return [dict(zip(("boxes", "scores", "labels"), part, strict=True)) for part in zip(*parts, strict=True)]
+
+
+def check_scales(scales: Sequence[Sequence[float]] | None) -> list[tuple[float, float]]:
+    """A gain and a shift for each exit, (1, 0) if None; `ValueError` unless gains are positive and all is finite."""
+    pairs = [(1.0, 0.0)] * NUM_EXITS if scales is None else [tuple(pair) for pair in scales]
+    if len(pairs) != NUM_EXITS or not all(len(p) == 2 and 0 < p[0] < math.inf and math.isfinite(p[1]) for p in pairs):
+        raise ValueError(f"score_scales must be a positive gain and a shift for each of four exits, got {scales}")
+    return pairs
+
+
+def rescale_scores(scores: Tensor, gain: Tensor | float, shift: Tensor | float) -> Tensor:
+    """sigmoid(gain * logit(score) + shift): Platt's scaling, which keeps the order of an exit's own detections."""
+    return (gain * scores.clamp(EDGE, 1 - EDGE).logit() + shift).sigmoid()
 
 
 def _best_of_each(group: Tensor, score: Tensor, most: int) -> Tensor:

@@ -2,17 +2,23 @@
 
     python -m earlyexit.beyond.measure RUN GROUP OUT
 
-Whatever is chosen, thresholds and router, is chosen on the calibration split; numbers are of the test split.
+Whatever is chosen, thresholds, router and the scales of scores, is chosen on the calibration split; numbers are of the
+test split.
 """
 
 import json
-import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
 from ..commands import pick_device
+from ..compute import count_macs
+from ..data.coco import coco_split
+from ..detector import EarlyExitRetinaNet
+from ..evaluation import METRICS, network_size
 from ..models import load_detector
 from ..provenance import provenance
 from ..records import (
@@ -22,26 +28,42 @@ from ..records import (
     evaluate_exits,
     evaluate_records,
     fit_router,
+    fit_score_scales,
+    rescale_records,
+    skip_empty,
     thresholds_for_budget,
 )
-from ..study.measure import checked_split, training_of
+from ..study.measure import training_of
 from ..study.plan import Training
 from ..study.results import describe_data, model_path, write_model
 from .rules_score import rule_score
 
-BUDGETS = (0.35, 0.4, 0.5, 0.62, 0.75, 0.9)
+BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)
+EMPTY = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # probabilities from which on an image is taken for empty
 
 
 def measure_beyond(training: Training, out: str | Path) -> Path:
-    """Measure a model that has been trained, and write its results."""
+    """Measure a model that has been trained, and write its results.
+
+    Groups: "ablation" is measured at each exit; "early" and "many" with thresholds for budgets, too, "early" under
+    all rules of leaving, and "many" with images skipped that are taken for empty.
+    """
     settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
     model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
-    splits = {name: checked_split(settings.data, name) for name in ("calibration", "test")}
-    records = {name: collect_records(model, data, path=run / f"{name}.safetensors") for name, data in splits.items()}
-    test, calibration = records["test"], records["calibration"]
-    result = {"forced": forced(test), "budgets": budgets(test, calibration)}
-    if training.group == "early":
-        result["rules"] = rules(test, calibration)
+    test = _records(model, settings.data, "test", run)
+    result: dict = {"forced": forced(test)}
+    if training.group != "ablation":
+        calibration = _records(model, settings.data, "calibration", run)
+        scales = fit_score_scales(calibration)
+        result |= {"score_scales": scales, "budgets_unscaled": budgets(test, calibration)}
+        test, calibration = (rescale_records(records, scales) for records in (test, calibration))
+        result["budgets"] = budgets(test, calibration)
+        if training.group == "early":
+            result["rules"] = rules(test, calibration)
+        else:
+            size = network_size(model, coco_split(settings.data, "test")[0][0])
+            full = torch.full((len(test),), 4)
+            result["empty"] = skip_empty(test, full, EMPTY, count_macs(model, size)[1]["backbone"])
     story = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     about = {"name": training.name, "group": training.group, "settings": story["settings"]}
     about |= {"data": describe_data(settings.data), "seconds": round(time.perf_counter() - started, 1)}
@@ -50,33 +72,28 @@ def measure_beyond(training: Training, out: str | Path) -> Path:
     return path
 
 
+def _records(model: EarlyExitRetinaNet, data: str, split: str, run: Path) -> ExitRecords:
+    return collect_records(model, coco_split(data, split), path=run / f"records-{split}.safetensors")
+
+
 def forced(records: ExitRecords) -> list[dict]:
     """COCO's metrics and GMACs with all images at one exit, for each exit."""
     return [{"exit": k, **evaluate_exits(records, torch.full((len(records),), k))} for k in (1, 2, 3, 4)]
 
 
 def budgets(test: ExitRecords, calibration: ExitRecords) -> list[dict]:
-    """The best thresholds of the largest softmax value for each budget that can be kept, and what they reach."""
-    full, most = (
-        float(calibration.gmacs[-1].mean()),
-        evaluate_exits(test, torch.full((len(test),), 4), metrics=("mAP",)),
-    )
+    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach."""
+    full = float(calibration.gmacs[-1].mean())
+    most = evaluate_exits(test, torch.full((len(test),), 4), metrics=("mAP",))["mAP"]
     rows = []
     for share in BUDGETS:
         if share * full < float(calibration.gmacs.amin(0).mean()):
             continue
         found = thresholds_for_budget(calibration, gmacs=share * full)
         reached = evaluate_records(test, found.thresholds)
-        rows.append(
-            {
-                "budget": share,
-                "thresholds": found.thresholds,
-                "loss_at_most": found.loss_at_most,
-                "share": reached["gmacs"] / reached["gmacs_full"],
-                "kept": reached["mAP"] / most["mAP"],
-                **{name: reached[name] for name in ("mAP", "gmacs", "exits", "accuracy")},
-            }
-        )
+        row = {"budget": share, "thresholds": found.thresholds, "loss_at_most": found.loss_at_most}
+        row |= {"share": reached["gmacs"] / reached["gmacs_full"], "kept": reached["mAP"] / most}
+        rows.append({**row, **{name: reached[name] for name in (*METRICS, "gmacs", "exits", "accuracy")}})
     return rows
 
 
@@ -87,5 +104,18 @@ def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
     return {**found, "router": rule_score(test, router(test), calibration, router(calibration))}
 
 
+def main(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    group: Annotated[str, typer.Argument(help="early, ablation or many.")],
+    out: Annotated[Path, typer.Argument(help="The folder of results.")],
+) -> None:
+    """Measure one model."""
+    try:
+        typer.echo(f"wrote {measure_beyond(training_of(run, group), out)}")
+    except (ValueError, OSError) as error:
+        typer.echo(f"earlyexit: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
 if __name__ == "__main__":
-    print(measure_beyond(training_of(sys.argv[1], sys.argv[2]), sys.argv[3]))
+    typer.run(main)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..settings import TrainSettings
 from ..study.plan import Training, plan
 
 EXITS = (1, 2, 4)
@@ -35,33 +36,37 @@ ABLATIONS = {
     "neck-zero": {"filler": "zero"},
 }
 SHORT = 1 / 3  # of the epochs, for ablations
+# On images with any number of objects, also none, the exits say which classes are there.
+MANY = {"exit_target": "present", "allow_empty": True}
+MANY_EPOCHS = 1 / 3
 
 
 def plan_beyond(
     data: str,
     folder: str | Path,
+    many: str | Path,
     runs: str | Path,
     *,
     seeds: Sequence[int] = (0, 1, 2),
     model: str | None = None,
     epochs_factor: float = 1.0,
 ) -> list[Training]:
-    """All trainings beyond the paper, in the order in which they run; arguments as for `study.plan.plan`."""
-    proposed = [
-        t for t in plan(data, folder, runs, seeds=seeds, model=model, epochs_factor=epochs_factor) if _is_proposed(t)
-    ]
-    whole = [_changed(t, f"early-{t.settings.seed}", "early", runs, RECIPE) for t in proposed]
-    epochs = max(1, round(proposed[0].settings.epochs * SHORT))
-    parts = [
-        _changed(proposed[0], f"without-{name}", "ablation", runs, {**RECIPE, **changes, "epochs": epochs})
-        for name, changes in ABLATIONS.items()
-    ]
-    return [*whole, *parts]
+    """All trainings beyond the paper, in the order in which they run.
 
+    Args:
+        data, runs, seeds, model, epochs_factor: as for `earlyexit.study.plan.plan`.
+        folder: images with exactly one object, the study's.
+        many: images with any number of objects.
+    """
+    study = plan(data, folder, runs, seeds=seeds, model=model, epochs_factor=epochs_factor)
+    proposed = [training for training in study if training.group == "proposed"]
+    first, epochs = proposed[0].settings, proposed[0].settings.epochs
 
-def _is_proposed(training: Training) -> bool:
-    return training.group == "proposed"
+    def training(name: str, group: str, base: TrainSettings = first, **changes) -> Training:
+        return Training(name, group, replace(base, out=(Path(runs) / name).as_posix(), **{**RECIPE, **changes}))
 
-
-def _changed(training: Training, name: str, group: str, runs: str | Path, changes: dict) -> Training:
-    return Training(name, group, replace(training.settings, out=(Path(runs) / name).as_posix(), **changes))
+    whole = [training(f"early-{t.settings.seed}", "early", t.settings) for t in proposed]
+    short = max(1, round(epochs * SHORT))
+    parts = [training(f"ablation-{n}", "ablation", epochs=short, **changes) for n, changes in ABLATIONS.items()]
+    any_number = {**MANY, "data": Path(many).as_posix(), "epochs": max(1, round(epochs * MANY_EPOCHS))}
+    return [*whole, *parts, training("many", "many", **any_number)]

@@ -17,7 +17,7 @@ from ..records import (
 )
 
 SHARES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # budgets, as shares of full depth
-REPEATS = 100
+REPEATS = 50
 
 
 def rule_score(

@@ -1,34 +1,38 @@
 """Going beyond the paper from end to end: train, measure, time, sum up. What is there already is not done again."""
 
 import json
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..commands import pick_device, write_json
 from ..data.coco import coco_split
 from ..models import load_detector
+from ..provenance import provenance
 from ..study.costs import same_size
+from ..study.files import write_table
 from ..study.jobs import Job, run_jobs
 from ..study.models import Models
 from ..study.plan import Training
 from ..study.results import load_models, model_path, plain
 from ..study.trainings import is_trained, train_arguments
 from .summary import summarise_beyond
-from .times import time_ratio
+from .tables import budgets_table, empty_table, exits_table, rules_table, times_table
+from .times import measured_times
 
 TIMED = 256  # test images
 TIME_BUDGET = 0.62
 
 
 def run_beyond(
-    trainings: Sequence[Training], study: str | Path, out: str | Path, *, jobs: int = 2, say: Callable = print
+    trainings: Sequence[Training], out: str | Path, *, jobs: int = 2, say: Callable[[str], object] = print
 ) -> list[str]:
-    """Train and measure all models, then write `beyond_summary.json`.
+    """Train and measure all models, then write tables, times and `beyond_summary.json`.
 
     Args:
         trainings: see `plan_beyond`.
-        study: the folder of the study's results, whose proposed models are compared with.
-        out: the folder of results.
+        out: the folder of the study's results, whose proposed models are compared with. Models go to OUT/beyond.
         jobs: models at a time.
         say: gets a line for all that happens.
 
@@ -36,17 +40,24 @@ def run_beyond(
         The names of the models that failed.
     """
     out = Path(out)
-    todo = [t for t in trainings if not model_path(out, t.name).exists()]
+    todo = [t for t in trainings if not model_path(out / "beyond", t.name).exists()]
     say(f"{len(trainings)} models, {len(trainings) - len(todo)} of them measured already")
-    failed = run_jobs([_job(training, out) for training in todo], jobs, say) if todo else []
-    early = [model for model in load_models(out).values() if model["group"] == "early"]
-    proposed = Models(load_models(study)).group("proposed")
+    failed = run_jobs([_job(training, out / "beyond") for training in todo], jobs, say) if todo else []
+    names = [training.name for training in trainings]
+    models = load_models(out / "beyond")
+    models = [models[name] for name in names if name in models]
+    early = [model for model in models if model["group"] == "early"]
+    proposed = Models(load_models(out)).group("proposed")
     if not early or not proposed:
         say("without models of the whole recipe and proposed models there is nothing to sum up")
         return failed
-    first = next(t for t in trainings if t.group == "early")
-    times = _times(first, early[0], out, say)
-    write_json(out / "beyond_summary.json", plain(summarise_beyond(early, proposed, times)))
+    times = _times(next(t for t in trainings if t.group == "early"), early[0], out / "beyond" / "times.json", say)
+    _write(out, models, times)
+    ratios = {name: {k: times[name][k] for k in ("mean", "low", "high")} for name in ("batch1", "batch16")}
+    summary = summarise_beyond(early, proposed, ratios)
+    write_json(out / "beyond_summary.json", plain(summary))
+    for name, reached in summary["reached"].items():
+        say(f"{'reached' if reached else 'not reached':12} {name}")
     say(f"wrote {out / 'beyond_summary.json'}")
     return failed
 
@@ -58,8 +69,8 @@ def _job(training: Training, out: Path) -> Job:
     return Job(training.name, (*train, ("measuring", measure)), run.parent / "logs" / f"{training.name}.log")
 
 
-def _times(training: Training, result: dict, out: Path, say: Callable) -> dict[str, dict]:
-    path = out / "times.json"
+def _times(training: Training, result: dict, path: Path, say: Callable[[str], object]) -> dict[str, dict]:
+    """Measured last, when no training disturbs the clock; times that are there are read."""
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     say("times ...")
@@ -67,6 +78,19 @@ def _times(training: Training, result: dict, out: Path, say: Callable) -> dict[s
     images = same_size(coco_split(training.settings.data, "test"), TIMED)
     row = next(row for row in result["budgets"] if row["budget"] == TIME_BUDGET)
     thresholds = [float("inf") if t is None else t for t in row["thresholds"]]
-    times = {f"batch{size}": time_ratio(model, images, thresholds, size) for size in (1, 16)}
-    write_json(path, times)
+    times = measured_times(model, images, thresholds)
+    write_json(path, plain(times))
     return times
+
+
+def _write(out: Path, models: list[dict], times: dict[str, dict]) -> None:
+    made = {"exits": exits_table, "budgets": budgets_table, "rules": rules_table, "empty": empty_table}
+    tables = {name: table(models) for name, table in made.items()}
+    for name, rows in {**tables, "times": times_table(times)}.items():
+        if rows:
+            write_table(out / f"beyond_{name}.csv", rows)
+    about = [{key: model[key] for key in ("name", "commit", "date", "machine", "seconds")} for model in models]
+    seeds = sorted({model["settings"]["seed"] for model in models})
+    story = {"command": shlex.join(["earlyexit", *sys.argv[1:]]), **provenance(), "seeds": seeds}
+    data = {model["settings"]["data"]: model["data"] for model in models}
+    write_json(out / "beyond" / "manifest.json", {**story, "data": data, "models": about})

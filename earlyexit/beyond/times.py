@@ -1,61 +1,89 @@
 """Measured time of leaving early against full depth: the whole detector, from images to boxes."""
 
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..detector import EarlyExitRetinaNet
+from ..onnx_detector import OnnxDetector
+from ..onnx_export import export_onnx
 from ..study.estimates import estimate
 
 ROUNDS = 5
+Detect = Callable[[list[Tensor]], object]
 
 
 @torch.inference_mode()
+def measured_times(
+    model: EarlyExitRetinaNet, images: Sequence[Tensor], thresholds: Sequence[float], *, rounds: int = ROUNDS
+) -> dict[str, dict]:
+    """`time_ratio` of a policy by "batch1" and "batch16" in PyTorch, and "onnx batch1" and "onnx batch16".
+
+    Args:
+        model: in eval mode, on the device that is timed; onnxruntime uses the CPU.
+        images: of one size, a multiple of 16, so many that the exits taken are those of the split.
+        thresholds: of exits 1-3.
+        rounds: see `time_ratio`.
+    """
+    device = next(model.parameters()).device
+    ready = [image.to(device) for image in images]
+    with tempfile.TemporaryDirectory() as folder:
+        height, width = model.transform([ready[0]])[0].tensors.shape[-2:]
+        export_onnx(model, folder, (height, width))
+        staged = OnnxDetector(folder, model)
+        ways = {"": (model, ready)} | ({"onnx ": (staged, ready)} if device.type == "cpu" else {})
+        found = {}
+        for name, (run, batch) in ways.items():
+            for size in (1, 16):
+                limits = (*thresholds[:2], float("inf")) if name else thresholds  # exit 3 is not exported
+                early = lambda images, run=run, limits=limits: run(images, thresholds=limits)  # noqa: E731
+                found[f"{name}batch{size}"] = time_ratio(early, run, batch, size, rounds=rounds)
+    return found
+
+
 def time_ratio(
-    model: EarlyExitRetinaNet,
-    images: Sequence[Tensor],
-    thresholds: Sequence[float],
-    batch_size: int,
-    *,
-    rounds: int = ROUNDS,
+    early: Detect, full: Detect, images: Sequence[Tensor], batch_size: int, *, rounds: int = ROUNDS
 ) -> dict[str, float]:
     """Time with thresholds divided by time at full depth, the two taking turns batch by batch on the same images.
 
     Args:
-        model: in eval mode, on the device that is timed.
-        images: a multiple of `batch_size`, so many that the exits taken are those of the split.
-        thresholds: of exits 1-3.
+        early, full: detectors to call with a list of images.
+        images: where they are needed; what is left over by whole batches is not used.
         batch_size: images in a call.
         rounds: passes over the images; the ratio of each is one value, and what differs is noise of the machine.
 
     Returns:
         "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
     """
-    images = [image.to(next(model.parameters()).device) for image in images]
-    batches = [images[i : i + batch_size] for i in range(0, len(images) - batch_size + 1, batch_size)]
-    for options in [{"thresholds": thresholds}, {}] * 2:
-        model(batches[0], **options)
-    ratios, early, full = [], [], []
-    for _ in range(rounds):
-        taken = np.array([[_seconds(model, b, thresholds=thresholds), _seconds(model, b)] for b in batches])
-        ratios.append(float(taken[:, 0].sum() / taken[:, 1].sum()))
-        early.append(taken[:, 0].mean() / batch_size)
-        full.append(taken[:, 1].mean() / batch_size)
+    batches = [list(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)]
+    if not batches or rounds < 1:
+        raise ValueError(
+            f"at least one batch of {batch_size} images and one round are needed, got {len(images)} images"
+        )
+    for _ in range(2):
+        early(batches[0])
+        full(batches[0])
+    taken = np.array([[[_seconds(run, batch) for run in (early, full)] for batch in batches] for _ in range(rounds)])
+    sums = taken.sum(1)
+    ratios = (sums[:, 0] / sums[:, 1]).tolist()
     found = estimate(ratios, [[value] for value in ratios]).rounded(4)
-    return {**found, "ms": round(1000 * float(np.median(early)), 3), "ms_full": round(1000 * float(np.median(full)), 3)}
+    ms, ms_full = 1000 * np.median(sums, axis=0) / (len(batches) * batch_size)
+    return {**found, "ms": round(float(ms), 3), "ms_full": round(float(ms_full), 3)}
 
 
-def _seconds(model: EarlyExitRetinaNet, batch: list[Tensor], **options) -> float:
+def _seconds(run: Detect, batch: list[Tensor]) -> float:
     _wait(batch[0].device)
     started = time.perf_counter()
-    model(batch, **options)
+    run(batch)
     _wait(batch[0].device)
     return time.perf_counter() - started
 
 
 def _wait(device: torch.device) -> None:
+    """A GPU runs behind: let it finish, so that the clock sees all of its work and nothing else."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

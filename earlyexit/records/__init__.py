@@ -7,6 +7,7 @@ that reaches, exactly as if the images had been run again.
 from .best_case import marginal_precision, oracle
 from .budgets import Budget, pareto_front, thresholds_for_budget
 from .collect import collect_records
+from .empty import skip_empty, without_detections
 from .evaluate import correct_classes, evaluate_exits, evaluate_records, random_exit, sweep
 from .intervals import Interval, bootstrap, bootstrap_difference
 from .latency import measure_latency
@@ -16,6 +17,7 @@ from .precision import average_precision
 from .record import Detections, ExitRecords, Truth, join_records
 from .router import Router, fit_router
 from .rules import RULES
+from .scales import fit_score_scales, rescale_records
 
 __all__ = [
     "RULES",
@@ -34,6 +36,7 @@ __all__ = [
     "evaluate_exits",
     "evaluate_records",
     "fit_router",
+    "fit_score_scales",
     "join_records",
     "marginal_precision",
     "match_records",
@@ -43,7 +46,10 @@ __all__ = [
     "pareto_front",
     "random_exit",
     "random_exits",
+    "rescale_records",
+    "skip_empty",
     "sweep",
     "threshold_exits",
     "thresholds_for_budget",
+    "without_detections",
 ]

@@ -27,6 +27,7 @@ class Matches:
         images: (D,) positions of the images in the records.
         exits: (D,) 1 to 4.
         labels: (D,) classes, ascending.
+        scores: (D,).
         ties: (D,) equal for the detections of one class and image that have the same score.
         true: (areas, IoU thresholds, D) whether it found an object that counts.
         false: (areas, IoU thresholds, D) whether it counts as a false alarm; those that COCO ignores are neither.
@@ -36,6 +37,7 @@ class Matches:
     images: np.ndarray
     exits: np.ndarray
     labels: np.ndarray
+    scores: np.ndarray
     ties: np.ndarray
     true: np.ndarray
     false: np.ndarray
@@ -68,7 +70,7 @@ def _match(records: ExitRecords) -> Matches:
     same = np.ones(len(area), dtype=bool)
     for name in ("labels", "scores", "images"):
         same[1:] &= rows[name][1:] == rows[name][:-1]
-    columns = {name: rows[name] for name in ("images", "exits", "labels")}
+    columns = {name: rows[name] for name in ("images", "exits", "labels", "scores")}
     return Matches(**columns, ties=np.cumsum(~same), true=true, false=false, objects=_count_objects(records))
 
 

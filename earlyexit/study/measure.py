@@ -107,9 +107,8 @@ def training_of(run: str | Path, group: str) -> Training:
     story = json.loads((Path(run) / "settings.json").read_text())["settings"]
     known = {f.name for f in fields(TrainSettings)}
     settings = {name: value for name, value in story.items() if name in known}
-    settings |= {"exits": tuple(settings["exits"]), "out": str(run)}
-    if settings.get("exit_weights"):
-        settings["exit_weights"] = tuple(settings["exit_weights"])
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    settings["out"] = str(run)
     return Training(Path(run).name, group, TrainSettings(**settings))
 
 

@@ -1,0 +1,70 @@
+"""Results beyond the paper as tables: rows of plain values, from the models' results."""
+
+from collections.abc import Sequence
+
+from ..evaluation import METRICS
+from ..study.estimates import estimate
+
+
+def exits_table(models: Sequence[dict]) -> list[dict]:
+    """Every model at every exit: COCO's metrics, GMACs, share of full depth, and the mAP kept of its full depth."""
+    rows = []
+    for model in models:
+        full = model["forced"][-1]
+        for row in model["forced"]:
+            about = {"model": model["name"], "group": model["group"], "exit": row["exit"]}
+            shares = {"share": _round(row["gmacs"] / row["gmacs_full"], 4), "kept": _round(row["mAP"] / full["mAP"], 4)}
+            rows.append({**about, **{name: _round(row[name]) for name in METRICS}, "gmacs": row["gmacs"], **shares})
+    return rows
+
+
+def budgets_table(models: Sequence[dict]) -> list[dict]:
+    """What the thresholds for each budget reach on the test split, with the scores as they are and made comparable."""
+    rows = []
+    for model in models:
+        for scores, key in (("as they are", "budgets_unscaled"), ("comparable", "budgets")):
+            for row in model.get(key, ()):
+                about = {"model": model["name"], "group": model["group"], "scores": scores, "budget": row["budget"]}
+                numbers = {name: _round(row[name], 4) for name in ("share", "kept", "loss_at_most")}
+                exits = {f"exit {k}": count for k, count in row["exits"].items()}
+                rows.append({**about, **numbers, **{name: _round(row[name]) for name in METRICS}, **exits})
+    return rows
+
+
+def rules_table(models: Sequence[dict]) -> list[dict]:
+    """The score of each rule of leaving over the seeds, and its difference from the paper's rule, with intervals.
+
+    Rows of "rule", "score", "low", "high", "difference", "difference low" and "difference high".
+    """
+    with_rules = [model["rules"] for model in models if "rules" in model]
+    if not with_rules:
+        return []
+    rows = []
+    for name in with_rules[0]:
+        mine = [rules[name] for rules in with_rules]
+        papers = [rules["max softmax"] for rules in with_rules]
+        score = estimate([m["score"] for m in mine], [m["samples"] for m in mine]).rounded(3)
+        gaps = [m["score"] - p["score"] for m, p in zip(mine, papers, strict=True)]
+        drawn = [
+            [a - b for a, b in zip(m["samples"], p["samples"], strict=True)] for m, p in zip(mine, papers, strict=True)
+        ]
+        gap = estimate(gaps, drawn).rounded(3)
+        row = {"rule": name, "score": score["mean"], "low": score["low"], "high": score["high"]}
+        row |= {"difference": gap["mean"], "difference low": gap["low"], "difference high": gap["high"]}
+        rows.append(row)
+    return rows
+
+
+def empty_table(models: Sequence[dict]) -> list[dict]:
+    """What skipping images that look empty saves and costs."""
+    rows = [{"model": model["name"], **row} for model in models for row in model.get("empty", ())]
+    return [{name: _round(value, 5) for name, value in row.items()} for row in rows]
+
+
+def times_table(times: dict[str, dict]) -> list[dict]:
+    """Measured times, a row for each way of running and batch size."""
+    return [{"runs": name, **row} for name, row in times.items()]
+
+
+def _round(value, digits: int = 2):
+    return round(value, digits) if isinstance(value, float) else value
