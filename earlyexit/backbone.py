@@ -1,7 +1,7 @@
 """Dyn-Perceiver: a convolutional feature branch and a latent classification branch that read each other."""
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,29 @@ class Exit:
     def take(self, images: Tensor) -> "Exit":
         """The same exit with some of the images: a boolean mask (N,) or their indices."""
         return Exit(self.index, self.logits[images], {name: f[images] for name, f in self.features.items()})
+
+
+@dataclass(frozen=True)
+class State:
+    """What runs on from one exit to the next.
+
+    Attributes:
+        x: (N, C, H, W), the map that the next part reads: the stem's, later the last of `features`.
+        latents: (N, L, D).
+        features: as in `Exit`.
+        early: (N, num_classes), the logits of exit 1 or 2, whichever came last, for the next latent classifier.
+    """
+
+    x: Tensor
+    latents: Tensor
+    features: dict[str, Tensor]
+    early: Tensor | None
+
+    def take(self, images: Tensor) -> "State":
+        """The same state with some of the images: a boolean mask (N,) or their indices."""
+        x = self.x[images]  # is the last feature map, too: indexing it twice would copy it twice
+        features = {name: x if f is self.x else f[images] for name, f in self.features.items()}
+        return State(x, self.latents[images], features, None if self.early is None else self.early[images])
 
 
 class DynPerceiver(nn.Module):
@@ -91,48 +114,45 @@ class DynPerceiver(nn.Module):
         Args:
             images: (N, 3, H, W), normalised; any H and W of at least 32.
         """
+        state = self.begin(images)
+        for index in range(1, NUM_EXITS + 1):
+            reached, state = self.advance(state, index)
+            keep = yield reached
+            state = state if keep is None else state.take(keep)
+
+    def begin(self, images: Tensor) -> State:
+        """What is there before the first stage; `images` as for `exits`."""
         x = self.stem(images)
-        z = self.latents.expand(len(x), -1, -1)
-        features: dict[str, Tensor] = {}
-        early: list[Tensor] = []  # logits of exits 1 and 2, for the classifiers that come after
-        for i, stage in enumerate(self.stages):
-            z = self.reads[i](z, x)
-            if i >= 2:  # exits 1 and 2 look at the latents of stages 3 and 4
-                early.append(self._latent_logits(z, early))
-                keep = yield Exit(i - 1, early[-1], dict(features))
-                x, z, features, early = _keep(keep, x, z, features, early)
-            x = stage(x)
-            if i < 3:
-                z = self.transitions[i](z)
-                x = self.writes[i](x, z)
-            features[f"c{i + 2}"] = x
+        z = self.latents.expand(x.shape[0], -1, -1)
+        return State(x, self.reads[0](z, x), {}, None)
 
-        keep = yield Exit(3, self.classifiers[2](x.mean((2, 3))), dict(features))
-        x, z, features, early = _keep(keep, x, z, features, early)
-        x = features["c5"] = self.writes[3](x, z)
-        everything = torch.cat([x.mean((2, 3)), z.mean(1), self.carries[1](early[1])], dim=1)
-        yield Exit(4, self.classifiers[3](everything), dict(features))
+    def advance(self, state: State, index: int) -> tuple[Exit, State]:
+        """Exit `index` (1-4), and what runs on from there, from the state at the exit before (`begin`'s for exit 1)."""
+        if index <= 2:  # exits 1 and 2 look at the latents of stages 3 and 4
+            for i in (0, 1) if index == 1 else (2,):
+                state = self._stage(i, state)
+            told = state.latents.mean(1)
+            if index == 2:
+                told = torch.cat([told, self.carries[0](state.early)], dim=1)
+            state = replace(state, early=self.classifiers[index - 1](told))
+            return Exit(index, state.early, dict(state.features)), state
+        x = self.stages[3](state.x) if index == 3 else self.writes[3](state.x, state.latents)
+        told = x.mean((2, 3))
+        if index == 4:
+            told = torch.cat([told, state.latents.mean(1), self.carries[1](state.early)], dim=1)
+        state = replace(state, x=x, features={**state.features, "c5": x})
+        return Exit(index, self.classifiers[index - 1](told), dict(state.features)), state
 
-    def _latent_logits(self, z: Tensor, early: list[Tensor]) -> Tensor:
-        if not early:
-            return self.classifiers[0](z.mean(1))
-        return self.classifiers[1](torch.cat([z.mean(1), self.carries[0](early[0])], dim=1))
+    def _stage(self, i: int, state: State) -> State:
+        """One of the first three stages, and the reading for the one after it."""
+        x = self.stages[i](state.x)
+        z = self.transitions[i](state.latents)
+        x = self.writes[i](x, z)
+        return State(x, self.reads[i + 1](z, x), {**state.features, f"c{i + 2}": x}, state.early)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The logits of all four exits, each (N, num_classes)."""
         return [exit.logits for exit in self.exits(images)]
-
-
-def _keep(
-    keep: Tensor | None, x: Tensor, z: Tensor, features: dict[str, Tensor], early: Iterable[Tensor]
-) -> tuple[Tensor, Tensor, dict[str, Tensor], list[Tensor]]:
-    """Take the images that left out of everything that runs on."""
-    if keep is None:
-        return x, z, features, list(early)
-    # The last feature map is `x` itself: indexing it twice would copy it twice.
-    kept = {name: f if f is x else f[keep] for name, f in features.items()}
-    x_kept = x[keep]
-    return x_kept, z[keep], {n: x_kept if f is x else f for n, f in kept.items()}, [e[keep] for e in early]
 
 
 def _out_channels(module: nn.Module) -> int:

@@ -147,6 +147,16 @@ class EarlyExitRetinaNet(RetinaNet):
                 results[i] = detection
         return results
 
+    def predict(self, reached: Exit) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """What the head says at an exit, in float32, the class opinion included; and the pyramid that it looked at."""
+        features = {k: f for k, f in reached.features.items() if k in self.neck.names}
+        pyramid = list(self.neck(features).values())
+        outputs = {name: values.float() for name, values in self.head_at(reached.index)(pyramid).items()}
+        if str(reached.index) in self.opinions:
+            moved = self.opinions[str(reached.index)](outputs["cls_logits"], reached.logits)
+            outputs = {**outputs, "cls_logits": moved}
+        return outputs, pyramid
+
     def _losses(self, batch: ImageList, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         logits, found = [], {}
         exits = sandwich(self.exits) if self.sandwich else self.exits
@@ -211,12 +221,7 @@ class EarlyExitRetinaNet(RetinaNet):
         """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32; the anchors (anchors, 4)
         of every image, in float32 too, since bfloat16 cannot count pixels beyond 256; and their number on each level.
         """
-        features = {k: f for k, f in reached.features.items() if k in self.neck.names}
-        pyramid = list(self.neck(features).values())
-        outputs = {name: values.float() for name, values in self.head_at(reached.index)(pyramid).items()}
-        if str(reached.index) in self.opinions:
-            moved = self.opinions[str(reached.index)](outputs["cls_logits"], reached.logits)
-            outputs = {**outputs, "cls_logits": moved}
+        outputs, pyramid = self.predict(reached)
         generator = self.anchor_generator if len(pyramid) == len(self.anchor_generator.sizes) else self.early_anchors
         levels = [level.new_empty((1, 1, *level.shape[-2:]), dtype=torch.float32) for level in pyramid]
         per_cell = generator.num_anchors_per_location()
