@@ -1,4 +1,4 @@
-"""The command line: earlyexit train | study | beyond | presets | calibrate | evaluate | detect | export."""
+"""The command line: earlyexit train | study | beyond | presets | calibrate | evaluate | detect | export | onnx."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ import typer
 from . import commands, photos
 from .beyond_command import beyond_command
 from .command_line import check_file, run_app
+from .onnx_command import onnx_command
 from .presets import PRESETS, preset
 from .processes import process_state
 from .study_command import study_command
@@ -28,6 +29,7 @@ BF16 = Annotated[bool, typer.Option("--bf16", help="Run the network in bfloat16.
 app.command("train")(train_command)
 app.command("study")(study_command)
 app.command("beyond")(beyond_command)
+app.command("onnx")(onnx_command)
 
 
 @app.command()

@@ -1,0 +1,122 @@
+"""A detector whose network runs in onnxruntime; the rest of it is the PyTorch detector's own code."""
+
+import json
+import math
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import Exit
+from .detector import EarlyExitRetinaNet
+from .onnx_export import check_installed
+from .thresholds import exit_limits
+
+
+class _Graph:
+    """A graph as a function from named tensors to named tensors, on the CPU."""
+
+    def __init__(self, path: Path):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.outputs = [value.name for value in self.session.get_outputs()]
+
+    def __call__(self, known: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = self.session.run(self.outputs, {name: known[name].numpy() for name in self.inputs})
+        return dict(zip(self.outputs, map(torch.from_numpy, outputs), strict=True))
+
+
+class _Backbone:
+    """The graphs between the exits, with the `exits` of a `DynPerceiver`."""
+
+    def __init__(self, folder: Path, card: dict):
+        self.image_size = tuple(card["image_size"])
+        self.graphs = {exit: _Graph(folder / f"backbone_to_exit_{exit}.onnx") for exit in card["exits"]}
+
+    def exits(self, images: Tensor) -> Generator[Exit, Tensor | None, None]:
+        """The exits that were exported, lazily; takes what `DynPerceiver.exits` takes."""
+        if images.shape[-2:] != self.image_size:
+            raise ValueError(
+                f"these graphs are for images of {self.image_size} pixels (height, width) after resizing and padding, "
+                f"got {tuple(images.shape[-2:])}: export with this image_size"
+            )
+        known, features = {"images": images.float().cpu()}, {}
+        for exit, graph in self.graphs.items():
+            known = graph({**known, **features})
+            features = {**features, **{name: value for name, value in known.items() if name.startswith("c")}}
+            keep = yield Exit(exit, known[f"logits_{exit}"], features)
+            if keep is not None:
+                known = {name: value[keep] for name, value in known.items() if name not in features}
+                features = {name: value[keep] for name, value in features.items()}
+
+
+class OnnxDetector(EarlyExitRetinaNet):
+    """The detections of a detector that `export_onnx` wrote, with its network in onnxruntime on the CPU.
+
+    It holds graphs instead of weights, runs as many threads as PyTorch does, and cannot be trained.
+
+    Args:
+        folder: what `export_onnx` wrote.
+        model: the same detector in PyTorch. Its resizing, its anchors and its settings of the post-processing are
+            used; its network is not.
+
+    Raises:
+        ValueError: if onnxruntime is missing, `folder` holds no export, or it is of another kind of detector.
+    """
+
+    def __init__(self, folder: str | Path, model: EarlyExitRetinaNet):
+        nn.Module.__init__(self)
+        check_installed("onnxruntime")
+        card = _read_card(Path(folder))
+        if len(card["classes"]) != model.num_classes:
+            raise ValueError(f"{str(folder)!r} has {len(card['classes'])} classes, the model has {model.num_classes}")
+        for name, value in vars(model).items():
+            if not name.startswith("_"):  # the settings; nn.Module's own begin with "_"
+                setattr(self, name, value)
+        for name in ("transform", "anchor_generator", "early_anchors"):
+            setattr(self, name, getattr(model, name))
+        self.eval()
+        self.classes, self.exported = card["classes"], tuple(card["exits"])
+        self.levels = {int(exit): sizes for exit, sizes in card["levels"].items()}
+        self.backbone = _Backbone(Path(folder), card)
+        self.heads = {exit: _Graph(Path(folder) / f"detect_at_exit_{exit}.onnx") for exit in self.exported}
+
+    def forward(
+        self, images: Sequence[Tensor], *, thresholds: Sequence[float] | None = None, exit: int | None = None, **more
+    ) -> list[dict]:
+        """Detections, as those of `EarlyExitRetinaNet.forward` in eval mode, which takes all arguments.
+
+        Raises:
+            ValueError: if an image could leave at an exit that was not exported, or has another size than those of
+                the export after resizing and padding.
+        """
+        for index, limit in enumerate(exit_limits(thresholds, exit), start=1):
+            if not math.isinf(limit) and index not in self.exported:
+                raise ValueError(
+                    f"exit {index} was not exported, only {self.exported}: its threshold must be infinity, "
+                    f"got thresholds={thresholds} and exit={exit}"
+                )
+        return super().forward(images, thresholds=thresholds, exit=exit, **more)
+
+    def predict(self, reached: Exit) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """What the head says at an exit; of the pyramid, of which no more is needed, only the sizes."""
+        outputs = self.heads[reached.index]({**reached.features, f"logits_{reached.index}": reached.logits})
+        return outputs, [torch.empty(0, 1, *size) for size in self.levels[reached.index]]
+
+    def train(self, mode: bool = True) -> "OnnxDetector":
+        """Stay in eval mode: graphs cannot be trained."""
+        if mode:
+            raise ValueError("graphs cannot be trained: train the PyTorch detector and export it, got train(True)")
+        return super().train(False)
+
+
+def _read_card(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "card.json").read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{str(folder)!r} holds no card.json: write one with export_onnx") from None

@@ -1,0 +1,244 @@
+"""The exported graphs: the same detections as in PyTorch, by the graphs that are needed alone."""
+
+import json
+import math
+import re
+import sys
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from earlyexit import cli, dyn_retinanet_nano, onnx_detector, onnx_export
+from earlyexit.onnx_detector import OnnxDetector
+from earlyexit.onnx_export import export_onnx
+
+SETTINGS = {"min_size": 64, "max_size": 96, "score_thresh": 0.0, "detections_per_img": 20}
+CLASSES = ["cat", "dog", "cow", "hen", "pig"]
+
+
+def make_detector(**settings):
+    """A nano detector with fewer blocks, which exports sooner, and with confidences that differ."""
+    torch.manual_seed(1)
+    model = dyn_retinanet_nano(5, **{**SETTINGS, **settings}).eval()
+    for read, depth in zip(model.backbone.reads, (0, 0, 1, 0), strict=True):
+        read.blocks = read.blocks[:depth]
+    for head in (model.head, *model.early_heads.values()):
+        for tower in (head.classification_head, head.regression_head):
+            tower.conv = tower.conv[:1]
+        nn.init.normal_(head.classification_head.cls_logits.weight, std=0.3)
+    nn.init.normal_(model.backbone.latents)
+    for classifier in model.backbone.classifiers[:2]:
+        nn.init.normal_(classifier.weight, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """By name: a detector and the folder of its graphs. What the two have in common is exported once."""
+    learned, plain = make_detector(filler="learned", opinions=(1, 2)), make_detector()
+    plain.backbone, plain.head, plain.neck.fpn = learned.backbone, learned.head, learned.neck.fpn
+    models = {"learned": learned, "plain": plain}
+    folders = {name: tmp_path_factory.mktemp(name) for name in models}
+    program, known = onnx_export._program, {}
+
+    def program_once(part, example):
+        shared = isinstance(part, onnx_export._ToExit) or part.exit == 4
+        key = (part.inputs, part.outputs, None if shared else part.model)
+        if key not in known:
+            known[key] = program(part, example)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_program", program_once)
+        for name, model in models.items():
+            paths = export_onnx(model, folders[name], classes=CLASSES)
+            assert sorted(paths) == sorted(folders[name].iterdir())
+    return {name: (models[name], folders[name]) for name in models}
+
+
+@pytest.fixture(params=["learned", "plain"])
+def pair(exported, request):
+    """A detector in PyTorch, and the same one in onnxruntime."""
+    model, folder = exported[request.param]
+    return model, OnnxDetector(folder, model)
+
+
+def pictures(count=6):
+    generator = torch.Generator().manual_seed(2)
+    colours = torch.rand(count, 3, 4, 4, generator=generator)
+    return list(nn.functional.interpolate(colours, (50, 50), mode="bilinear"))
+
+
+def same(first, second):
+    assert [found["exit"] for found in first] == [found["exit"] for found in second]
+    for a, b in zip(first, second, strict=True):
+        assert list(a) == list(b)
+        assert a["confidence"] == pytest.approx(b["confidence"], abs=1e-4)
+        assert torch.equal(a["labels"], b["labels"])
+        torch.testing.assert_close(a["scores"], b["scores"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(a["boxes"], b["boxes"], rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def mixed(model):
+    """Thresholds with which two of the six pictures leave at each of the exits 1, 2 and 4."""
+    first = torch.tensor([found["confidence"] for found in model(pictures(), exit=1)])
+    second = torch.tensor([found["confidence"] for found in model(pictures(), exit=2)])
+    top = first.sort(descending=True).values
+    waiting = second[first < top[1:3].mean()].sort(descending=True).values
+    return float(top[1:3].mean()), float(waiting[1:3].mean()), math.inf
+
+
+@torch.inference_mode()
+def test_mixed_exits_are_those_of_pytorch(pair):
+    model, detector = pair
+    expected = model(pictures(), thresholds=mixed(model))
+    assert sorted(found["exit"] for found in expected) == [1, 1, 2, 2, 4, 4]
+    assert all(len(found["boxes"]) == 20 for found in expected)
+    assert max((a["boxes"] - b["boxes"]).abs().max() for a in expected for b in expected) > 1
+    same(detector(pictures(), thresholds=mixed(model)), expected)
+
+
+@pytest.mark.parametrize("exit", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 3])
+@torch.inference_mode()
+def test_forced_exits_are_those_of_pytorch(pair, exit, count):
+    model, detector = pair
+    same(detector(pictures(count), exit=exit), model(pictures(count), exit=exit))
+
+
+@torch.inference_mode()
+def test_what_nobody_needs_does_not_run(exported, monkeypatch):
+    model, folder = exported["learned"]
+    detector, ran, call = OnnxDetector(folder, model), [], onnx_detector._Graph.__call__
+    names = {graph: f"to {k}" for k, graph in detector.backbone.graphs.items()}
+    names |= {graph: f"at {k}" for k, graph in detector.heads.items()}
+
+    def note(graph, known):
+        outputs = call(graph, known)
+        ran.append((names[graph], len(outputs[graph.outputs[0]])))
+        return outputs
+
+    monkeypatch.setattr(onnx_detector._Graph, "__call__", note)
+    detector(pictures(), exit=1)
+    assert ran == [("to 1", 6), ("at 1", 6)]
+    ran.clear()
+    detector(pictures(), thresholds=mixed(model))
+    assert ran == [("to 1", 6), ("at 1", 2), ("to 2", 4), ("at 2", 2), ("to 4", 2), ("at 4", 2)]
+
+
+@pytest.mark.parametrize("name", ["learned", "plain"])
+def test_each_graph_holds_its_own_part(exported, name):
+    model, folder = exported[name]
+    graphs = {path.stem: onnx.load(path).graph for path in folder.glob("*.onnx")}
+    nodes = {stem: len(graph.node) for stem, graph in graphs.items()}
+    assert nodes["backbone_to_exit_1"] < 0.75 * sum(n for stem, n in nodes.items() if stem.startswith("backbone"))
+    weights = {stem: sum(math.prod(value.dims) for value in graph.initializer) for stem, graph in graphs.items()}
+    backbone = sum(p.numel() for p in model.backbone.parameters())
+    # Exit 3's classifier is in no graph; running statistics and a few constants come on top.
+    assert sum(n for stem, n in weights.items() if "backbone" in stem) == pytest.approx(backbone, rel=0.05)
+    assert 0 < weights["backbone_to_exit_1"] < 0.5 * backbone
+
+
+def test_card(exported):
+    model, folder = exported["learned"]
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["classes"], card["image_size"], card["exits"]) == (CLASSES, [64, 64], [1, 2, 4])
+    assert card["levels"] == {
+        "1": [[4, 4], [2, 2], [1, 1], [1, 1]],
+        "2": [[4, 4], [2, 2], [1, 1], [1, 1]],
+        "4": [[8, 8], [4, 4], [2, 2], [1, 1], [1, 1]],
+    }
+    assert card["graphs"]["backbone_to_exit_2.onnx"] == {
+        "inputs": ["c3", "latents_1", "logits_1"],
+        "outputs": ["c4", "latents_2", "logits_2"],
+    }
+    assert card["graphs"]["detect_at_exit_4.onnx"]["inputs"] == ["c3", "c4", "c5"]
+    for name, parts in card["graphs"].items():
+        graph = onnx.load(folder / name).graph
+        assert [value.name for value in graph.input] == parts["inputs"]
+        assert [value.name for value in graph.output] == parts["outputs"]
+        for value in (*graph.input, *graph.output):
+            first, *others = value.type.tensor_type.shape.dim
+            assert first.dim_param == "batch" and all(size.dim_value > 0 for size in others)
+
+
+def test_the_model_is_left_as_it_is():
+    model = make_detector().train()
+    with pytest.raises(RuntimeError, match="stop here"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_program", lambda *_: (_ for _ in ()).throw(RuntimeError("stop here")))
+        export_onnx(model, "nowhere")
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("exits", [(), (1, 2), (4, 1), (1, 3, 4), (1, 1, 4)])
+def test_bad_exits(tmp_path, exits):
+    with pytest.raises(ValueError, match=rf"exits must be some of 1, 2 and 4.*got {re.escape(str(exits))}"):
+        export_onnx(make_detector(), tmp_path / "out", exits=exits)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [(64,), (64, 50), (0, 64), (64.0, 64), (-32, 64)])
+def test_bad_image_size(tmp_path, size):
+    with pytest.raises(ValueError, match=rf"multiples of 32, got {re.escape(str(size))}"):
+        export_onnx(make_detector(), tmp_path, size)
+
+
+def test_bad_use_of_the_graphs(exported, tmp_path):
+    model, folder = exported["plain"]
+    detector = OnnxDetector(folder, model)
+    with pytest.raises(ValueError, match=r"images of \(64, 64\) pixels.*got \(64, 96\)"):
+        detector([torch.rand(3, 50, 75)])
+    with pytest.raises(ValueError, match=r"exit 3 was not exported, only \(1, 2, 4\).*exit=3"):
+        detector(pictures(1), exit=3)
+    with pytest.raises(ValueError, match=r"exit 3 was not exported.*got thresholds=\(0.9, 0.9, 0.8\)"):
+        detector(pictures(1), thresholds=(0.9, 0.9, 0.8))
+    with pytest.raises(ValueError, match="cannot be trained"):
+        detector.train()
+    with pytest.raises(ValueError, match=r"missing' holds no card.json"):
+        OnnxDetector(tmp_path / "missing", model)
+    with pytest.raises(ValueError, match="has 5 classes, the model has 20"):
+        OnnxDetector(folder, dyn_retinanet_nano())
+
+
+def refused(capsys, monkeypatch, *arguments):
+    """The one line with which the command refuses."""
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "onnx", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
+    assert "got (1, 2)" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--exits", "1,2")
+    assert "got (128, 100)" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--image-size", "128,100")
+    (tmp_path / "file").touch()
+    assert "--out must be a folder" in refused(capsys, monkeypatch, "--out", tmp_path / "file")
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == "onnxscript" else object())
+    line = refused(capsys, monkeypatch, "--out", tmp_path / "out")
+    assert line == 'earlyexit: the package onnxscript is missing: pip install "earlyexit[onnx]"'
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_writes_what_the_weights_say(tmp_path, capsys, monkeypatch):
+    """Without the exporter itself, which the other tests run."""
+
+    class Program:
+        def save(self, path):
+            path.write_bytes(b"graph" * 1000)
+
+    monkeypatch.setattr(onnx_export, "_program", lambda *_: Program())
+    arguments = ["--weights", "scenes", "--out", tmp_path / "out", "--image-size", "128,160", "--exits", "1,4"]
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "onnx", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = ["backbone_to_exit_1", "detect_at_exit_1", "backbone_to_exit_4", "detect_at_exit_4"]
+    assert lines[:4] == [f"{tmp_path / 'out' / name}.onnx: 0.0 MB" for name in names]
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert (len(card["classes"]), card["image_size"], card["exits"]) == (20, [128, 160], [1, 4])
