@@ -8,8 +8,9 @@ import torch
 from .data.coco import CocoDataset, coco_split
 from .data.embedded import scene_dataset
 from .detector import EarlyExitRetinaNet
-from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
+from .factories import dyn_retinanet_regnet_y_800mf
 from .models import load_detector
+from .weights import read_about
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def start(
     calibration_split: str = "calibration",
     weights: str | Path | None = None,
     count: int = 600,
+    shipped: str = "scenes",
 ) -> Course:
     """Set a chapter up: on the embedded scenes with the trained nano model, or on real data with the paper's model.
 
@@ -52,15 +54,16 @@ def start(
         weights: a detector trained on that data; without one the full-size model has random weights.
         count: scenes that are drawn for each split, about 60 % of which have exactly one object; of real data, the
             first so many images of each split are used.
+        shipped: the weights of the package for the scenes; "scenes-early" has a neck and heads that know their exit.
     """
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if data is None:
         dataset, calibration = (scene_dataset(name, count) for name in ("test", "calibration"))
-        model, size = dyn_retinanet_nano(weights="scenes"), (128, 128)
+        model, size = load_detector(shipped)[0], (128, 128)
     else:
         dataset, calibration = (_first(coco_split(data, name), count) for name in (split, calibration_split))
-        model, size = _full_size(len(dataset.classes), weights), (800, 1216)
+        model, size = _full_size(len(dataset.classes), weights, shipped), (800, 1216)
     return Course(device, dataset, calibration, model.to(device).eval(), dataset.classes, size)
 
 
@@ -69,5 +72,8 @@ def _first(dataset: CocoDataset, count: int) -> CocoDataset:
     return dataset
 
 
-def _full_size(num_classes: int, weights: str | Path | None) -> EarlyExitRetinaNet:
-    return load_detector(weights)[0] if weights else dyn_retinanet_regnet_y_800mf(num_classes)
+def _full_size(num_classes: int, weights: str | Path | None, shipped: str) -> EarlyExitRetinaNet:
+    if weights:
+        return load_detector(weights)[0]
+    made_with = {name: read_about(shipped)[name] for name in ("filler", "opinions") if name in read_about(shipped)}
+    return dyn_retinanet_regnet_y_800mf(num_classes, **made_with)

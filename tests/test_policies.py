@@ -141,7 +141,9 @@ def test_marginal_precision_by_hand():
     """Three images with one object each. Ranked at full depth: a hit of image 0, a false alarm of 1, a hit of 2."""
     exits, images = np.array([1, 2, 4, 4, 4, 3]), np.array([1, 1, 0, 1, 2, 1])  # best score first
     true = np.array([[[True, False, True, False, True, True]]])
-    matches = Matches(images, exits, np.zeros(6, dtype=int), np.arange(6), true, ~true, np.array([[[1, 1, 1]]]))
+    matches = Matches(
+        images, exits, np.zeros(6, dtype=int), np.arange(6), true, ~true, np.array([[[1, 1, 1]]]), np.zeros(6)
+    )
     worth = marginal_precision(matches, torch.tensor([4, 4, 4]))
     # A hit before all others: 1/1 of its own; the other hits gain 1/1 and 1/3 and lose 1/1^2 and 2/3^2.
     assert worth[0, 1] == pytest.approx((1 + (1 + 1 / 3) - (1 + 2 / 9)) / 3)

@@ -55,7 +55,7 @@ def measure_beyond(training: Training, out: str | Path) -> Path:
     if training.group != "ablation":
         calibration = _records(model, settings.data, "calibration", run)
         scales = fit_score_scales(calibration)
-        result |= {"score_scales": scales, "budgets_unscaled": budgets(test, calibration)}
+        result |= {"score_scales": scales, "budgets_unscaled": budgets(test, calibration, repeats=2)}
         test, calibration = (rescale_records(records, scales) for records in (test, calibration))
         result["budgets"] = budgets(test, calibration)
         if training.group == "early":
@@ -81,15 +81,18 @@ def forced(records: ExitRecords) -> list[dict]:
     return [{"exit": k, **evaluate_exits(records, torch.full((len(records),), k))} for k in (1, 2, 3, 4)]
 
 
-def budgets(test: ExitRecords, calibration: ExitRecords) -> list[dict]:
-    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach."""
+def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int = 100) -> list[dict]:
+    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach.
+
+    `repeats` are bootstrap samples for the bound on the loss.
+    """
     full = float(calibration.gmacs[-1].mean())
     most = evaluate_exits(test, torch.full((len(test),), 4), metrics=("mAP",))["mAP"]
     rows = []
     for share in BUDGETS:
         if share * full < float(calibration.gmacs.amin(0).mean()):
             continue
-        found = thresholds_for_budget(calibration, gmacs=share * full)
+        found = thresholds_for_budget(calibration, gmacs=share * full, repeats=repeats)
         reached = evaluate_records(test, found.thresholds)
         row = {"budget": share, "thresholds": found.thresholds, "loss_at_most": found.loss_at_most}
         row |= {"share": reached["gmacs"] / reached["gmacs_full"], "kept": reached["mAP"] / most}

@@ -16,8 +16,8 @@ from ..records import (
     thresholds_for_budget,
 )
 
-SHARES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # budgets, as shares of full depth
-REPEATS = 50
+SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # budgets, as shares of full depth
+REPEATS = 30
 
 
 def rule_score(

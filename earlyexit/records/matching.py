@@ -27,21 +27,21 @@ class Matches:
         images: (D,) positions of the images in the records.
         exits: (D,) 1 to 4.
         labels: (D,) classes, ascending.
-        scores: (D,).
         ties: (D,) equal for the detections of one class and image that have the same score.
         true: (areas, IoU thresholds, D) whether it found an object that counts.
         false: (areas, IoU thresholds, D) whether it counts as a false alarm; those that COCO ignores are neither.
         objects: (areas, classes, N) how many objects of an image count.
+        scores: (D,).
     """
 
     images: np.ndarray
     exits: np.ndarray
     labels: np.ndarray
-    scores: np.ndarray
     ties: np.ndarray
     true: np.ndarray
     false: np.ndarray
     objects: np.ndarray
+    scores: np.ndarray
 
 
 _KNOWN: "weakref.WeakKeyDictionary[ExitRecords, Matches]" = weakref.WeakKeyDictionary()

@@ -33,9 +33,9 @@ class Router(nn.Module):
 
     @torch.no_grad()
     def forward(self, records: ExitRecords) -> Tensor:
-        """(4, N) scores as a rule gives them: minus the predicted gain, and 0 at exit 4."""
-        scores = [-self.gain(rule_features(records, exit), exit) for exit in range(1, NUM_EXITS)]
-        return torch.stack([*scores, torch.zeros(len(records))])
+        """(4, N) scores in [0, 1] as a rule gives them: the lower the predicted gain, the higher; 1 at exit 4."""
+        scores = [(-self.gain(rule_features(records, exit), exit)).sigmoid() for exit in range(1, NUM_EXITS)]
+        return torch.stack([*scores, torch.ones(len(records))])
 
 
 def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_decay: float = 0.05) -> Router:

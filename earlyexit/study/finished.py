@@ -23,6 +23,7 @@ TABLES = (
     "compute",
     "latency",
 )
+BEYOND = ("beyond_exits", "beyond_budgets", "beyond_rules", "beyond_empty", "beyond_times")  # see `earlyexit beyond`
 
 
 class Study:
@@ -41,9 +42,9 @@ class Study:
             raise ValueError(f"{str(folder)!r} holds no finished study: `earlyexit study --out {folder}` makes one")
 
     def table(self, name: str) -> list[dict]:
-        """The rows of one of `TABLES`, numbers as numbers."""
-        if name not in TABLES:
-            raise ValueError(f"the tables of a study are {', '.join(TABLES)}, got {name!r}")
+        """The rows of one of `TABLES` or `BEYOND`, numbers as numbers."""
+        if name not in (*TABLES, *BEYOND):
+            raise ValueError(f"the tables of a study are {', '.join((*TABLES, *BEYOND))}, got {name!r}")
         return read_table(self.folder / f"{name}.csv")
 
     @cached_property
@@ -88,7 +89,7 @@ def _in_words(claim: dict) -> str:
         claim.get("detail") or "",
     ]
     wrapped = [
-        textwrap.fill(line, 100, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
+        textwrap.fill(line, 84, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
     ]
     return "\n".join(line for line in wrapped if line)
 
@@ -115,7 +116,8 @@ def open_study(data: str = "scenes") -> Study:
         return Study(folder)
     kept = Path(torch.hub.get_dir()) / "earlyexit" / "results" / data
     kept.mkdir(parents=True, exist_ok=True)
-    for name in (*(f"{table}.csv" for table in TABLES), "study_summary.json", "manifest.json"):
+    tables = [f"{table}.csv" for table in (*TABLES, *BEYOND)]
+    for name in (*tables, "study_summary.json", "beyond_summary.json", "manifest.json"):
         if not (kept / name).is_file():
             torch.hub.download_url_to_file(f"{_raw_address()}/results/{data}/{name}", str(kept / name), progress=False)
     return Study(kept)

@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 _DECIDES_NOTHING = (
     "__init__.py",
     "__main__.py",
+    "beyond",
+    "beyond_command.py",
     "cli.py",
     "course.py",
     "data/embedded.py",

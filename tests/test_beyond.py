@@ -1,0 +1,100 @@
+"""The plan beyond the paper, its tables and what is summed up."""
+
+import pytest
+import torch
+
+from earlyexit.beyond.plan import ABLATIONS, RECIPE, plan_beyond
+from earlyexit.beyond.summary import summarise_beyond
+from earlyexit.beyond.tables import budgets_table, exits_table, rules_table
+from earlyexit.beyond.times import time_ratio
+from earlyexit.settings import check_settings
+
+
+def model(name="early-0", full=60.0, kept=(0.99, 0.97, 0.91), **more):
+    metrics = dict.fromkeys(("AP50", "AP75", "AP small", "AP medium", "AP large"), 1.0)
+    forced = [
+        {"exit": k, "mAP": m, "gmacs": g, "gmacs_full": 2.0, **metrics}
+        for k, m, g in ((1, 48.0, 0.6), (2, 57.0, 0.8), (3, 59.0, 1.9), (4, full, 2.0))
+    ]
+    budgets = [
+        {"budget": b, "share": b - 0.01, "kept": k, "mAP": full * k, "loss_at_most": 1.0, "exits": {1: 5}, **metrics}
+        for b, k in zip((0.62, 0.5, 0.35), kept, strict=True)
+    ]
+    return {"name": name, "group": "early", "forced": forced, "budgets": budgets, **more}
+
+
+def proposed(value):
+    sweep = [{"mAP": value}] * 34
+    return {"filler": "downsample", "fillers": {"downsample": {"sweep": sweep}}}
+
+
+def test_plan():
+    found = plan_beyond("scenes", "single", "many", "runs", seeds=(0, 1))
+    names = [t.name for t in found]
+    assert names == ["early-0", "early-1", *(f"ablation-{n}" for n in ABLATIONS), "many"]
+    by_name = {t.name: t.settings for t in found}
+    for settings in by_name.values():
+        check_settings(settings)
+    assert by_name["early-1"].seed == 1 and by_name["early-1"].filler == "learned"
+    for name, changes in ABLATIONS.items():
+        ours = by_name[f"ablation-{name}"]
+        assert ours.epochs == 2 and all(getattr(ours, k) == v for k, v in {**RECIPE, **changes}.items())
+    assert by_name["many"].data == "many" and by_name["many"].exit_target == "present"
+
+
+def test_summary():
+    times = {name: {"mean": m, "low": m, "high": m} for name, m in (("batch1", 0.6), ("batch16", 0.7))}
+    models = [model(), model("early-1", 62.0, (0.97, 0.99, 0.87))]
+    found = summarise_beyond(models, [proposed(61.0), proposed(61.4)], times)
+    assert found["map_kept"]["0.62"]["mean"] == pytest.approx(0.98)
+    assert found["map_kept"]["0.35"]["gmacs_share"] == pytest.approx(0.34)
+    assert found["forced_exit1_kept"]["mean"] == pytest.approx((48 / 60 + 48 / 62) / 2, abs=1e-4)
+    assert found["full_depth_map"]["mean"] == 61.0 and found["proposed_full_depth_map"]["mean"] == 61.2
+    assert found["reached"] == {
+        "map_kept 0.62": False,
+        "map_kept 0.50": True,
+        "map_kept 0.35": False,
+        "forced_exit1_kept": False,
+        "full_depth_map": True,
+        "time_ratio batch1": True,
+        "time_ratio batch16": False,
+    }
+    broken = model()
+    broken["budgets"] = broken["budgets"][:2]
+    with pytest.raises(ValueError, match="early-0 has no thresholds for a budget of 0.35"):
+        summarise_beyond([broken], [proposed(61.0)], times)
+
+
+def test_tables():
+    rows = exits_table([model()])
+    assert [row["share"] for row in rows] == [0.3, 0.4, 0.95, 1.0] and rows[0]["kept"] == 0.8
+    one = budgets_table([model(budgets_unscaled=model()["budgets"][:1])])
+    assert [row["scores"] for row in one] == ["as they are"] + ["comparable"] * 3 and one[0]["exit 1"] == 5
+
+
+def test_rules_are_compared_with_the_papers_on_the_same_images():
+    def rule(score, noise):
+        return {"score": score, "samples": [score + n for n in noise]}
+
+    shared = (-0.1, 0.0, 0.1)
+    models = [
+        model(rules={"max softmax": rule(0.2 + s, shared), "router": rule(0.3 + s, shared)}) for s in (0.0, 0.05, -0.05)
+    ]
+    softmax, router = rules_table(models)
+    assert softmax["difference"] == 0 and router["difference"] == pytest.approx(0.1)
+    assert router["difference low"] == pytest.approx(0.1, abs=1e-3) and router["low"] < 0.2
+
+
+def test_time_ratio_takes_turns():
+    calls = []
+    found = time_ratio(
+        lambda batch: calls.append(("early", len(batch))),
+        lambda batch: calls.append(("full", len(batch))),
+        [torch.zeros(1)] * 5,
+        2,
+        rounds=3,
+    )
+    assert calls == [("early", 2), ("full", 2)] * (2 + 2 * 3)  # two to warm up, then two batches in each round
+    assert found["low"] <= found["mean"] <= found["high"]
+    with pytest.raises(ValueError, match="at least one batch of 16"):
+        time_ratio(len, len, [], 16)
