@@ -83,8 +83,11 @@ def calibrate(
 @app.command()
 def detect(
     images: Annotated[list[Path], typer.Argument(help="Any photos.")],
-    weights: Weights = "scenes",
-    thresholds: Thresholds = None,
+    weights: Weights = "scenes-early",
+    thresholds: Annotated[
+        str | None,
+        typer.Option(help="Confidences for exits 1-3, e.g. 0.9,0.9,inf; those of the weights, if they have any."),
+    ] = None,
     exit: ForcedExit = None,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Weaker detections are left out.")] = 0.5,
     save: Annotated[Path | None, typer.Option(help="Draw the detections into this picture.")] = None,

@@ -14,6 +14,7 @@ from .evaluation import network_size
 from .files import write_whole
 from .models import load_detector
 from .plots import draw_detection, image_grid
+from .weights import read_about
 
 
 def detect(
@@ -25,6 +26,8 @@ def detect(
         raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
     if save and not save.parent.is_dir():
         raise ValueError(f"--save: there is no folder {str(save.parent)!r} for {save.name!r}")
+    if thresholds is None and exit is None:
+        thresholds = own_thresholds(weights)
     model, classes = load_detector(weights)
     kind = torch.bfloat16 if bf16 else torch.float32
     model.to(device, kind).eval()
@@ -44,6 +47,12 @@ def detect(
     if save:
         _draw(save, photos, found, notes, classes, min_score)
         yield f"wrote {save}"
+
+
+def own_thresholds(weights: str) -> list[float] | None:
+    """The thresholds that weights come with, if any; None in a card is infinity, which JSON does not have."""
+    stored = read_about(weights).get("thresholds")
+    return stored and [float("inf") if t is None else t for t in stored]
 
 
 def _line(path: Path, detection: dict, note: str, classes: list[str], min_score: float) -> str:

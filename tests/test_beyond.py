@@ -48,6 +48,7 @@ def test_summary():
     found = summarise_beyond(models, [proposed(61.0), proposed(61.4)], times)
     assert found["map_kept"]["0.62"]["mean"] == pytest.approx(0.98)
     assert found["map_kept"]["0.35"]["gmacs_share"] == pytest.approx(0.34)
+    assert found["map_kept"]["0.62"]["of_proposed"] == pytest.approx((0.99 * 60 + 0.97 * 62) / 2 / 61.2, abs=1e-4)
     assert found["forced_exit1_kept"]["mean"] == pytest.approx((48 / 60 + 48 / 62) / 2, abs=1e-4)
     assert found["full_depth_map"]["mean"] == 61.0 and found["proposed_full_depth_map"]["mean"] == 61.2
     assert found["reached"] == {
