@@ -8,6 +8,7 @@ import typer
 from .beyond.export import export_early
 from .beyond.plan import plan_beyond
 from .beyond.runner import run_beyond
+from .study.results import model_path
 
 
 def beyond_command(
@@ -23,6 +24,9 @@ def beyond_command(
     model: Annotated[str | None, typer.Option(help="To try things out: nano instead of the data's detector.")] = None,
     epochs_factor: Annotated[float, typer.Option(help="To try things out: 0.2 is a fifth of the epochs.")] = 1.0,
     show: Annotated[bool, typer.Option("--show", help="List the models and stop.")] = False,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Train nothing more: tables and summary of what has been measured.")
+    ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Store the best model in this file, with thresholds and scales; stop.")
     ] = None,
@@ -44,6 +48,8 @@ def beyond_command(
         for t in trainings:
             typer.echo(f"{t.name:30} {t.settings.epochs:3} epochs")
         return
+    if measured:
+        trainings = [t for t in trainings if model_path(out / "beyond", t.name).exists()]
     for needed in (folder, many):
         if not (needed / "annotations").is_dir():
             raise ValueError(f"there is no data in COCO layout in {str(needed)!r}, see data_prep/README.md")

@@ -7,6 +7,7 @@ from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_dete
 from earlyexit.data.embedded import scene_dataset
 from earlyexit.evaluation import exit_accuracy
 from earlyexit.models import load_backbone
+from earlyexit.photos import own_thresholds
 from earlyexit.weights import load_state, read_about, save_weights, weights_card
 
 
@@ -16,10 +17,10 @@ def scenes(tmp_path_factory):
 
 
 def test_what_is_there():
-    assert {"scenes", "scenes-baseline", "scenes-pretrained"} <= set(available_weights())
+    assert {"scenes", "scenes-baseline", "scenes-early", "scenes-pretrained"} <= set(available_weights())
 
 
-@pytest.mark.parametrize("name", ["scenes", "scenes-baseline", "scenes-pretrained"])
+@pytest.mark.parametrize("name", ["scenes", "scenes-baseline", "scenes-early", "scenes-pretrained"])
 def test_every_file_has_a_card(name):
     card = weights_card(name)
     assert card["command"].startswith("earlyexit train ")
@@ -74,3 +75,17 @@ def test_what_half_precision_cannot_hold_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
     save_weights(model, tmp_path / "big.safetensors")
     assert load_state(tmp_path / "big.safetensors")["weight"].item() == 1e6
+
+
+def test_early_exits_are_good_and_cheap(scenes):
+    """What chapter 9 is about, on 80 scenes of the test split, within their noise."""
+    model, _ = load_detector("scenes-early")
+    card = weights_card("scenes-early")
+    early, full = evaluate(model, scenes, exit=1, batch_size=16), evaluate(model, scenes, batch_size=16)
+    assert early["gmacs"] < 0.35 * full["gmacs"]
+    assert early["mAP"] == pytest.approx(card["metrics"]["forced_exit"]["1"]["mAP"], abs=15)
+    assert early["mAP"] > 0.6 * full["mAP"]
+    assert [list(scale) for scale in model.score_scales] == card["score_scales"]
+    limits = own_thresholds("scenes-early")
+    some = evaluate(model, scenes, thresholds=limits, batch_size=16)
+    assert 0.4 < some["gmacs"] / full["gmacs"] < 0.8 and min(n for k, n in some["exits"].items() if k in (2, 4)) > 0

@@ -51,7 +51,8 @@ def run_beyond(
     if not early or not proposed:
         say("without models of the whole recipe and proposed models there is nothing to sum up")
         return failed
-    times = _times(next(t for t in trainings if t.group == "early"), early[0], out / "beyond" / "times.json", say)
+    first = next(t for t in trainings if t.name == early[0]["name"])
+    times = _times(first, early[0], out / "beyond" / "times.json", say)
     _write(out, models, times)
     ratios = {name: {k: times[name][k] for k in ("mean", "low", "high")} for name in ("batch1", "batch16")}
     summary = summarise_beyond(early, proposed, ratios)

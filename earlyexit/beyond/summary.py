@@ -25,11 +25,11 @@ def summarise_beyond(early: Sequence[dict], proposed: Sequence[dict], times: dic
         times: by "batch1" and "batch16", see `time_ratio`.
 
     Returns:
-        "map_kept" {"0.62": ..., "0.50": ..., "0.35": ...}, shares of the mAP at full depth, each with "gmacs_share", the
-        share of the GMACs that was realised, and "of_proposed", the mean mAP as a share of the proposed models' at full
-        depth; "forced_exit1_kept", likewise; "full_depth_map" and "proposed_full_depth_map" in percent; "time_ratio".
-        Each has "mean", "low" and "high", over seeds, of times over rounds. "aims" are what was to be reached,
-        "reached" whether the mean does.
+        "map_kept" {"0.62": ..., "0.50": ..., "0.35": ...}, shares of the mAP at full depth, each with "gmacs_share",
+        the share of the GMACs that was realised, and "of_proposed", the mean mAP as a share of the proposed models' at
+        full depth; "forced_exit1_kept", likewise; "full_depth_map" and "proposed_full_depth_map" in percent;
+        "time_ratio". Each has "mean", "low" and "high", over seeds, of times over rounds. "aims" are what was
+        to be reached, "reached" whether the mean does.
     """
     papers = _over([at_setting(NUM_SETTINGS)(model)["mAP"] for model in proposed]).rounded()
     kept = {}

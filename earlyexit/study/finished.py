@@ -89,7 +89,7 @@ def _in_words(claim: dict) -> str:
         claim.get("detail") or "",
     ]
     wrapped = [
-        textwrap.fill(line, 84, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
+        textwrap.fill(line, 100, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
     ]
     return "\n".join(line for line in wrapped if line)
 
