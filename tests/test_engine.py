@@ -344,6 +344,9 @@ class Oracle(torch.nn.Module):
         self.targets = [target for _, target in dataset]
         self.seen = 0
 
+    def head_at(self, exit):
+        return self.head
+
     def forward(self, images, thresholds=None, exit=None):
         found = []
         for _ in images:

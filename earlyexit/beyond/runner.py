@@ -21,7 +21,7 @@ from .summary import summarise_beyond
 from .tables import budgets_table, empty_table, exits_table, rules_table, times_table
 from .times import measured_times
 
-TIMED = 256  # test images
+TIMED = 128  # test images
 TIME_BUDGET = 0.62
 
 
