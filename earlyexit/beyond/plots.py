@@ -52,4 +52,4 @@ def plot_last(ax: Axes, exits: Sequence[dict], budgets: Sequence[dict], sweep: S
         label = f"beyond, {len(models)} seeds" if name == models[0] else None
         ax.plot(*zip(*sorted(points), strict=True), ".-", color="#009E73", lw=1, label=label)
     ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (% of full depth)", xlim=(25, 102), ylim=(0, 103))
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="lower left", fontsize=8)
