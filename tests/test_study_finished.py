@@ -76,3 +76,5 @@ def test_without_a_checkout_files_are_fetched_once(folder, tmp_path, monkeypatch
     assert fetched[0].startswith("https://raw.githubusercontent.com/") and "/main/results/scenes/" in fetched[0]
     assert finished.open_study().manifest == first.manifest == MANIFEST
     assert len(fetched) == len(finished.TABLES) + 2, "the second time nothing is fetched"
+    with pytest.raises(OSError):  # this study has nothing beyond
+        finished.open_study(beyond=True)

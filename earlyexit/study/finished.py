@@ -102,10 +102,11 @@ def interval_text(claim: dict) -> str:
     return f"{ours['mean']:+.2f} {claim['unit']} ({ours['low']:+.2f} to {ours['high']:+.2f})"
 
 
-def open_study(data: str = "scenes") -> Study:
+def open_study(data: str = "scenes", *, beyond: bool = False) -> Study:
     """The study of this repository on one kind of data: from the checkout or, where there is none, fetched once.
 
-    Without a checkout, as on Colab, the files come from the repository's main branch and are kept in torch's cache.
+    Without a checkout, as on Colab, the files come from the repository's main branch and are kept in torch's cache;
+    with `beyond`, those of `earlyexit beyond`, too.
 
     Raises:
         ValueError: if there is no such study.
@@ -116,8 +117,9 @@ def open_study(data: str = "scenes") -> Study:
         return Study(folder)
     kept = Path(torch.hub.get_dir()) / "earlyexit" / "results" / data
     kept.mkdir(parents=True, exist_ok=True)
-    tables = [f"{table}.csv" for table in (*TABLES, *BEYOND)]
-    for name in (*tables, "study_summary.json", "beyond_summary.json", "manifest.json"):
+    names = [*(f"{table}.csv" for table in TABLES), "study_summary.json", "manifest.json"]
+    names += [*(f"{table}.csv" for table in BEYOND), "beyond_summary.json"] if beyond else []
+    for name in names:
         if not (kept / name).is_file():
             torch.hub.download_url_to_file(f"{_raw_address()}/results/{data}/{name}", str(kept / name), progress=False)
     return Study(kept)
