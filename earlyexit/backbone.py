@@ -19,16 +19,24 @@ class Exit:
     Attributes:
         index: 1 to 4, in the order in which the exits are reached.
         logits: (N, num_classes) of this exit's classifier.
+        before: (N, num_classes), the logits of the last latent classifier before it: of exit 1 at exit 2, of exit 2 at
+            exits 3 and 4, None at exit 1.
         features: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W).
     """
 
     index: int
     logits: Tensor
     features: dict[str, Tensor]
+    before: Tensor | None = None
 
     def take(self, images: Tensor) -> "Exit":
         """The same exit with some of the images: a boolean mask (N,) or their indices."""
-        return Exit(self.index, self.logits[images], {name: f[images] for name, f in self.features.items()})
+        features = {name: f[images] for name, f in self.features.items()}
+        return Exit(self.index, self.logits[images], features, None if self.before is None else self.before[images])
+
+    def said(self) -> tuple[Tensor, ...]:
+        """What classifiers say of the images here: `logits`, and `before` unless there is none."""
+        return (self.logits,) if self.before is None else (self.logits, self.before)
 
 
 @dataclass(frozen=True)
@@ -134,14 +142,14 @@ class DynPerceiver(nn.Module):
             told = state.latents.mean(1)
             if index == 2:
                 told = torch.cat([told, self.carries[0](state.early)], dim=1)
-            state = replace(state, early=self.classifiers[index - 1](told))
-            return Exit(index, state.early, dict(state.features)), state
+            before, state = state.early, replace(state, early=self.classifiers[index - 1](told))
+            return Exit(index, state.early, dict(state.features), before), state
         x = self.stages[3](state.x) if index == 3 else self.writes[3](state.x, state.latents)
         told = x.mean((2, 3))
         if index == 4:
             told = torch.cat([told, state.latents.mean(1), self.carries[1](state.early)], dim=1)
         state = replace(state, x=x, features={**state.features, "c5": x})
-        return Exit(index, self.classifiers[index - 1](told), dict(state.features)), state
+        return Exit(index, self.classifiers[index - 1](told), dict(state.features), state.early), state
 
     def _stage(self, i: int, state: State) -> State:
         """One of the first three stages, and the reading for the one after it."""

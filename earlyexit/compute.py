@@ -76,10 +76,10 @@ def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[s
     macs = {"backbone": _count(_ToExit(model.backbone, exit), image)}
     features = next(e for e in model.backbone.exits(image) if e.index == exit).features
     neck_input = {k: v for k, v in features.items() if k in model.neck.names}
-    neck = _Neck(model.neck, tuple(neck_input))
+    neck = _Neck(model.neck_at(exit), tuple(neck_input))
     macs["neck"] = _count(neck, *neck_input.values())
     head = model.head_at(exit)
-    for name, level in model.neck(features).items():
+    for name, level in model.neck_at(exit)(neck_input).items():
         key = (id(head), *level.shape)
         if key not in levels:
             levels[key] = _count(_Head(head), level)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from .backbone import DynPerceiver, Exit
+from .anchors import also_at_full_depth, anchors_without_finest
 from .batching import same_size_batches
 from .exit_training import (
     check_exit_training,
@@ -42,7 +42,7 @@ class EarlyExitRetinaNet(RetinaNet):
         head: torchvision's `RetinaNetHead`, or anything with its `forward` and `compute_loss`.
         theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
         lambda_: weight of the detection losses.
-        early_heads: heads of their own for some of the exits 1 and 2, by exit; `head` serves all others.
+        early: for some of the exits 1-3 a neck and a head of their own, by exit; the others have `neck` and `head`.
         opinions: exits at which the classifier's opinion moves the class scores, see `ClassOpinion`.
         score_scales: gain and shift of the scores at each of the four exits, see `fit_score_scales`.
         exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
@@ -65,7 +65,7 @@ class EarlyExitRetinaNet(RetinaNet):
         *,
         theta: float = 0.0115,
         lambda_: float = 1.0,
-        early_heads: Mapping[int, nn.Module] | None = None,
+        early: Mapping[int, tuple[nn.Module, nn.Module]] | None = None,
         opinions: Iterable[int] = (),
         score_scales: Sequence[Sequence[float]] | None = None,
         exits: Iterable[int] = (4,),
@@ -93,14 +93,13 @@ class EarlyExitRetinaNet(RetinaNet):
         self.exits, self.exit_target, self.allow_empty = exits, exit_target, allow_empty
         self.exit_weights, self.sandwich, self.early_gradient = exit_weights, sandwich, early_gradient
         self.head_distillation = head_distillation
-        self.early_heads = nn.ModuleDict({str(exit): early for exit, early in (early_heads or {}).items()})
-        self.opinions = nn.ModuleDict(
-            {str(exit): ClassOpinion(exit_target) for exit in check_exits("opinions", opinions)}
-        )
+        early = {str(exit): early[exit] for exit in check_exits("early", early or {})}
+        self.early_necks = nn.ModuleDict({exit: parts[0] for exit, parts in early.items()})
+        self.early_heads = nn.ModuleDict({exit: parts[1] for exit, parts in early.items()})
+        opinions = check_exits("opinions", opinions)
+        self.opinions = nn.ModuleDict({str(exit): ClassOpinion(min(exit, 2), exit_target) for exit in opinions})
         self.score_scales = check_scales(score_scales)
-        sizes, ratios = self.anchor_generator.sizes, self.anchor_generator.aspect_ratios
-        # Early exits may lack P3.
-        self.early_anchors = AnchorGenerator(sizes[1:], ratios[1:]) if self.early_heads else None
+        self.early_anchors = anchors_without_finest(self.anchor_generator) if self.early_heads else None
 
     def forward(
         self,
@@ -150,10 +149,10 @@ class EarlyExitRetinaNet(RetinaNet):
     def predict(self, reached: Exit) -> tuple[dict[str, Tensor], list[Tensor]]:
         """What the head says at an exit, in float32, the class opinion included; and the pyramid that it looked at."""
         features = {k: f for k, f in reached.features.items() if k in self.neck.names}
-        pyramid = list(self.neck(features).values())
+        pyramid = list(self.neck_at(reached.index)(features).values())
         outputs = {name: values.float() for name, values in self.head_at(reached.index)(pyramid).items()}
         if str(reached.index) in self.opinions:
-            moved = self.opinions[str(reached.index)](outputs["cls_logits"], reached.logits)
+            moved = self.opinions[str(reached.index)](outputs["cls_logits"], *reached.said())
             outputs = {**outputs, "cls_logits": moved}
         return outputs, pyramid
 
@@ -187,10 +186,14 @@ class EarlyExitRetinaNet(RetinaNet):
             terms["head_distillation"] = 0.0
         weights = normalised_weights(list(found), self.exit_weights)
         teacher = found[max(found)][0]
-        for exit, (outputs, anchors, _) in found.items():
+        for exit, (outputs, anchors, counts) in found.items():
             losses = self.compute_loss(targets, outputs, [anchors] * len(targets))
             if self.head_distillation and outputs is not teacher:
-                losses["head_distillation"] = self.head_distillation * head_distillation(outputs, teacher)
+                student = outputs
+                if len(counts) < len(self.anchor_generator.sizes):
+                    shared = also_at_full_depth(self.early_anchors, len(anchors))
+                    student = {name: values[:, shared] for name, values in outputs.items()}
+                losses["head_distillation"] = self.head_distillation * head_distillation(student, teacher)
             for name, loss in losses.items():
                 terms[name] = terms[name] + self.lambda_ * weights[exit] * loss
         return terms
@@ -212,6 +215,15 @@ class EarlyExitRetinaNet(RetinaNet):
         limits = {name: getattr(self, name) for name in POSTPROCESSING}
         scale = self.score_scales[reached.index - 1]
         return batch_detections(outputs, anchors, counts, inside, outside, self.box_coder, scale=scale, **limits)
+
+    @property
+    def filler(self) -> str | None:
+        """The filler of the neck, None if early exits have necks of their own."""
+        return None if self.early_necks else getattr(self.neck, "filler", None)
+
+    def neck_at(self, exit: int) -> nn.Module:
+        """The neck that serves an exit."""
+        return self.early_necks[str(exit)] if str(exit) in self.early_necks else self.neck  # noqa: SIM401 - no get
 
     def head_at(self, exit: int) -> nn.Module:
         """The head that serves an exit."""

@@ -1,6 +1,6 @@
 """The two detectors of the course: the paper's, and one small enough to train on a laptop."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from urllib.error import URLError
@@ -8,19 +8,15 @@ from urllib.error import URLError
 import torch
 from torch import nn
 from torchvision.models import RegNet, RegNet_Y_800MF_Weights, regnet_y_800mf
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.regnet import BlockParams
 
+from .anchors import retinanet_anchors
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
-from .exit_neck import GROUPS, ExitNeck
+from .exit_neck import GROUPS, EarlyPyramid
 from .neck import EarlyExitFPN
 from .weights import load_weights
-
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
-STRIDES = (8, 16, 32, 64, 128)
-
 
 def dyn_retinanet_regnet_y_800mf(
     num_classes: int,
@@ -41,7 +37,7 @@ def dyn_retinanet_regnet_y_800mf(
         **detector: passed to `EarlyExitRetinaNet`.
     """
     backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
-    sizes = {"head_convs": 4, "anchor_scale": 4, "early_channels": (128, 192)}
+    sizes = {"head_convs": 4, "anchor_scale": 4, "early_channels": {1: 128, 2: 192, 3: 192}}
     return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
 
 
@@ -63,7 +59,7 @@ def dyn_retinanet_nano(
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes)
-    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": (48, 48)}
+    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": {1: 48, 2: 48, 3: 48}}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
@@ -92,12 +88,6 @@ def _trunk(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
         ) from None
 
 
-def retinanet_anchors(scale: float) -> AnchorGenerator:
-    """RetinaNet's nine anchors per cell: three shapes, each in three sizes from `scale` strides up."""
-    sizes = tuple(tuple(stride * scale * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)
-    return AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(STRIDES))
-
-
 def retinanet_head(channels: int, num_classes: int, *, convs: int = 4) -> RetinaNetHead:
     """torchvision's head with `convs` of its four 3x3 convolutions in each of the two towers."""
     head = RetinaNetHead(channels, 9, num_classes)
@@ -106,12 +96,12 @@ def retinanet_head(channels: int, num_classes: int, *, convs: int = 4) -> Retina
     return head
 
 
-def early_head(channels: int, num_classes: int, *, convs: int = 4) -> RetinaNetHead:
+def early_head(channels: int, num_classes: int, *, convs: int = 4, anchors: int = 18) -> RetinaNetHead:
     """A leaner head for an early exit: group normalisation, and predictions by 1 x 1 instead of 3 x 3 convolutions.
 
     With few channels, the 3 x 3 convolutions to nine boxes of all classes cost more than the towers before them.
     """
-    head = RetinaNetHead(channels, 9, num_classes, norm_layer=partial(nn.GroupNorm, GROUPS))
+    head = RetinaNetHead(channels, anchors, num_classes, norm_layer=partial(nn.GroupNorm, GROUPS))
     for tower, name in ((head.classification_head, "cls_logits"), (head.regression_head, "bbox_reg")):
         tower.conv = tower.conv[:convs]
         wide = getattr(tower, name)
@@ -130,20 +120,22 @@ def _assemble(
     filler: str,
     head_convs: int,
     anchor_scale: float,
-    early_channels: Sequence[int],
+    early_channels: Mapping[int, int],
+    early_p3: Iterable[int] = (),
     **detector,
 ) -> EarlyExitRetinaNet:
-    in_channels: Sequence[int] = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
-    if filler == "learned":
-        neck = ExitNeck(in_channels, channels, early_channels=early_channels)
-        early = {k: early_head(c, backbone.num_classes, convs=head_convs) for k, c in enumerate(early_channels, 1)}
-    else:
-        neck, early = EarlyExitFPN(in_channels, channels, filler=filler), {}
+    in_channels = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
+    learned, early_p3 = filler == "learned", tuple(early_p3)
+    early = {}
+    for exit, width in early_channels.items() if learned else ():
+        pyramid = EarlyPyramid(in_channels[:exit], width, "p3" if exit in early_p3 else "p4")
+        anchors = 9 if exit in early_p3 else 18
+        early[exit] = pyramid, early_head(width, backbone.num_classes, convs=head_convs, anchors=anchors)
     model = EarlyExitRetinaNet(
         backbone,
-        neck,
+        EarlyExitFPN(in_channels, channels, filler="downsample" if learned else filler),
         retinanet_head(channels, backbone.num_classes, convs=head_convs),
-        early_heads=early,
+        early=early,
         anchor_generator=retinanet_anchors(anchor_scale),
         **detector,
     )

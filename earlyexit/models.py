@@ -132,7 +132,7 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]
     found, own = load_state(weights), model.state_dict()
     wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
     fresh = [name for name in own if name not in found]
-    wrong += [name for name in fresh if not name.startswith(("neck.early.", "early_heads.", "opinions."))]
+    wrong += [name for name in fresh if not name.startswith(("early_necks.", "early_heads.", "opinions."))]
     if wrong:
         raise ValueError(
             f"cannot go on from {str(weights)!r}, which is of another detector: {wrong[:5]} ({len(wrong)} in all)"

@@ -15,20 +15,26 @@ class ClassOpinion(nn.Module):
 
     At an early exit the latents have read the whole image, while the maps of the head are still shallow. With p_c the
     exit's probability of class c (its softmax or, if it says which classes are present, its sigmoid), an anchor's
-    logit of that class becomes logit + gain log p_c + bias: Bayes' rule with the opinion as prior, were gain 1. Two
-    weights are learned, for no compute worth counting. The gradient does not go back into the classifier, whose
-    confidence is to stay what the exit's loss makes it.
+    logit of that class becomes logit + gain log p_c + bias: Bayes' rule with the opinion as prior, were gain 1. After
+    exit 1 a second opinion is heard, that of the last latent classifier before (exit 3's own looks at the pooled
+    feature map alone, and is right less often). A gain for each opinion and a bias are learned, for no compute worth
+    counting. The gradient does not go back into the classifiers, whose confidence is to stay what the exits' loss
+    makes it.
+
+    Args:
+        count: opinions, 1 or 2.
+        exit_target: what the exits say, see `EarlyExitRetinaNet`.
     """
 
-    def __init__(self, exit_target: str = "single") -> None:
+    def __init__(self, count: int = 1, exit_target: str = "single") -> None:
         super().__init__()
         self.exit_target = exit_target
-        self.gain = nn.Parameter(torch.tensor(FIRST_GAIN))
+        self.gain = nn.Parameter(torch.full((count,), FIRST_GAIN / count))
         self.bias = nn.Parameter(torch.tensor(0.0))
 
-    def forward(self, cls_logits: Tensor, exit_logits: Tensor) -> Tensor:
-        """Class logits (N, anchors, classes) and the exit's logits (N, classes) give class logits."""
-        said = exit_logits.detach().float()
-        opinion = F.logsigmoid(said) if self.exit_target == "present" else said.log_softmax(1)
-        opinion = opinion.clamp(min=math.log(FLOOR))
-        return cls_logits + self.gain * opinion[:, None] + self.bias
+    def forward(self, cls_logits: Tensor, *said: Tensor) -> Tensor:
+        """Class logits (N, anchors, classes) and the logits of each opinion (N, classes) give class logits."""
+        logits = torch.stack(said, dim=-1).detach().float()
+        opinion = F.logsigmoid(logits) if self.exit_target == "present" else logits.log_softmax(1)
+        opinion = opinion.clamp(min=math.log(FLOOR)) @ self.gain
+        return cls_logits + opinion[:, None] + self.bias

@@ -57,7 +57,7 @@ def collect_records(
     device = next(model.parameters()).device
     if workers > 1 and device.type != "cpu":
         raise ValueError(f"workers share a CPU, but the model is on {device}: use workers=1, got {workers}")
-    before = getattr(model.neck, "filler", None)
+    before = model.filler
     names = (before,) if fillers is None else tuple(fillers)
     paths = {name: _path_of(path, name if fillers is not None else None) for name in names}
     stores = {name: Store(paths[name], describe(model, dataset, name)) for name in names}

@@ -1,0 +1,32 @@
+"""RetinaNet's anchors, and those of an exit without P3."""
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+STRIDES = (8, 16, 32, 64, 128)
+
+
+def retinanet_anchors(scale: float) -> AnchorGenerator:
+    """RetinaNet's nine anchors per cell: three shapes, each in three sizes from `scale` strides up."""
+    sizes = tuple(tuple(stride * scale * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)
+    return AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(STRIDES))
+
+
+def anchors_without_finest(anchors: AnchorGenerator) -> AnchorGenerator:
+    """The anchors of a pyramid without its finest level: each level has the sizes of the one below it, too.
+
+    Without P3 nobody would look for the smallest objects, although P4 can see many of them: an object is not lost
+    because its cell is large, but because no anchor fits it. Twice the anchors cost little, since the towers of the
+    head, which are most of it, stay the same.
+    """
+    sizes = tuple(below + own for below, own in zip(anchors.sizes, anchors.sizes[1:], strict=False))
+    return AnchorGenerator(sizes, anchors.aspect_ratios[1:])
+
+
+def also_at_full_depth(early: AnchorGenerator, count: int) -> Tensor:
+    """(count,) which of the anchors of `anchors_without_finest`, in their order, a full pyramid has, too."""
+    per_size = torch.arange(len(early.sizes[0])) >= len(early.sizes[0]) // 2
+    per_cell = per_size.repeat(len(early.aspect_ratios[0]))  # sizes change faster than shapes
+    return per_cell.repeat(count // len(per_cell))
