@@ -21,6 +21,7 @@ class Exit:
         logits: (N, num_classes) of this exit's classifier.
         before: (N, num_classes), the logits of the last latent classifier before it: of exit 1 at exit 2, of exit 2 at
             exits 3 and 4, None at exit 1.
+        latents: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map.
         features: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W).
     """
 
@@ -28,11 +29,13 @@ class Exit:
     logits: Tensor
     features: dict[str, Tensor]
     before: Tensor | None = None
+    latents: Tensor | None = None
 
     def take(self, images: Tensor) -> "Exit":
         """The same exit with some of the images: a boolean mask (N,) or their indices."""
         features = {name: f[images] for name, f in self.features.items()}
-        return Exit(self.index, self.logits[images], features, None if self.before is None else self.before[images])
+        before, latents = (None if x is None else x[images] for x in (self.before, self.latents))
+        return Exit(self.index, self.logits[images], features, before, latents)
 
     def said(self) -> tuple[Tensor, ...]:
         """What classifiers say of the images here: `logits`, and `before` unless there is none."""
@@ -96,6 +99,7 @@ class DynPerceiver(nn.Module):
         latent, last = widths[:4], widths[4]
         self.out_channels = {f"c{i + 1}": w for i, w in enumerate(widths) if i}
 
+        self.latent_dims = {1: latent[2], 2: latent[3], 3: latent[3], 4: latent[3]}  # of each exit
         self.latents = nn.Parameter(torch.empty(num_latents, latent[0]))
         nn.init.trunc_normal_(self.latents, std=0.02)
         self.stem = trunk.stem
@@ -143,13 +147,14 @@ class DynPerceiver(nn.Module):
             if index == 2:
                 told = torch.cat([told, self.carries[0](state.early)], dim=1)
             before, state = state.early, replace(state, early=self.classifiers[index - 1](told))
-            return Exit(index, state.early, dict(state.features), before), state
+            return Exit(index, state.early, dict(state.features), before, state.latents), state
         x = self.stages[3](state.x) if index == 3 else self.writes[3](state.x, state.latents)
         told = x.mean((2, 3))
         if index == 4:
             told = torch.cat([told, state.latents.mean(1), self.carries[1](state.early)], dim=1)
         state = replace(state, x=x, features={**state.features, "c5": x})
-        return Exit(index, self.classifiers[index - 1](told), dict(state.features), state.early), state
+        logits = self.classifiers[index - 1](told)
+        return Exit(index, logits, dict(state.features), state.early, state.latents), state
 
     def _stage(self, i: int, state: State) -> State:
         """One of the first three stages, and the reading for the one after it."""

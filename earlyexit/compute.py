@@ -2,12 +2,12 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from .backbone import NUM_EXITS
+from .backbone import NUM_EXITS, Exit
 
 
 class _ToExit(nn.Module):
@@ -27,14 +27,15 @@ class _ToExit(nn.Module):
 
 
 class _Neck(nn.Module):
-    """The neck on a tuple of maps, because a trace takes tensors alone."""
+    """The neck of an exit on latents and a tuple of maps, because a trace takes tensors alone."""
 
-    def __init__(self, neck: nn.Module, names: Sequence[str]):
+    def __init__(self, model: nn.Module, reached: Exit):
         super().__init__()
-        self.neck, self.names = neck, names
+        self.model, self.reached = model, reached
 
-    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.neck(dict(zip(self.names, maps, strict=True))).values())
+    def forward(self, latents: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
+        features = dict(zip(self.reached.features, maps, strict=True))
+        return tuple(self.model.pyramid_at(replace(self.reached, features=features, latents=latents)).values())
 
 
 class _Head(nn.Module):
@@ -74,12 +75,10 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
 
 def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[str, float]:
     macs = {"backbone": _count(_ToExit(model.backbone, exit), image)}
-    features = next(e for e in model.backbone.exits(image) if e.index == exit).features
-    neck_input = {k: v for k, v in features.items() if k in model.neck.names}
-    neck = _Neck(model.neck_at(exit), tuple(neck_input))
-    macs["neck"] = _count(neck, *neck_input.values())
+    reached = next(e for e in model.backbone.exits(image) if e.index == exit)
+    macs["neck"] = _count(_Neck(model, reached), reached.latents, *reached.features.values())
     head = model.head_at(exit)
-    for name, level in model.neck_at(exit)(neck_input).items():
+    for name, level in model.pyramid_at(reached).items():
         key = (id(head), *level.shape)
         if key not in levels:
             levels[key] = _count(_Head(head), level)

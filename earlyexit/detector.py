@@ -148,8 +148,7 @@ class EarlyExitRetinaNet(RetinaNet):
 
     def predict(self, reached: Exit) -> tuple[dict[str, Tensor], list[Tensor]]:
         """What the head says at an exit, in float32, the class opinion included; and the pyramid that it looked at."""
-        features = {k: f for k, f in reached.features.items() if k in self.neck.names}
-        pyramid = list(self.neck_at(reached.index)(features).values())
+        pyramid = list(self.pyramid_at(reached).values())
         outputs = {name: values.float() for name, values in self.head_at(reached.index)(pyramid).items()}
         if str(reached.index) in self.opinions:
             moved = self.opinions[str(reached.index)](outputs["cls_logits"], *reached.said())
@@ -221,9 +220,12 @@ class EarlyExitRetinaNet(RetinaNet):
         """The filler of the neck, None if early exits have necks of their own."""
         return None if self.early_necks else getattr(self.neck, "filler", None)
 
-    def neck_at(self, exit: int) -> nn.Module:
-        """The neck that serves an exit."""
-        return self.early_necks[str(exit)] if str(exit) in self.early_necks else self.neck  # noqa: SIM401 - no get
+    def pyramid_at(self, reached: Exit) -> dict[str, Tensor]:
+        """The pyramid that the neck of an exit makes, "p3" or "p4" to "p7"."""
+        features = {name: x for name, x in reached.features.items() if name in self.neck.names}
+        if str(reached.index) in self.early_necks:
+            return self.early_necks[str(reached.index)](features, reached.latents)
+        return self.neck(features)
 
     def head_at(self, exit: int) -> nn.Module:
         """The head that serves an exit."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .latents import Write
+
 GROUPS = 8  # of the normalisation
 MAPS = ("c3", "c4", "c5")
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
@@ -35,16 +37,18 @@ class EarlyPyramid(nn.Module):
     """P4-P7, or P3-P7, from C3 alone, from C3 and C4, or from all three.
 
     P4 is the sum of a stride-2 convolution of C3 and of 1 x 1 convolutions of C4 and C5 where they exist, and then
-    refined; each coarser level is a stride-2 convolution of the one below. P3 costs 3/4 of a head's compute. Where it
+    refined. Before that it reads the latents, which at an early exit know more than any map has been told: the write
+    (Z2X) that the backbone has not reached yet, on a quarter of the cells. Each coarser level is a stride-2 convolution of the one below. P3 costs 3/4 of a head's compute. Where it
     is wanted, it is the sum of a 1 x 1 convolution of C3 and of P4, as in an FPN.
 
     Args:
         in_channels: channels of the maps that are there, C3 first.
+        latent_dim: width of the latents.
         channels: channels of every level, a multiple of 8.
         finest: "p4" or "p3".
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, finest: str = "p4"):
+    def __init__(self, in_channels: Sequence[int], latent_dim: int, channels: int, finest: str = "p4"):
         super().__init__()
         if channels < 1 or channels % GROUPS:
             raise ValueError(f"the channels of an early exit must be a multiple of {GROUPS}, got {channels}")
@@ -53,6 +57,7 @@ class EarlyPyramid(nn.Module):
         self.names, self.finest = MAPS[: len(in_channels)], finest
         self.from_c3 = nn.Conv2d(in_channels[0], channels, 3, stride=2, padding=1)
         self.laterals = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels[1:])
+        self.write = Write(channels, latent_dim)
         self.refine = Refine(channels)
         self.down = nn.ModuleList(nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in LEVELS[2:])
         self.to_p3 = nn.Conv2d(in_channels[0], channels, 1) if finest == "p3" else None
@@ -61,15 +66,15 @@ class EarlyPyramid(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Feature maps "c3" ... give "p4" (or "p3") to "p7", each (N, channels, h, w)."""
+    def forward(self, features: Mapping[str, Tensor], latents: Tensor) -> dict[str, Tensor]:
+        """Feature maps "c3" ... and latents (N, L, latent_dim) give "p4" (or "p3") to "p7", each (N, channels, h, w)."""
         if list(self.names) != [name for name in MAPS if name in features]:
             raise ValueError(f"this pyramid is made from {self.names}, got {sorted(features)}")
         c3, *deeper = (features[name] for name in self.names)
         p4 = self.from_c3(c3)
         for conv, x in zip(self.laterals, deeper, strict=True):
             p4 = p4 + _resized(conv(x), p4)
-        levels = [self.refine(p4)]
+        levels = [self.refine(self.write(p4, latents))]
         for conv in self.down:
             levels.append(conv(F.relu(levels[-1])))
         if self.to_p3 is not None:

@@ -128,7 +128,7 @@ def _assemble(
     learned, early_p3 = filler == "learned", tuple(early_p3)
     early = {}
     for exit, width in early_channels.items() if learned else ():
-        pyramid = EarlyPyramid(in_channels[:exit], width, "p3" if exit in early_p3 else "p4")
+        pyramid = EarlyPyramid(in_channels[:exit], backbone.latent_dims[exit], width, "p3" if exit in early_p3 else "p4")
         anchors = 9 if exit in early_p3 else 18
         early[exit] = pyramid, early_head(width, backbone.num_classes, convs=head_convs, anchors=anchors)
     model = EarlyExitRetinaNet(

@@ -17,7 +17,7 @@ def onnx_command(
         str | None,
         typer.Option(help="Height,width after resizing and padding; a square photo's by default."),
     ] = None,
-    exits: Annotated[str, typer.Option(help="Exits to leave at: some of 1,2,4, and always 4.")] = "1,2,4",
+    exits: Annotated[str, typer.Option(help="Exits to leave at: some of 1,2,3,4, and always 4.")] = "1,2,3,4",
 ) -> None:
     """Write a detector as ONNX graphs, one for each part between two exits. Needs earlyexit[onnx]."""
     check_installed("onnx", "onnxscript", "onnxruntime")

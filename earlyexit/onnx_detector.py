@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .backbone import Exit
 from .detector import EarlyExitRetinaNet
 from .onnx_export import check_installed
+from .onnx_parts import exit_of, tensors_of
 from .thresholds import exit_limits
 
 
@@ -22,6 +23,8 @@ class _Graph:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # Every graph has threads of its own. When it is done, they are not to keep the cores from the next graph.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
@@ -34,9 +37,13 @@ class _Graph:
 class _Backbone:
     """The graphs between the exits, with the `exits` of a `DynPerceiver`."""
 
-    def __init__(self, folder: Path, card: dict):
+    def __init__(self, folder: Path, card: dict, heads: dict[int, _Graph]):
         self.image_size = tuple(card["image_size"])
-        self.graphs = {exit: _Graph(folder / f"backbone_to_exit_{exit}.onnx") for exit in card["exits"]}
+        self.graphs = {exit: _Graph(folder / f"backbone_to_exit_{exit}.onnx") for exit in heads}
+        self.read_after = {  # by exit: what images that run on take with them
+            exit: {name for k in heads if k > exit for graph in (self.graphs[k], heads[k]) for name in graph.inputs}
+            for exit in heads
+        }
 
     def exits(self, images: Tensor) -> Generator[Exit, Tensor | None, None]:
         """The exits that were exported, lazily; takes what `DynPerceiver.exits` takes."""
@@ -45,14 +52,13 @@ class _Backbone:
                 f"these graphs are for images of {self.image_size} pixels (height, width) after resizing and padding, "
                 f"got {tuple(images.shape[-2:])}: export with this image_size"
             )
-        known, features = {"images": images.float().cpu()}, {}
+        known = {"images": images.float().cpu()}
         for exit, graph in self.graphs.items():
-            known = graph({**known, **features})
-            features = {**features, **{name: value for name, value in known.items() if name.startswith("c")}}
-            keep = yield Exit(exit, known[f"logits_{exit}"], features)
+            known |= graph(known)
+            keep = yield exit_of(exit, known)
+            known = {name: value for name, value in known.items() if name in self.read_after[exit]}
             if keep is not None:
-                known = {name: value[keep] for name, value in known.items() if name not in features}
-                features = {name: value[keep] for name, value in features.items()}
+                known = {name: value[keep] for name, value in known.items()}
 
 
 class OnnxDetector(EarlyExitRetinaNet):
@@ -76,15 +82,16 @@ class OnnxDetector(EarlyExitRetinaNet):
         if len(card["classes"]) != model.num_classes:
             raise ValueError(f"{str(folder)!r} has {len(card['classes'])} classes, the model has {model.num_classes}")
         for name, value in vars(model).items():
-            if not name.startswith("_"):  # the settings; nn.Module's own begin with "_"
+            # The settings; nn.Module's own begin with "_", and a model may hold compiled versions of its methods.
+            if not name.startswith("_") and not hasattr(type(self), name):
                 setattr(self, name, value)
         for name in ("transform", "anchor_generator", "early_anchors"):
             setattr(self, name, getattr(model, name))
         self.eval()
         self.classes, self.exported = card["classes"], tuple(card["exits"])
         self.levels = {int(exit): sizes for exit, sizes in card["levels"].items()}
-        self.backbone = _Backbone(Path(folder), card)
         self.heads = {exit: _Graph(Path(folder) / f"detect_at_exit_{exit}.onnx") for exit in self.exported}
+        self.backbone = _Backbone(Path(folder), card, self.heads)
 
     def forward(
         self, images: Sequence[Tensor], *, thresholds: Sequence[float] | None = None, exit: int | None = None, **more
@@ -105,7 +112,7 @@ class OnnxDetector(EarlyExitRetinaNet):
 
     def predict(self, reached: Exit) -> tuple[dict[str, Tensor], list[Tensor]]:
         """What the head says at an exit; of the pyramid, of which no more is needed, only the sizes."""
-        outputs = self.heads[reached.index]({**reached.features, f"logits_{reached.index}": reached.logits})
+        outputs = self.heads[reached.index](tensors_of(reached))
         return outputs, [torch.empty(0, 1, *size) for size in self.levels[reached.index]]
 
     def train(self, mode: bool = True) -> "OnnxDetector":

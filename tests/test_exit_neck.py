@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from earlyexit import count_macs, dyn_retinanet_nano
-from earlyexit.exit_neck import EarlyPyramid, ExitNeck
+from earlyexit import EarlyExitRetinaNet, count_macs, dyn_retinanet_nano
+from earlyexit.anchors import also_at_full_depth
+from earlyexit.exit_neck import EarlyPyramid
 from earlyexit.factories import dyn_retinanet_regnet_y_800mf
 from earlyexit.models import load_warm_start
-from earlyexit.neck import EarlyExitFPN
 from earlyexit.weights import save_weights
 
 
@@ -28,11 +28,13 @@ def maps(*sizes):
 
 
 def test_early_pyramid_by_hand():
-    pyramid = EarlyPyramid((8, 12), 8)
-    features = maps((8, 15), (12, 8))
-    found = pyramid(list(features.values()))
+    pyramid = EarlyPyramid((8, 12, 20), 8, "p3")
+    features = maps((8, 15), (12, 8), (20, 4))
+    found = pyramid(features)
     p4 = F.conv2d(features["c3"], pyramid.from_c3.weight, pyramid.from_c3.bias, stride=2, padding=1)
-    p4 = p4 + F.conv2d(features["c4"], pyramid.from_c4.weight, pyramid.from_c4.bias)
+    p4 = p4 + F.conv2d(features["c4"], pyramid.laterals[0].weight, pyramid.laterals[0].bias)
+    c5 = F.conv2d(features["c5"], pyramid.laterals[1].weight, pyramid.laterals[1].bias)
+    p4 = p4 + c5.repeat_interleave(2, 2).repeat_interleave(2, 3)
     refined = p4
     for norm, conv in zip(pyramid.refine.norms, pyramid.refine.convs, strict=True):
         normal = refined.reshape(2, 8, -1)
@@ -43,49 +45,63 @@ def test_early_pyramid_by_hand():
     torch.testing.assert_close(found["p4"], p4 + refined, rtol=1e-4, atol=1e-4)
     p5 = F.conv2d(found["p4"].clamp(min=0), pyramid.down[0].weight, pyramid.down[0].bias, stride=2, padding=1)
     torch.testing.assert_close(found["p5"], p5)
-    assert {name: level.shape[-1] for name, level in found.items()} == {"p4": 8, "p5": 4, "p6": 2, "p7": 1}
+    p3 = F.conv2d(features["c3"], pyramid.to_p3.weight, pyramid.to_p3.bias)
+    torch.testing.assert_close(found["p3"], p3 + found["p4"].repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :15, :15])
+    assert {name: level.shape[-1] for name, level in found.items()} == {"p3": 15, "p4": 8, "p5": 4, "p6": 2, "p7": 1}
 
 
-def test_at_full_depth_it_is_the_ordinary_neck():
-    neck, plain = ExitNeck((8, 12, 16), 6, early_channels=(8, 16)), EarlyExitFPN((8, 12, 16), 6)
-    missing, more = plain.load_state_dict(neck.state_dict(), strict=False)
-    assert not missing and all(name.startswith("early.") for name in more)
-    features = maps((8, 16), (12, 8), (16, 4))
-    for name, level in plain(features).items():
-        assert torch.equal(neck(features)[name], level)
-    assert neck.filler == "learned"
-    assert neck({"c3": features["c3"]})["p4"].shape == (2, 8, 8, 8)
-    with pytest.raises(ValueError, match="C3, then C4"):
-        neck({"c4": features["c4"]})
-    with pytest.raises(ValueError, match="learned, it cannot take the filler 'zero'"):
-        neck.filler = "zero"
-    with pytest.raises(ValueError, match=r"early_channels must be two multiples of 8.*\[4, 8\]"):
-        ExitNeck((8, 12, 16), 6, early_channels=[4, 8])
+def test_early_pyramid_refuses_what_it_is_not_made_for():
+    pyramid = EarlyPyramid((8, 12), 8)
+    assert list(pyramid(maps((8, 16), (12, 8)))) == ["p4", "p5", "p6", "p7"]
+    for wrong in (maps((8, 16)), maps((8, 16), (12, 8), (16, 4))):
+        with pytest.raises(ValueError, match=r"made from \('c3', 'c4'\), got"):
+            pyramid(wrong)
+    with pytest.raises(ValueError, match="multiple of 8, got 12"):
+        EarlyPyramid((8, 12), 12)
+    with pytest.raises(ValueError, match="finest must be one of .* got 'p2'"):
+        EarlyPyramid((8, 12), 8, "p2")
+
+
+def test_at_full_depth_nothing_is_changed(learned):
+    plain = dyn_retinanet_nano(5, score_thresh=0.0).eval()
+    missing, more = plain.load_state_dict(learned.state_dict(), strict=False)
+    assert not missing and all(name.startswith(("early_necks.", "early_heads.")) for name in more)
+    image = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))]
+    with torch.inference_mode():
+        ours, theirs = learned(image, exit=4)[0], plain(image, exit=4)[0]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ("boxes", "scores", "labels"))
+    assert learned.filler is None and plain.filler == "downsample"
+    with pytest.raises(ValueError, match="early must name some of the exits 1-4, got"):
+        EarlyExitRetinaNet(plain.backbone, plain.neck, plain.head, early={5: (plain.neck, plain.head)})
 
 
 def test_each_exit_has_its_head_and_its_anchors(learned):
     images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     seen = {}
-    for name, head in {"1": learned.early_heads["1"], "2": learned.early_heads["2"], "late": learned.head}.items():
+    for name, head in {**learned.early_heads, "late": learned.head}.items():
         head.register_forward_hook(
             lambda module, inputs, output, name=name: seen.setdefault(name, []).append(len(inputs[0]))
         )
     with torch.inference_mode():
-        for exit, (name, levels) in {1: ("1", 4), 2: ("2", 4), 3: ("late", 5), 4: ("late", 5)}.items():
+        for exit, (name, levels) in {1: ("1", 4), 2: ("2", 4), 3: ("3", 4), 4: ("late", 5)}.items():
             seen.clear()
             found = learned(images, exit=exit)
             assert seen == {name: [levels]} and [d["exit"] for d in found] == [exit, exit]
             assert all(len(d["boxes"]) == 100 for d in found)
 
 
-def test_anchors_of_an_early_exit_are_the_last_of_all(learned):
+def test_anchors_of_an_early_exit_hold_those_of_its_levels_at_full_depth(learned):
     batch, _ = learned.transform([torch.rand(3, 128, 128)])
     with torch.inference_mode():
         reached = {r.index: r for r in learned.backbone.exits(batch.tensors)}
         early, late = (learned._outputs(reached[k], batch) for k in (1, 4))
-    assert torch.equal(early[1], late[1][-len(early[1]) :])
+    shared = also_at_full_depth(learned.early_anchors, len(early[1]))
+    assert torch.equal(early[1][shared], late[1][-int(shared.sum()) :])
     assert early[0]["cls_logits"].shape[1] == len(early[1]) == sum(early[2])
-    assert late[2][1:] == early[2]
+    assert [2 * count for count in late[2][1:]] == early[2]
+    # The others are as large as those of the level below.
+    sides = (early[1][~shared][: 64 * 9, 2:] - early[1][~shared][: 64 * 9, :2]).prod(1).sqrt()
+    assert sides.min() == pytest.approx(24, abs=1) and sides.max() == pytest.approx(24 * 2 ** (2 / 3), abs=1)
 
 
 def test_mixed_batches_equal_single_images(learned):
@@ -103,12 +119,12 @@ def test_mixed_batches_equal_single_images(learned):
 
 def test_compute_is_that_of_the_levels_and_heads(learned):
     macs = count_macs(learned, (128, 128))
-    assert "head p3" not in macs[1] and "head p3" not in macs[2] and "head p3" in macs[3]
-    # Two towers of two 3 x 3 convolutions with norms, which fvcore counts as 5 each, and 1 x 1 convolutions to nine
+    assert all("head p3" not in macs[exit] for exit in (1, 2, 3)) and "head p3" in macs[4]
+    # Two towers of two 3 x 3 convolutions with norms, which fvcore counts as 5 each, and 1 x 1 convolutions to 18
     # anchors of 5 classes and 4 coordinates.
-    width = learned.neck.early_channels[0]
+    width = learned.early_necks["1"].from_c3.out_channels
     cells = sum(n * n for n in (8, 4, 2, 1))
-    expected = cells * width * (4 * (9 * width + 5) + 9 * (5 + 4)) / 1e9
+    expected = cells * width * (4 * (9 * width + 5) + 18 * (5 + 4)) / 1e9
     assert sum(v for k, v in macs[1].items() if k.startswith("head")) == pytest.approx(expected)
     plain = count_macs(dyn_retinanet_nano(5), (128, 128))
     assert macs[4] == plain[4] and macs[1]["total"] < 0.45 * plain[1]["total"]
@@ -125,7 +141,7 @@ def test_warm_start_keeps_what_was_trained(tmp_path):
     save_weights(before, tmp_path / "before.safetensors", about={})
     after = dyn_retinanet_nano(5, filler="learned")
     fresh = load_warm_start(after, tmp_path / "before.safetensors")
-    assert fresh and all(name.startswith(("neck.early.", "early_heads.")) for name in fresh)
+    assert fresh and all(name.startswith(("early_necks.", "early_heads.")) for name in fresh)
     image = [torch.rand(3, 64, 64)]
     with torch.inference_mode():
         first, second = (model.eval()(image, exit=4)[0]["scores"] for model in (before, after))
@@ -146,8 +162,8 @@ def losses(model, **changes):
     return trial, trial(images, targets)
 
 
-def test_all_parts_are_trained_at_exits_1_2_4(learned):
-    trial, found = losses(learned, exits=(1, 2, 4), head_distillation=1.0, theta=1.0)
+def test_all_parts_are_trained_at_exits_1_to_4(learned):
+    trial, found = losses(learned, exits=(1, 2, 3, 4), head_distillation=1.0, theta=1.0)
     sum(found.values()).backward()
     assert [n for n, p in trial.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
     assert found["head_distillation"] > 0
@@ -163,7 +179,7 @@ def test_early_gradient_is_scaled_in_the_backbone_alone(learned):
     def gradients(scale):
         trial, found = losses(learned, exits=(1, 4), exit_weights={1: 1, 4: 1e-9}, early_gradient=scale, theta=0.0)
         sum(found.values()).backward()
-        return trial.backbone.stem[0].weight.grad, trial.neck.early[0].from_c3.weight.grad
+        return trial.backbone.stem[0].weight.grad, trial.early_necks["1"].from_c3.weight.grad
 
     whole, half, none = (gradients(scale) for scale in (1.0, 0.5, 0.0))
     torch.testing.assert_close(half[0], 0.5 * whole[0], rtol=1e-3, atol=1e-7)

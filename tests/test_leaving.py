@@ -101,15 +101,19 @@ def test_empty_needs_exits_that_know_it(images):
 
 @pytest.mark.parametrize("exit_target", ["single", "present"])
 def test_opinion_by_hand(exit_target):
-    opinion = ClassOpinion(exit_target)
+    opinion = ClassOpinion(2, exit_target)
     opinion.bias.data.fill_(0.7)
+    opinion.gain.data = torch.tensor([0.5, 0.1])
     cls, said = torch.zeros(1, 2, 3), torch.tensor([[4.0, 0.0, -30.0]], requires_grad=True)
-    p = said.sigmoid() if exit_target == "present" else said.softmax(1)
-    expected = 0.25 * p.clamp(min=FLOOR).log() + 0.7
-    moved = opinion(cls, said)
+    before = torch.tensor([[1.0, 2.0, 3.0]])
+    own, other = (x.sigmoid() if exit_target == "present" else x.softmax(1) for x in (said, before))
+    expected = 0.5 * own.clamp(min=FLOOR).log() + 0.1 * other.clamp(min=FLOOR).log() + 0.7
+    moved = opinion(cls, said, before)
     torch.testing.assert_close(moved, expected[:, None].expand(1, 2, 3).detach(), rtol=1e-5, atol=1e-5)
     moved.sum().backward()
-    assert said.grad is None and opinion.gain.grad != 0
+    assert said.grad is None and (opinion.gain.grad != 0).all()
+    alone = ClassOpinion(1, exit_target)
+    torch.testing.assert_close(alone(cls, said)[0, 0], 0.25 * own[0].clamp(min=FLOOR).log(), rtol=1e-5, atol=1e-5)
 
 
 def test_scales_make_scores_chances():

@@ -1,5 +1,6 @@
 """The exported graphs: the same detections as in PyTorch, by the graphs that are needed alone."""
 
+import itertools
 import json
 import math
 import re
@@ -13,59 +14,74 @@ from torch import nn
 from earlyexit import cli, dyn_retinanet_nano, onnx_detector, onnx_export
 from earlyexit.onnx_detector import OnnxDetector
 from earlyexit.onnx_export import export_onnx
+from earlyexit.onnx_parts import MatrixPool
 
 SETTINGS = {"min_size": 64, "max_size": 96, "score_thresh": 0.0, "detections_per_img": 20}
 CLASSES = ["cat", "dog", "cow", "hen", "pig"]
+ALL = (1, 2, 3, 4)
 
 
 def make_detector(**settings):
     """A nano detector with fewer blocks, which exports sooner, and with confidences that differ."""
     torch.manual_seed(1)
     model = dyn_retinanet_nano(5, **{**SETTINGS, **settings}).eval()
-    for read, depth in zip(model.backbone.reads, (0, 0, 1, 0), strict=True):
+    for read, depth in zip(model.backbone.reads, (0, 0, 0, 1), strict=True):
         read.blocks = read.blocks[:depth]
-    for head in (model.head, *model.early_heads.values()):
+    del model.backbone.stages[2][1:]
+    for exit, head in {"4": model.head, **model.early_heads}.items():
         for tower in (head.classification_head, head.regression_head):
-            tower.conv = tower.conv[:1]
+            tower.conv = tower.conv[: int(exit != "2")]
         nn.init.normal_(head.classification_head.cls_logits.weight, std=0.3)
     nn.init.normal_(model.backbone.latents)
-    for classifier in model.backbone.classifiers[:2]:
+    for classifier in model.backbone.classifiers[:3]:
         nn.init.normal_(classifier.weight, std=0.3)
     return model
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """By name: a detector and the folder of its graphs. What the two have in common is exported once."""
-    learned, plain = make_detector(filler="learned", opinions=(1, 2)), make_detector()
-    plain.backbone, plain.head, plain.neck.fpn = learned.backbone, learned.head, learned.neck.fpn
-    models = {"learned": learned, "plain": plain}
-    folders = {name: tmp_path_factory.mktemp(name) for name in models}
-    program, known = onnx_export._program, {}
+    """A detector with all kinds of exits and the folder of its graphs.
 
-    def program_once(part, example):
-        shared = isinstance(part, onnx_export._ToExit) or part.exit == 4
-        key = (part.inputs, part.outputs, None if shared else part.model)
-        if key not in known:
-            known[key] = program(part, example)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_export, "_program", program_once)
-        for name, model in models.items():
-            paths = export_onnx(model, folders[name], classes=CLASSES)
-            assert sorted(paths) == sorted(folders[name].iterdir())
-    return {name: (models[name], folders[name]) for name in models}
+    Exit 1 has the neck and head of exit 4, exits 2 and 3 have their own and a class opinion.
+    """
+    model = make_detector(filler="learned", early_channels={2: 16, 3: 16}, opinions=(2, 3))
+    folder = tmp_path_factory.mktemp("exported")
+    paths = export_onnx(model, folder, classes=CLASSES)
+    assert sorted(paths) == sorted(folder.iterdir())
+    return model, folder
 
 
-@pytest.fixture(params=["learned", "plain"])
-def pair(exported, request):
+@pytest.fixture(scope="module")
+def pair(exported):
     """A detector in PyTorch, and the same one in onnxruntime."""
-    model, folder = exported[request.param]
+    model, folder = exported
     return model, OnnxDetector(folder, model)
 
 
-def pictures(count=6):
+class Untraced:
+    """In place of a graph, and of what the exporter gives: the part of the detector itself, in PyTorch."""
+
+    def __init__(self, part, example=None):
+        self.part, self.inputs, self.outputs = part, part.inputs, part.outputs
+
+    def save(self, path):
+        path.touch()
+
+    def __call__(self, known):
+        return dict(zip(self.outputs, self.part(*(known[name] for name in self.inputs)), strict=True))
+
+
+def untraced(monkeypatch, folder, model, exits):
+    """An `OnnxDetector` without onnxruntime: what is around the graphs, in no time."""
+    made = []
+    monkeypatch.setattr(onnx_export, "_program", lambda *given: made.append(Untraced(*given)) or made[-1])
+    *paths, _ = export_onnx(model, folder, exits=exits, classes=CLASSES)
+    graphs = dict(zip(paths, made, strict=True))
+    monkeypatch.setattr(onnx_detector, "_Graph", graphs.__getitem__)
+    return OnnxDetector(folder, model)
+
+
+def pictures(count=8):
     generator = torch.Generator().manual_seed(2)
     colours = torch.rand(count, 3, 4, 4, generator=generator)
     return list(nn.functional.interpolate(colours, (50, 50), mode="bilinear"))
@@ -82,26 +98,27 @@ def same(first, second):
 
 
 @torch.inference_mode()
-def mixed(model):
-    """Thresholds with which two of the six pictures leave at each of the exits 1, 2 and 4."""
-    first = torch.tensor([found["confidence"] for found in model(pictures(), exit=1)])
-    second = torch.tensor([found["confidence"] for found in model(pictures(), exit=2)])
-    top = first.sort(descending=True).values
-    waiting = second[first < top[1:3].mean()].sort(descending=True).values
-    return float(top[1:3].mean()), float(waiting[1:3].mean()), math.inf
+def mixed(model, exits=ALL):
+    """Thresholds with which two of the eight pictures leave at each of `exits` but the last."""
+    limits, waiting = [math.inf] * 3, torch.ones(8, dtype=torch.bool)
+    for exit in exits[:-1]:
+        confidence = torch.tensor([found["confidence"] for found in model(pictures(), exit=exit)])
+        limits[exit - 1] = float(confidence[waiting].sort(descending=True).values[1:3].mean())
+        waiting &= confidence < limits[exit - 1]
+    return limits
 
 
 @torch.inference_mode()
 def test_mixed_exits_are_those_of_pytorch(pair):
     model, detector = pair
     expected = model(pictures(), thresholds=mixed(model))
-    assert sorted(found["exit"] for found in expected) == [1, 1, 2, 2, 4, 4]
+    assert sorted(found["exit"] for found in expected) == [1, 1, 2, 2, 3, 3, 4, 4]
     assert all(len(found["boxes"]) == 20 for found in expected)
     assert max((a["boxes"] - b["boxes"]).abs().max() for a in expected for b in expected) > 1
     same(detector(pictures(), thresholds=mixed(model)), expected)
 
 
-@pytest.mark.parametrize("exit", [1, 2, 4])
+@pytest.mark.parametrize("exit", ALL)
 @pytest.mark.parametrize("count", [1, 3])
 @torch.inference_mode()
 def test_forced_exits_are_those_of_pytorch(pair, exit, count):
@@ -109,10 +126,26 @@ def test_forced_exits_are_those_of_pytorch(pair, exit, count):
     same(detector(pictures(count), exit=exit), model(pictures(count), exit=exit))
 
 
+LEARNED = {"filler": "learned", "opinions": (1, 2, 3)}
+SOME = [(*early, 4) for count in range(4) for early in itertools.combinations((1, 2, 3), count)]
+OTHERS = [{}, {"filler": "zero", "opinions": (2, 3)}, {**LEARNED, "early_p3": (1, 3), "exit_target": "present"}]
+
+
+@pytest.mark.parametrize(("settings", "exits"), [(LEARNED, exits) for exits in SOME] + [(kind, ALL) for kind in OTHERS])
 @torch.inference_mode()
-def test_what_nobody_needs_does_not_run(exported, monkeypatch):
-    model, folder = exported["learned"]
-    detector, ran, call = OnnxDetector(folder, model), [], onnx_detector._Graph.__call__
+def test_what_an_exit_reads_gets_there(settings, exits, tmp_path, monkeypatch):
+    """Whatever the detector and the exits; without the exporter and onnxruntime, which only run what is cut here."""
+    model = make_detector(**settings)
+    detector = untraced(monkeypatch, tmp_path, model, exits)
+    expected = model(pictures(), thresholds=mixed(model, exits))
+    assert sorted(found["exit"] for found in expected) == sorted([*exits[:-1] * 2, *[4] * (10 - 2 * len(exits))])
+    same(detector(pictures(), thresholds=mixed(model, exits)), expected)
+
+
+@torch.inference_mode()
+def test_what_nobody_needs_does_not_run(pair, monkeypatch):
+    model, detector = pair
+    ran, call = [], onnx_detector._Graph.__call__
     names = {graph: f"to {k}" for k, graph in detector.backbone.graphs.items()}
     names |= {graph: f"at {k}" for k, graph in detector.heads.items()}
 
@@ -123,39 +156,47 @@ def test_what_nobody_needs_does_not_run(exported, monkeypatch):
 
     monkeypatch.setattr(onnx_detector._Graph, "__call__", note)
     detector(pictures(), exit=1)
-    assert ran == [("to 1", 6), ("at 1", 6)]
+    assert ran == [("to 1", 8), ("at 1", 8)]
     ran.clear()
     detector(pictures(), thresholds=mixed(model))
-    assert ran == [("to 1", 6), ("at 1", 2), ("to 2", 4), ("at 2", 2), ("to 4", 2), ("at 4", 2)]
+    steps = [
+        (f"{where} {k}", n) for k, left in zip(ALL, (8, 6, 4, 2), strict=True) for where, n in (("to", left), ("at", 2))
+    ]
+    assert ran == steps
 
 
-@pytest.mark.parametrize("name", ["learned", "plain"])
-def test_each_graph_holds_its_own_part(exported, name):
-    model, folder = exported[name]
+def test_each_graph_holds_its_own_part(exported):
+    model, folder = exported
     graphs = {path.stem: onnx.load(path).graph for path in folder.glob("*.onnx")}
     nodes = {stem: len(graph.node) for stem, graph in graphs.items()}
     assert nodes["backbone_to_exit_1"] < 0.75 * sum(n for stem, n in nodes.items() if stem.startswith("backbone"))
+    assert nodes["backbone_to_exit_3"] < 20  # one stage and a classifier
     weights = {stem: sum(math.prod(value.dims) for value in graph.initializer) for stem, graph in graphs.items()}
     backbone = sum(p.numel() for p in model.backbone.parameters())
-    # Exit 3's classifier is in no graph; running statistics and a few constants come on top.
+    # Running statistics and a few constants come on top.
     assert sum(n for stem, n in weights.items() if "backbone" in stem) == pytest.approx(backbone, rel=0.05)
     assert 0 < weights["backbone_to_exit_1"] < 0.5 * backbone
 
 
 def test_card(exported):
-    model, folder = exported["learned"]
+    model, folder = exported
     card = json.loads((folder / "card.json").read_text())
-    assert (card["classes"], card["image_size"], card["exits"]) == (CLASSES, [64, 64], [1, 2, 4])
-    assert card["levels"] == {
-        "1": [[4, 4], [2, 2], [1, 1], [1, 1]],
-        "2": [[4, 4], [2, 2], [1, 1], [1, 1]],
-        "4": [[8, 8], [4, 4], [2, 2], [1, 1], [1, 1]],
+    assert (card["classes"], card["image_size"], card["exits"]) == (CLASSES, [64, 64], [1, 2, 3, 4])
+    coarse = [[4, 4], [2, 2], [1, 1], [1, 1]]
+    assert card["levels"] == {"1": [[8, 8], *coarse], "2": coarse, "3": coarse, "4": [[8, 8], *coarse]}
+    inputs = {name.removesuffix(".onnx"): parts["inputs"] for name, parts in card["graphs"].items()}
+    assert inputs == {
+        "backbone_to_exit_1": ["images"],
+        "detect_at_exit_1": ["c3"],
+        "backbone_to_exit_2": ["c3", "latents_1", "logits_1"],
+        "detect_at_exit_2": ["c3", "c4", "latents_2", "logits_2", "logits_1"],
+        "backbone_to_exit_3": ["c4"],
+        "detect_at_exit_3": ["c3", "c4", "c5_3", "latents_2", "logits_3", "logits_2"],
+        "backbone_to_exit_4": ["c5_3", "latents_2", "logits_2"],
+        "detect_at_exit_4": ["c3", "c4", "c5"],
     }
-    assert card["graphs"]["backbone_to_exit_2.onnx"] == {
-        "inputs": ["c3", "latents_1", "logits_1"],
-        "outputs": ["c4", "latents_2", "logits_2"],
-    }
-    assert card["graphs"]["detect_at_exit_4.onnx"]["inputs"] == ["c3", "c4", "c5"]
+    assert card["graphs"]["backbone_to_exit_2.onnx"]["outputs"] == ["c4", "latents_2", "logits_2"]
+    assert card["graphs"]["backbone_to_exit_4.onnx"]["outputs"] == ["c5", "logits_4"]
     for name, parts in card["graphs"].items():
         graph = onnx.load(folder / name).graph
         assert [value.name for value in graph.input] == parts["inputs"]
@@ -163,6 +204,12 @@ def test_card(exported):
         for value in (*graph.input, *graph.output):
             first, *others = value.type.tensor_type.shape.dim
             assert first.dim_param == "batch" and all(size.dim_value > 0 for size in others)
+
+
+@pytest.mark.parametrize("size", [(7, 14), (16, 8), (5, 2), (25, 42)])
+def test_pooling_by_matrices(size):
+    x = torch.rand(2, 3, *size)
+    torch.testing.assert_close(MatrixPool(7)(x), nn.AdaptiveAvgPool2d(7)(x))
 
 
 def test_the_model_is_left_as_it_is():
@@ -173,9 +220,9 @@ def test_the_model_is_left_as_it_is():
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("exits", [(), (1, 2), (4, 1), (1, 3, 4), (1, 1, 4)])
+@pytest.mark.parametrize("exits", [(), (1, 2), (4, 1), (2, 1, 4), (1, 1, 4), (0, 4), ("1", 4)])
 def test_bad_exits(tmp_path, exits):
-    with pytest.raises(ValueError, match=rf"exits must be some of 1, 2 and 4.*got {re.escape(str(exits))}"):
+    with pytest.raises(ValueError, match=rf"exits must be some of 1-4 .*got {re.escape(str(exits))}"):
         export_onnx(make_detector(), tmp_path / "out", exits=exits)
     assert not (tmp_path / "out").exists()
 
@@ -186,9 +233,9 @@ def test_bad_image_size(tmp_path, size):
         export_onnx(make_detector(), tmp_path, size)
 
 
-def test_bad_use_of_the_graphs(exported, tmp_path):
-    model, folder = exported["plain"]
-    detector = OnnxDetector(folder, model)
+def test_bad_use_of_the_graphs(tmp_path, monkeypatch):
+    model = make_detector()
+    detector = untraced(monkeypatch, tmp_path / "plain", model, (1, 2, 4))
     with pytest.raises(ValueError, match=r"images of \(64, 64\) pixels.*got \(64, 96\)"):
         detector([torch.rand(3, 50, 75)])
     with pytest.raises(ValueError, match=r"exit 3 was not exported, only \(1, 2, 4\).*exit=3"):
@@ -200,7 +247,14 @@ def test_bad_use_of_the_graphs(exported, tmp_path):
     with pytest.raises(ValueError, match=r"missing' holds no card.json"):
         OnnxDetector(tmp_path / "missing", model)
     with pytest.raises(ValueError, match="has 5 classes, the model has 20"):
-        OnnxDetector(folder, dyn_retinanet_nano())
+        OnnxDetector(tmp_path / "plain", dyn_retinanet_nano())
+
+
+def test_a_compiled_method_of_the_model_is_not_taken_over(exported):
+    model, folder = exported
+    other = make_detector()
+    other.predict = None
+    assert OnnxDetector(folder, other).predict is not None
 
 
 def refused(capsys, monkeypatch, *arguments):
