@@ -1,6 +1,6 @@
 """The two detectors of the course: the paper's, and one small enough to train on a laptop."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from urllib.error import URLError
@@ -37,7 +37,7 @@ def dyn_retinanet_regnet_y_800mf(
         **detector: passed to `EarlyExitRetinaNet`.
     """
     backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
-    sizes = {"head_convs": 4, "anchor_scale": 4, "early_channels": {1: 128, 2: 192, 3: 192}}
+    sizes = {"head_convs": 4, "anchor_scale": 4, "early_levels": {1: (128, "p4"), 2: (128, "p4"), 3: (128, "p3")}}
     return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
 
 
@@ -59,7 +59,7 @@ def dyn_retinanet_nano(
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes)
-    sizes = {"head_convs": 2, "anchor_scale": 3, "early_channels": {1: 48, 2: 48, 3: 48}}
+    sizes = {"head_convs": 2, "anchor_scale": 3, "early_levels": {1: (48, "p4"), 2: (24, "p4"), 3: (40, "p3")}}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
@@ -120,16 +120,14 @@ def _assemble(
     filler: str,
     head_convs: int,
     anchor_scale: float,
-    early_channels: Mapping[int, int],
-    early_p3: Iterable[int] = (),
+    early_levels: Mapping[int, tuple[int, str]],
     **detector,
 ) -> EarlyExitRetinaNet:
     in_channels = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
-    learned, early_p3 = filler == "learned", tuple(early_p3)
-    early = {}
-    for exit, width in early_channels.items() if learned else ():
-        pyramid = EarlyPyramid(in_channels[:exit], backbone.latent_dims[exit], width, "p3" if exit in early_p3 else "p4")
-        anchors = 9 if exit in early_p3 else 18
+    learned, early = filler == "learned", {}
+    for exit, (width, finest) in early_levels.items() if learned else ():
+        pyramid = EarlyPyramid(in_channels[:exit], backbone.latent_dims[exit], width, finest)
+        anchors = 9 if finest == "p3" else 18  # see `anchors_without_finest`
         early[exit] = pyramid, early_head(width, backbone.num_classes, convs=head_convs, anchors=anchors)
     model = EarlyExitRetinaNet(
         backbone,

@@ -9,31 +9,34 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..settings import TrainSettings
-from ..study.plan import Training, plan
+from ..study.plan import THETA, Training, plan
 
-EXITS = (1, 2, 4)
+EXITS = (1, 2, 3, 4)
 RECIPE = {
     "filler": "learned",
-    "opinions": (1, 2),
+    "opinions": (1, 2, 3),
     "exits": EXITS,
-    "exit_weights": (0.3, 0.3, 0.4),
-    "head_distillation": 1.0,
-    "freeze": 0,
+    "exit_weights": (0.4, 0.25, 0.2, 0.15),
+    "theta": 0.1,
 }
 # What each ablation changes of the recipe. The first is the recipe itself, trained as briefly as the others. Those that
-# fill missing levels the paper's way have one head for all exits.
+# fill missing levels the paper's way have one head for all exits, which hears an opinion at all of them: with opinions
+# at some exits alone it would have to mean two things by one score.
+_SHARED = {"opinions": (1, 2, 3, 4)}
 ABLATIONS = {
     "recipe": {},
     "no-opinions": {"opinions": ()},
-    "frozen-stem": {"freeze": 1},
-    "neck-downsample": {"filler": "downsample"},
-    "no-head-distillation": {"head_distillation": 0.0},
+    "neck-downsample": {"filler": "downsample", **_SHARED},
+    "equal-weights": {"exit_weights": None},
+    "theta-paper": {"theta": THETA},
+    "head-distillation": {"head_distillation": 1.0},
     "gradient-stopped": {"early_gradient": 0.0},
+    "whole-backbone": {"freeze": 0},
     "warm-start": {"init": None, "keep_classifiers": True, "warm_start": "scenes"},
-    "neck-topdown": {"filler": "topdown"},
+    "neck-topdown": {"filler": "topdown", **_SHARED},
     "gradient-half": {"early_gradient": 0.5},
-    "sandwich": {"exits": (1, 2, 3, 4), "exit_weights": None, "sandwich": True},
-    "neck-zero": {"filler": "zero"},
+    "sandwich": {"sandwich": True},
+    "neck-zero": {"filler": "zero", **_SHARED},
 }
 SHORT = 1 / 3  # of the epochs, for ablations
 # On images with any number of objects, also none, the exits say which classes are there.
