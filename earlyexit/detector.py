@@ -11,7 +11,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
 from .backbone import DynPerceiver, Exit
-from .anchors import also_at_full_depth, anchors_without_finest
+from .anchors import all_anchors, also_at_full_depth, anchors_without_finest
 from .batching import same_size_batches
 from .exit_training import (
     check_exit_training,
@@ -237,7 +237,7 @@ class EarlyExitRetinaNet(RetinaNet):
         """
         outputs, pyramid = self.predict(reached)
         generator = self.anchor_generator if len(pyramid) == len(self.anchor_generator.sizes) else self.early_anchors
-        levels = [level.new_empty((1, 1, *level.shape[-2:]), dtype=torch.float32) for level in pyramid]
+        levels = tuple(tuple(level.shape[-2:]) for level in pyramid)
         per_cell = generator.num_anchors_per_location()
-        counts = [level.shape[-2] * level.shape[-1] * a for level, a in zip(pyramid, per_cell, strict=True)]
-        return outputs, generator(ImageList(batch.tensors, batch.image_sizes[:1]), levels)[0], counts
+        counts = [height * width * a for (height, width), a in zip(levels, per_cell, strict=True)]
+        return outputs, all_anchors(generator, tuple(batch.tensors.shape[-2:]), levels, pyramid[0].device), counts

@@ -18,6 +18,7 @@ from .exit_neck import GROUPS, EarlyPyramid
 from .neck import EarlyExitFPN
 from .weights import load_weights
 
+
 def dyn_retinanet_regnet_y_800mf(
     num_classes: int,
     *,

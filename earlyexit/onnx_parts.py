@@ -64,8 +64,8 @@ class AtExit(nn.Module):
 class MatrixPool(nn.Module):
     """`AdaptiveAvgPool2d` as two matrix products.
 
-    ONNX has no such pooling. What the exporter makes of it gathers every pixel of every cell: that took a quarter of
-    the backbone's time up to exit 1.
+    ONNX has no such pooling. What the exporter makes of it gathers every pixel of every cell, which took 28% of
+    the nano backbone's time up to exit 1 at 128 pixels.
     """
 
     def __init__(self, cells: int):

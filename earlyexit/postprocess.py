@@ -84,6 +84,8 @@ def rescale_scores(scores: Tensor, gain: Tensor | float, shift: Tensor | float) 
 def _best_of_each(group: Tensor, score: Tensor, most: int) -> Tensor:
     """Positions of the `most` highest scores of each group, highest first."""
     order = score.argsort(descending=True, stable=True)
+    if len(order) <= most:  # nobody can be too many: the usual case for few images
+        return order
     by_group = order[group[order].argsort(stable=True)]
     sizes = torch.bincount(group)
     first = (sizes.cumsum(0) - sizes)[group[by_group]]

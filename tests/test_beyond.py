@@ -31,7 +31,7 @@ def proposed(value):
 def test_plan():
     found = plan_beyond("scenes", "single", "many", "runs", seeds=(0, 1))
     names = [t.name for t in found]
-    assert names == ["early-0", "early-1", *(f"ablation-{n}" for n in ABLATIONS), "many"]
+    assert names == ["early-0", "early-1", "many", *(f"ablation-{n}" for n in ABLATIONS)]
     by_name = {t.name: t.settings for t in found}
     for settings in by_name.values():
         check_settings(settings)

@@ -46,7 +46,9 @@ def test_early_pyramid_by_hand():
     p5 = F.conv2d(found["p4"].clamp(min=0), pyramid.down[0].weight, pyramid.down[0].bias, stride=2, padding=1)
     torch.testing.assert_close(found["p5"], p5)
     p3 = F.conv2d(features["c3"], pyramid.to_p3.weight, pyramid.to_p3.bias)
-    torch.testing.assert_close(found["p3"], p3 + found["p4"].repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :15, :15])
+    torch.testing.assert_close(
+        found["p3"], p3 + found["p4"].repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :15, :15]
+    )
     assert {name: level.shape[-1] for name, level in found.items()} == {"p3": 15, "p4": 8, "p5": 4, "p6": 2, "p7": 1}
 
 

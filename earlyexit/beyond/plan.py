@@ -25,18 +25,18 @@ RECIPE = {
 _SHARED = {"opinions": (1, 2, 3, 4)}
 ABLATIONS = {
     "recipe": {},
+    "equal-weights": {"exit_weights": None},
     "no-opinions": {"opinions": ()},
     "neck-downsample": {"filler": "downsample", **_SHARED},
-    "equal-weights": {"exit_weights": None},
-    "theta-paper": {"theta": THETA},
     "head-distillation": {"head_distillation": 1.0},
     "gradient-stopped": {"early_gradient": 0.0},
-    "whole-backbone": {"freeze": 0},
     "warm-start": {"init": None, "keep_classifiers": True, "warm_start": "scenes"},
     "neck-topdown": {"filler": "topdown", **_SHARED},
-    "gradient-half": {"early_gradient": 0.5},
-    "sandwich": {"sandwich": True},
     "neck-zero": {"filler": "zero", **_SHARED},
+    "sandwich": {"sandwich": True},
+    "theta-paper": {"theta": THETA},
+    "gradient-half": {"early_gradient": 0.5},
+    "whole-backbone": {"freeze": 0},
 }
 SHORT = 1 / 3  # of the epochs, for ablations
 # On images with any number of objects, also none, the exits say which classes are there.
@@ -72,4 +72,4 @@ def plan_beyond(
     short = max(1, round(epochs * SHORT))
     parts = [training(f"ablation-{n}", "ablation", epochs=short, **changes) for n, changes in ABLATIONS.items()]
     any_number = {**MANY, "data": Path(many).as_posix(), "epochs": max(1, round(epochs * MANY_EPOCHS))}
-    return [*whole, *parts, training("many", "many", **any_number)]
+    return [*whole, training("many", "many", **any_number), *parts]
