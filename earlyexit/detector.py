@@ -5,13 +5,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
-from .backbone import DynPerceiver, Exit
 from .anchors import all_anchors, also_at_full_depth, anchors_without_finest
+from .backbone import DynPerceiver, Exit
 from .batching import same_size_batches
 from .exit_training import (
     check_exit_training,

@@ -36,10 +36,11 @@ class Refine(nn.Module):
 class EarlyPyramid(nn.Module):
     """P4-P7, or P3-P7, from C3 alone, from C3 and C4, or from all three.
 
-    P4 is the sum of a stride-2 convolution of C3 and of 1 x 1 convolutions of C4 and C5 where they exist, and then
-    refined. Before that it reads the latents, which at an early exit know more than any map has been told: the write
-    (Z2X) that the backbone has not reached yet, on a quarter of the cells. Each coarser level is a stride-2 convolution of the one below. P3 costs 3/4 of a head's compute. Where it
-    is wanted, it is the sum of a 1 x 1 convolution of C3 and of P4, as in an FPN.
+    P4 is the sum of a stride-2 convolution of C3 and of 1 x 1 convolutions of C4 and C5 where they exist. Then it reads
+    the latents, which at an early exit know more than they have told any map: it is the write (Z2X) that the backbone
+    has not reached yet, on a quarter of the cells. Then it is refined. Each coarser level is a stride-2 convolution of
+    the one below. P3 costs 3/4 of a head's compute. Where it is wanted, it is the sum of a 1 x 1 convolution of C3 and
+    of P4, as in an FPN.
 
     Args:
         in_channels: channels of the maps that are there, C3 first.
@@ -67,7 +68,7 @@ class EarlyPyramid(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, features: Mapping[str, Tensor], latents: Tensor) -> dict[str, Tensor]:
-        """Feature maps "c3" ... and latents (N, L, latent_dim) give "p4" (or "p3") to "p7", each (N, channels, h, w)."""
+        """Feature maps "c3" ..., latents (N, L, latent_dim): "p4" (or "p3") to "p7", each (N, channels, h, w)."""
         if list(self.names) != [name for name in MAPS if name in features]:
             raise ValueError(f"this pyramid is made from {self.names}, got {sorted(features)}")
         c3, *deeper = (features[name] for name in self.names)

@@ -34,7 +34,7 @@ def dyn_retinanet_regnet_y_800mf(
         weights: a safetensors file of this model's weights.
         trunk_weights: torchvision's ImageNet weights for the convolutional trunk, e.g. "IMAGENET1K_V2".
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
-            own, see `ExitNeck`.
+            own, see `EarlyPyramid`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
@@ -55,7 +55,7 @@ def dyn_retinanet_nano(
         num_classes: number of classes, labelled from 0; 20 for the scenes.
         weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
-            own, see `ExitNeck`.
+            own, see `EarlyPyramid`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
