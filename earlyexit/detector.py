@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -161,8 +160,7 @@ class EarlyExitRetinaNet(RetinaNet):
             logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
             if reached.index in exits:
                 scale = 1.0 if reached.index == exits[-1] else self.early_gradient
-                scaled = replace(reached, features=scale_gradient(reached.features, scale))
-                found[reached.index] = self._outputs(scaled, batch)
+                found[reached.index] = self._outputs(scale_gradient(reached, scale), batch)
             if not self.theta and reached.index == max(exits):
                 break  # nothing deeper has a loss
         terms = self._detection_losses(found, targets)

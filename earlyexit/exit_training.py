@@ -1,12 +1,13 @@
 """Training a detector at several exits at once: which exits, how hard each may pull, and what the last one teaches."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backbone import NUM_EXITS
+from .backbone import NUM_EXITS, Exit
 
 
 def sandwich(exits: Sequence[int]) -> tuple[int, ...]:
@@ -26,11 +27,16 @@ def normalised_weights(exits: Sequence[int], weights: Mapping[int, float] | None
     return {exit: weight / total for exit, weight in given.items()}
 
 
-def scale_gradient(features: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """The same maps, through which only `scale` of the gradient goes back; 0 stops it."""
+def scale_gradient(reached: Exit, scale: float) -> Exit:
+    """The same exit, through whose maps and latents only `scale` of the gradient goes back; 0 stops it."""
+
+    def scaled(x: Tensor) -> Tensor:
+        return x * scale + x.detach() * (1 - scale) if scale else x.detach()
+
     if scale == 1:
-        return dict(features)
-    return {name: x * scale + x.detach() * (1 - scale) if scale else x.detach() for name, x in features.items()}
+        return reached
+    features = {name: scaled(x) for name, x in reached.features.items()}
+    return replace(reached, features=features, latents=scaled(reached.latents))
 
 
 def head_distillation(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], threshold: float = 0.1) -> Tensor:

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .backbone import DynPerceiver
+from .detector import EarlyExitRetinaNet
 from .processes import process_state
 
 NORMS = ("batch", "frozen", "sync")
@@ -20,6 +21,20 @@ def freeze_stages(backbone: DynPerceiver, stages: int) -> None:
     if stages:
         for module in (backbone.stem, *backbone.stages[:stages], *backbone.reads[:stages]):
             module.requires_grad_(False)
+
+
+def freeze_all_but_early(model: EarlyExitRetinaNet) -> None:
+    """Freeze everything except the necks, heads and opinions of early exits: full depth stays as it is, bit for bit.
+
+    Raises:
+        ValueError: if the detector has no such parts.
+    """
+    if not model.early_necks:
+        raise ValueError('there is nothing to train but early exits\' own necks and heads: use filler="learned"')
+    model.requires_grad_(False)
+    opinions = (opinion for exit, opinion in model.opinions.items() if exit in model.early_heads)
+    for part in (model.early_necks, model.early_heads, *opinions):
+        part.requires_grad_(True)
 
 
 def set_norms(model: nn.Module, norm: str) -> nn.Module:

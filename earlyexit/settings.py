@@ -31,6 +31,7 @@ class TrainSettings:
     warm_start: str | None = None
     keep_classifiers: bool = True
     freeze: int = 0
+    only_early: bool = False
     norm: str = "batch"
     theta: float = 0.0115
     lambda_: float = 1.0
@@ -88,6 +89,12 @@ def check_settings(s: TrainSettings) -> None:
         raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {s.seed}")
     check_exit_training(s.exits, weights_by_exit(s), s.early_gradient, s.head_distillation)
     check_exits("opinions", s.opinions)
+    if s.only_early and (s.task != "detect" or not s.warm_start or s.theta or 4 in s.exits):
+        got = f"task={s.task!r}, warm_start={s.warm_start!r}, theta={s.theta:g}, exits={s.exits}"
+        raise ValueError(
+            f"only_early trains the early exits of a trained detector: it needs a warm_start, theta 0 and exits 1-3 "
+            f"alone, got {got}"
+        )
     if s.init == "":
         raise ValueError("init must be a name or a file, or none for random weights, got ''")
     if s.warm_start is not None and (s.init or s.task != "detect"):

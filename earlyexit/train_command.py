@@ -39,6 +39,9 @@ def train_command(
     ] = _D.warm_start,
     keep_classifiers: Annotated[bool, typer.Option(help="Take the exits' classifiers from --init, too.")] = True,
     freeze: Annotated[int, typer.Option(help="Stem and so many stages are not trained, 0-4.")] = _D.freeze,
+    only_early: Annotated[
+        bool, typer.Option(help="Train the early exits' own necks and heads alone: full depth stays as it is.")
+    ] = False,
     norm: Annotated[str, typer.Option(help="Batch normalisation: batch, frozen or sync (several GPUs).")] = _D.norm,
     theta: Annotated[float, typer.Option(help="Weight of the exits' loss; 0 is the baseline.")] = _D.theta,
     lambda_: Annotated[float, typer.Option("--lambda", help="Weight of the detection losses.")] = _D.lambda_,

@@ -11,7 +11,7 @@ from .data.coco import CocoDataset, coco_split, train_transforms
 from .engine import check_precision
 from .files import write_whole
 from .fitting import fit
-from .freezing import freeze_stages, set_norms
+from .freezing import freeze_all_but_early, freeze_stages, set_norms
 from .loading import StepSampler, check_dataset, shape_groups
 from .models import load_init, load_warm_start, make_classifier, make_detector, reset_classifiers
 from .processes import process_state
@@ -136,6 +136,8 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
     if s.warm_start:
         load_warm_start(model, s.warm_start)
     freeze_stages(model.backbone, s.freeze)
+    if s.only_early:
+        freeze_all_but_early(model)
     model.transform._skip_resize = s.jitter > 0  # torchvision's switch: the augmentation has resized the image already
     return set_norms(model, s.norm).to(memory_format=torch.channels_last)
 

@@ -36,6 +36,10 @@ def test_plan():
     for settings in by_name.values():
         check_settings(settings)
     assert by_name["early-1"].seed == 1 and by_name["early-1"].filler == "learned"
+    for t in found[:2]:  # the first two train all exits, and then the early ones alone
+        assert t.first.group == "joint" and t.first.settings.exits == (1, 2, 3, 4) and t.first.settings.epochs == 6
+        assert t.settings.warm_start == f"{t.first.settings.out}/model.safetensors" and t.settings.epochs == 4
+        check_settings(t.first.settings)
     for name, changes in ABLATIONS.items():
         ours = by_name[f"ablation-{name}"]
         assert ours.epochs == 2 and all(getattr(ours, k) == v for k, v in {**RECIPE, **changes}.items())

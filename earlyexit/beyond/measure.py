@@ -45,14 +45,14 @@ EMPTY = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # probabilities from which on an image
 def measure_beyond(training: Training, out: str | Path) -> Path:
     """Measure a model that has been trained, and write its results.
 
-    Groups: "ablation" is measured at each exit; "early" and "many" with thresholds for budgets, too, "early" under
-    all rules of leaving, and "many" with images skipped that are taken for empty.
+    Groups: "joint" and "ablation" are measured at each exit; "early" and "many" with thresholds for budgets, too,
+    "early" under all rules of leaving, and "many" with images skipped that are taken for empty.
     """
     settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
     model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
     test = _records(model, settings.data, "test", run)
     result: dict = {"forced": forced(test)}
-    if training.group != "ablation":
+    if training.group in ("early", "many"):
         calibration = _records(model, settings.data, "calibration", run)
         scales = fit_score_scales(calibration)
         result |= {"score_scales": scales, "budgets_unscaled": budgets(test, calibration, repeats=2)}
@@ -109,7 +109,7 @@ def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
 
 def main(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
-    group: Annotated[str, typer.Argument(help="early, ablation or many.")],
+    group: Annotated[str, typer.Argument(help="joint, early, ablation or many.")],
     out: Annotated[Path, typer.Argument(help="The folder of results.")],
 ) -> None:
     """Measure one model."""

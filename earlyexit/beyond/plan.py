@@ -38,6 +38,10 @@ ABLATIONS = {
     "gradient-half": {"early_gradient": 0.5},
     "whole-backbone": {"freeze": 0},
 }
+# After all exits were trained jointly, the parts of the early exits alone go on, on a backbone that stands still. Full
+# depth stays as it is.
+ALONE = 2 / 3  # of the epochs
+ONLY_EARLY = {"only_early": True, "exits": (1, 2, 3), "exit_weights": None, "theta": 0.0, "freeze": 0}
 SHORT = 1 / 3  # of the epochs, for ablations
 # On images with any number of objects, also none, the exits say which classes are there.
 MANY = {"exit_target": "present", "allow_empty": True}
@@ -68,8 +72,16 @@ def plan_beyond(
     def training(name: str, group: str, base: TrainSettings = first, **changes) -> Training:
         return Training(name, group, replace(base, out=(Path(runs) / name).as_posix(), **{**RECIPE, **changes}))
 
-    whole = [training(f"early-{t.settings.seed}", "early", t.settings) for t in proposed]
+    joint = [training(f"joint-{t.settings.seed}", "joint", t.settings) for t in proposed]
+    whole = [_alone(t, runs, max(1, round(epochs * ALONE))) for t in joint]
     short = max(1, round(epochs * SHORT))
     parts = [training(f"ablation-{n}", "ablation", epochs=short, **changes) for n, changes in ABLATIONS.items()]
     any_number = {**MANY, "data": Path(many).as_posix(), "epochs": max(1, round(epochs * MANY_EPOCHS))}
     return [*whole, training("many", "many", **any_number), *parts]
+
+
+def _alone(joint: Training, runs: str | Path, epochs: int) -> Training:
+    name = f"early-{joint.settings.seed}"
+    start = {"warm_start": f"{joint.settings.out}/model.safetensors", "init": None, "keep_classifiers": True}
+    changes = {**ONLY_EARLY, **start, "epochs": epochs, "out": (Path(runs) / name).as_posix()}
+    return Training(name, "early", replace(joint.settings, **changes), first=joint)

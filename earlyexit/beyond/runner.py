@@ -43,7 +43,7 @@ def run_beyond(
     todo = [t for t in trainings if not model_path(out / "beyond", t.name).exists()]
     say(f"{len(trainings)} models, {len(trainings) - len(todo)} of them measured already")
     failed = run_jobs([_job(training, out / "beyond") for training in todo], jobs, say) if todo else []
-    names = [training.name for training in trainings]
+    names = [name for t in trainings for name in ((t.first.name, t.name) if t.first else (t.name,))]
     models = load_models(out / "beyond")
     models = [models[name] for name in names if name in models]
     early = [model for model in models if model["group"] == "early"]
@@ -64,10 +64,18 @@ def run_beyond(
 
 
 def _job(training: Training, out: Path) -> Job:
-    run = Path(training.settings.out)
-    measure = ["-m", "earlyexit.beyond.measure", str(run), training.group, str(out)]
-    train = () if is_trained(training.settings) else (("training", train_arguments(training.settings)),)
-    return Job(training.name, (*train, ("measuring", measure)), run.parent / "logs" / f"{training.name}.log")
+    log = Path(training.settings.out).parent / "logs" / f"{training.name}.log"
+    return Job(training.name, tuple(_steps(training, out)), log)
+
+
+def _steps(training: Training | None, out: Path) -> list[tuple[str, list[str]]]:
+    """What is left to do for a model, beginning with the training that it goes on from."""
+    if training is None or model_path(out, training.name).exists():
+        return []
+    measure = ["-m", "earlyexit.beyond.measure", training.settings.out, training.group, str(out)]
+    word = f"training {training.name}" if training.first else "training"
+    train = [] if is_trained(training.settings) else [(word, train_arguments(training.settings))]
+    return [*_steps(training.first, out), *train, ("measuring", measure)]
 
 
 def _times(training: Training, result: dict, path: Path, say: Callable[[str], object]) -> dict[str, dict]:

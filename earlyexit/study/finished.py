@@ -10,6 +10,7 @@ import torch
 
 from .files import read_table
 
+WIDTH = 84  # of printed verdicts: what a page of the book has room for
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = (
     "sweep",
@@ -89,7 +90,7 @@ def _in_words(claim: dict) -> str:
         claim.get("detail") or "",
     ]
     wrapped = [
-        textwrap.fill(line, 100, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
+        textwrap.fill(line, WIDTH, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
     ]
     return "\n".join(line for line in wrapped if line)
 

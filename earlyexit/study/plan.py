@@ -33,11 +33,13 @@ class Training:
         name: of its run's folder and of its results.
         group: one of `GROUPS`.
         settings: everything that decides how it ends.
+        first: the training whose result it goes on from, if there is one.
     """
 
     name: str
     group: str
     settings: TrainSettings
+    first: "Training | None" = None
 
     @property
     def fillers(self) -> tuple[str, ...]:
