@@ -4,6 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SCENES := data/scenes-single/annotations/instances_test.json
 
+# Linux: large tensors on huge pages that are kept for the next step, instead of fresh memory from the system each time.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
+
 .DEFAULT_GOAL := help
 .PHONY: help setup book test lint format notebooks study beyond repository clean
 

@@ -1,14 +1,16 @@
 """Measured time of leaving early against full depth: the whole detector, from images to boxes."""
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..detector import EarlyExitRetinaNet
+from ..inference import for_inference
 from ..onnx_detector import OnnxDetector
 from ..onnx_export import export_onnx
 from ..study.estimates import estimate
@@ -23,19 +25,22 @@ def measured_times(
 ) -> dict[str, dict]:
     """`time_ratio` of a policy by "batch1" and "batch16" in PyTorch, and "onnx batch1" and "onnx batch16".
 
+    On a CPU it is measured with one thread, as a server runs one process on each core: the threads of PyTorch and of
+    onnxruntime in one process would take the cores from one another.
+
     Args:
-        model: in eval mode, on the device that is timed; onnxruntime uses the CPU.
+        model: in eval mode, on the device that is timed, see `for_inference`; onnxruntime uses the CPU.
         images: of one size, a multiple of 16, so many that the exits taken are those of the split.
         thresholds: of exits 1-3.
         rounds: see `time_ratio`.
     """
     device = next(model.parameters()).device
     ready = [image.to(device) for image in images]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
         height, width = model.transform([ready[0]])[0].tensors.shape[-2:]
         export_onnx(model, folder, (height, width))
         staged = OnnxDetector(folder, model)
-        ways = {"": (model, ready)} | ({"onnx ": (staged, ready)} if device.type == "cpu" else {})
+        ways = {"": (for_inference(model), ready)} | ({"onnx ": (staged, ready)} if device.type == "cpu" else {})
         found = {}
         for name, (run, batch) in ways.items():
             for size in (1, 16):
@@ -72,6 +77,16 @@ def time_ratio(
     found = estimate(ratios, [[value] for value in ratios]).rounded(4)
     ms, ms_full = 1000 * np.median(sums, axis=0) / (len(batches) * batch_size)
     return {**found, "ms": round(float(ms), 3), "ms_full": round(float(ms_full), 3)}
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _seconds(run: Detect, batch: list[Tensor]) -> float:
