@@ -1,6 +1,7 @@
 """RetinaNet whose images leave the backbone at the exit where it is confident enough (paper, section 3)."""
 
 import functools
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -76,6 +77,9 @@ class EarlyExitRetinaNet(RetinaNet):
         allow_empty: bool = False,
         **retinanet,
     ):
+        unknown = sorted(set(retinanet) - set(inspect.signature(RetinaNet).parameters))
+        if unknown:  # torchvision takes any keyword, and a misspelt one would do nothing
+            raise TypeError(f"neither EarlyExitRetinaNet nor torchvision's RetinaNet has the options {unknown}")
         retinanet = {"detections_per_img": 100, **retinanet}  # the published detector keeps 100, as COCO counts
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
         exits = (exits,) if isinstance(exits, int) else tuple(sorted(set(exits)))

@@ -77,6 +77,11 @@ def test_at_full_depth_nothing_is_changed(learned):
         EarlyExitRetinaNet(plain.backbone, plain.neck, plain.head, early={5: (plain.neck, plain.head)})
 
 
+def test_misspelt_options_are_refused():
+    with pytest.raises(TypeError, match=r"the options \['score_tresh'\]"):
+        dyn_retinanet_nano(5, score_tresh=0.5)
+
+
 def test_each_exit_has_its_head_and_its_anchors(learned):
     images = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     seen = {}

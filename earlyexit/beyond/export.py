@@ -9,7 +9,9 @@ BUDGET = 0.62  # whose thresholds are stored
 
 
 def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
-    """Write the seed that keeps most of its mAP at 62 % of the GMACs, with its thresholds and the scales of its scores.
+    """Write the seed that promises the smallest loss at 62 % of the GMACs, with its thresholds and scales of scores.
+
+    The promise is of the calibration split: a choice by test images would make the card look better than the model.
 
     Args:
         out: the folder of results.
@@ -22,7 +24,7 @@ def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
     early = [model for model in load_models(Path(out) / "beyond").values() if model["group"] == "early"]
     if not early:
         raise ValueError(f"{str(out)!r} holds no model of the whole recipe: run `earlyexit beyond` first")
-    best = max(early, key=lambda model: _at_budget(model)["kept"])
+    best = min(early, key=lambda model: _at_budget(model)["loss_at_most"])
     row = _at_budget(best)
     more = {"score_scales": best["score_scales"], "thresholds": row["thresholds"]}
     reached = {name: row[name] for name in ("budget", "share", "kept", "mAP", "loss_at_most", "exits")}
