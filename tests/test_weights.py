@@ -88,4 +88,4 @@ def test_early_exits_are_good_and_cheap(scenes):
     assert [list(scale) for scale in model.score_scales] == card["score_scales"]
     limits = own_thresholds("scenes-early")
     some = evaluate(model, scenes, thresholds=limits, batch_size=16)
-    assert 0.4 < some["gmacs"] / full["gmacs"] < 0.8 and min(n for k, n in some["exits"].items() if k in (2, 4)) > 0
+    assert 0.4 < some["gmacs"] / full["gmacs"] < 0.6 and some["mAP"] > 0.9 * full["mAP"]

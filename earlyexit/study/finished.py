@@ -10,7 +10,7 @@ import torch
 
 from .files import read_table
 
-WIDTH = 84  # of printed verdicts: what a page of the book has room for
+WIDTH = 100  # of printed verdicts
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = (
     "sweep",
