@@ -347,6 +347,9 @@ class Oracle(torch.nn.Module):
     def head_at(self, exit):
         return self.head
 
+    def pyramid_at(self, reached):
+        return self.neck({name: x for name, x in reached.features.items() if name in self.neck.names})
+
     def forward(self, images, thresholds=None, exit=None):
         found = []
         for _ in images:
