@@ -87,6 +87,7 @@ def thresholds_for_budget(
     statistic: Callable = lambda exits: lambda counts: _map(matches, exits, counts)  # noqa: E731
     options = {"repeats": repeats, "level": 2 * confidence - 1}  # one-sided
     bound = bootstrap_difference(statistic(full), statistic(crossed), len(records), **options).high
+    # What was lost where the thresholds look best is the least that can be expected elsewhere.
     return Budget(found, mean, mean / most, value, loss, max(bound, loss))
 
 
@@ -160,13 +161,19 @@ def _cheapest_above(records: ExitRecords, matches: Matches, choices: _Choices, m
 
 
 def _cross_fitted(records: ExitRecords, matches: Matches, choices: _Choices, share: float) -> Tensor:
-    """Exits (N,) of images that had no part in the choice: each half leaves by the best thresholds of the other."""
+    """Exits (N,) of images that had no part in the choice: each half leaves by the best thresholds of the other.
+
+    The thresholds to choose from are the same for both halves; which of them are best is not.
+
+    Args:
+        share: of the GMACs of full depth, the budget of each half.
+    """
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(0))
     first = torch.zeros(len(records), dtype=torch.bool)
     first[order[: len(records) // 2]] = True
     crossed = torch.full((len(records),), NUM_EXITS)
     for half in (first, ~first):
-        if not half.any():  # a single image
+        if not half.any():  # of a single image, one half is empty
             continue
         gmacs = torch.stack([records.gmacs.gather(0, e[None] - 1)[0, half].mean() for e in choices.exits])
         budget = max(share * float(records.gmacs[-1, half].mean()), float(gmacs.min()))
