@@ -16,7 +16,7 @@ RECIPE = {
     "filler": "learned",
     "opinions": (1, 2, 3),
     "exits": EXITS,
-    "exit_weights": (0.4, 0.25, 0.2, 0.15),
+    "exit_weights": (0.3, 0.25, 0.25, 0.2),
     "theta": 0.1,
 }
 # What each ablation changes of the recipe. The first is the recipe itself, trained as briefly as the others. Those that
@@ -26,6 +26,7 @@ _SHARED = {"opinions": (1, 2, 3, 4)}
 ABLATIONS = {
     "recipe": {},
     "equal-weights": {"exit_weights": None},
+    "early-weights": {"exit_weights": (0.4, 0.25, 0.2, 0.15)},
     "no-opinions": {"opinions": ()},
     "neck-downsample": {"filler": "downsample", **_SHARED},
     "neck-zero": {"filler": "zero", **_SHARED},
