@@ -7,14 +7,9 @@ import torch
 from made_records import made_records
 
 from earlyexit.records import average_precision, evaluate_records, match_records, threshold_exits
-from earlyexit.records.budgets import (
-    SHARES,
-    _all_choices,
-    _cross_fitted,
-    _of_images,
-    pareto_front,
-    thresholds_for_budget,
-)
+from earlyexit.records.budgets import pareto_front, thresholds_for_budget
+from earlyexit.records.choices import SHARES, all_choices
+from earlyexit.records.crossed import cross_fitted, of_images
 from earlyexit.records.router import fit_router
 from earlyexit.records.rules import RULES, agreement, certainty, detection_score, rule_features
 
@@ -137,15 +132,15 @@ def test_refused(records, options, said):
 def test_matches_of_some_images_are_those_images_counted_alone(records):
     matches, chosen = match_records(records), torch.tensor([1, 2, 3, 4] * 30)
     which = torch.arange(120) % 3 == 0
-    alone = average_precision(_of_images(matches, which.numpy()), chosen, metrics=("mAP", "AP50"))
+    alone = average_precision(of_images(matches, which.numpy()), chosen, metrics=("mAP", "AP50"))
     assert alone == average_precision(matches, chosen, which.long().numpy(), metrics=("mAP", "AP50"))
 
 
 def test_the_bound_looks_at_images_that_had_no_part_in_the_choice(records):
     """With scores that say nothing, choosing looks better than it is, and the bound does not believe it."""
     scores = torch.rand(4, len(records), generator=torch.Generator().manual_seed(5))
-    matches, choices = match_records(records), _all_choices(records, scores)
-    crossed = _cross_fitted(records, matches, choices, 0.7)
+    matches, choices = match_records(records), all_choices(records, scores)
+    crossed = cross_fitted(records, matches, choices, 0.7)
     share = float(records.gmacs.gather(0, crossed[None] - 1).mean() / records.gmacs[-1].mean())
     assert 0.5 < share < 0.75
     found = thresholds_for_budget(records, gmacs=0.7 * float(records.gmacs[-1].mean()), scores=scores, repeats=20)

@@ -1,25 +1,17 @@
 """The best thresholds that a budget of compute allows."""
 
-import itertools
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..backbone import NUM_EXITS
-from .best_case import marginal_precision
+from .choices import all_choices, best_under, cheapest_above, exits_of, map_of
+from .crossed import cross_fitted
 from .intervals import bootstrap_difference
-from .matching import Matches, match_records
-from .policies import threshold_exits
-from .precision import average_precision
+from .matching import match_records
 from .record import ExitRecords
-
-SHARES = np.linspace(0, 1, 21)  # of the images that are still there, at exits 1 and 2
-LAST_SHARES = np.linspace(0, 1, 6)  # at exit 3, which saves little
-TRIED = 12  # choices whose mAP is measured; all others are compared by a first-order estimate
 
 
 @dataclass(frozen=True)
@@ -74,17 +66,17 @@ def thresholds_for_budget(
     scores = records.confidence if scores is None else scores
     if scores.shape != (NUM_EXITS, len(records)):
         raise ValueError(f"scores must be (4, {len(records)}), one for each exit and image, got {tuple(scores.shape)}")
-    choices = _all_choices(records, scores)
+    choices = all_choices(records, scores)
     matches = match_records(records)
     if gmacs is not None:
-        found = _best_under(records, matches, choices, gmacs)
+        found = best_under(records, matches, choices, gmacs)
     else:
-        found = _cheapest_above(records, matches, choices, min_map)
-    chosen, full = _exits(choices, found), torch.full((len(records),), NUM_EXITS)
+        found = cheapest_above(records, matches, choices, min_map)
+    chosen, full = exits_of(choices, found), torch.full((len(records),), NUM_EXITS)
     mean, most = float(records.gmacs.gather(0, chosen[None] - 1).mean()), float(records.gmacs[-1].mean())
-    value, loss = _map(matches, chosen), _map(matches, full) - _map(matches, chosen)
-    crossed = _cross_fitted(records, matches, choices, mean / most)
-    statistic: Callable = lambda exits: lambda counts: _map(matches, exits, counts)  # noqa: E731
+    value, loss = map_of(matches, chosen), map_of(matches, full) - map_of(matches, chosen)
+    crossed = cross_fitted(records, matches, choices, mean / most)
+    statistic: Callable = lambda exits: lambda counts: map_of(matches, exits, counts)  # noqa: E731
     options = {"repeats": repeats, "level": 2 * confidence - 1}  # one-sided
     bound = bootstrap_difference(statistic(full), statistic(crossed), len(records), **options).high
     # What was lost where the thresholds look best is the least that can be expected elsewhere.
@@ -95,103 +87,3 @@ def pareto_front(records: ExitRecords, shares=(0.35, 0.4, 0.5, 0.62, 0.75, 0.9, 
     """The best thresholds for several budgets, shares of full depth; those that cannot be reached are left out."""
     full, least = float(records.gmacs[-1].mean()), float(records.gmacs.amin(0).mean())
     return [thresholds_for_budget(records, gmacs=share * full, **options) for share in shares if share * full >= least]
-
-
-@dataclass(frozen=True)
-class _Choices:
-    thresholds: list[tuple[float, float, float]]
-    exits: Tensor  # (choices, N)
-    gmacs: Tensor  # (choices,)
-
-
-def _all_choices(records: ExitRecords, scores: Tensor) -> _Choices:
-    thresholds = []
-    for shares in itertools.product(SHARES, SHARES, LAST_SHARES):
-        here, limits = torch.ones(len(records), dtype=torch.bool), []
-        for score, share in zip(scores, shares, strict=False):
-            limits.append(_limit(score[here], share))
-            here = here & ~(score.double() >= limits[-1])
-        thresholds.append(tuple(limits))
-    thresholds = list(dict.fromkeys(thresholds))
-    exits = torch.stack([threshold_exits(scores, t) for t in thresholds])
-    gmacs = torch.stack([records.gmacs.gather(0, chosen[None] - 1).mean() for chosen in exits])
-    return _Choices(thresholds, exits, gmacs)
-
-
-def _limit(waiting: Tensor, share: float) -> float:
-    """The score from which on a share of the waiting images leaves."""
-    count = round(share * len(waiting))
-    return float(waiting.sort(descending=True).values[count - 1]) if count else math.inf
-
-
-def _best_under(records: ExitRecords, matches: Matches, choices: _Choices, budget: float) -> tuple:
-    allowed = torch.nonzero(choices.gmacs <= budget + 1e-9).flatten()
-    if not len(allowed):
-        raise ValueError(
-            f"{budget:.4f} GMACs cannot be reached: the cheapest thresholds take {choices.gmacs.min():.4f}"
-        )
-    base = torch.full((len(records),), NUM_EXITS)
-    best, best_map = None, -math.inf
-    for _ in range(2):  # what detections are worth depends on what the others do: look again from the best so far
-        worth = marginal_precision(matches, base)
-        estimate = torch.stack([worth.gather(0, choices.exits[i][None] - 1).sum() for i in allowed])
-        for i in allowed[estimate.argsort(descending=True)[:TRIED]].tolist():
-            value = _map(matches, choices.exits[i])
-            if value > best_map:
-                best, best_map = i, value
-        base = choices.exits[best]
-    return choices.thresholds[best]
-
-
-def _cheapest_above(records: ExitRecords, matches: Matches, choices: _Choices, min_map: float) -> tuple:
-    low, high = float(choices.gmacs.min()), float(records.gmacs[-1].mean())
-    best = _best_under(records, matches, choices, high)
-    if _map(matches, _exits(choices, best)) < min_map:
-        raise ValueError(
-            f"no thresholds reach a mAP of {min_map}: the best reach {_map(matches, _exits(choices, best)):.2f}"
-        )
-    for _ in range(10):
-        middle = (low + high) / 2
-        found = _best_under(records, matches, choices, middle)
-        if _map(matches, _exits(choices, found)) >= min_map:
-            best, high = found, middle
-        else:
-            low = middle
-    return best
-
-
-def _cross_fitted(records: ExitRecords, matches: Matches, choices: _Choices, share: float) -> Tensor:
-    """Exits (N,) of images that had no part in the choice: each half leaves by the best thresholds of the other.
-
-    The thresholds to choose from are the same for both halves; which of them are best is not.
-
-    Args:
-        share: of the GMACs of full depth, the budget of each half.
-    """
-    order = torch.randperm(len(records), generator=torch.Generator().manual_seed(0))
-    first = torch.zeros(len(records), dtype=torch.bool)
-    first[order[: len(records) // 2]] = True
-    crossed = torch.full((len(records),), NUM_EXITS)
-    for half in (first, ~first):
-        if not half.any():  # of a single image, one half is empty
-            continue
-        gmacs = torch.stack([records.gmacs.gather(0, e[None] - 1)[0, half].mean() for e in choices.exits])
-        budget = max(share * float(records.gmacs[-1, half].mean()), float(gmacs.min()))
-        mine = _best_under(records, _of_images(matches, half.numpy()), replace(choices, gmacs=gmacs), budget)
-        crossed[~half] = _exits(choices, mine)[~half]
-    return crossed
-
-
-def _of_images(matches: Matches, which: np.ndarray) -> Matches:
-    """The matches of some images, (N,) True for those; the others have neither detections nor objects."""
-    inside = which[matches.images]
-    per_detection = {f.name: getattr(matches, f.name)[..., inside] for f in fields(matches) if f.name != "objects"}
-    return Matches(**per_detection, objects=matches.objects * which)
-
-
-def _exits(choices: _Choices, thresholds: tuple) -> Tensor:
-    return choices.exits[choices.thresholds.index(thresholds)]
-
-
-def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float:
-    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"] or 0.0
