@@ -9,22 +9,15 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
-from .anchors import all_anchors, also_at_full_depth, anchors_without_finest
+from .anchors import all_anchors, anchors_without_finest
 from .backbone import DynPerceiver, Exit
 from .batching import same_size_batches
-from .exit_training import (
-    check_exit_training,
-    check_exits,
-    head_distillation,
-    normalised_weights,
-    sandwich,
-    scale_gradient,
-)
+from .exit_training import check_exit_training, check_exits
+from .joint_loss import joint_losses
 from .leaving import leave_early
-from .losses import exit_loss, present_loss
 from .opinion import ClassOpinion
 from .postprocess import POSTPROCESSING, batch_detections, check_scales
-from .targets import EXIT_TARGETS, check_images, check_targets, exit_labels, present_classes
+from .targets import EXIT_TARGETS, check_images, check_targets
 from .thresholds import exit_limits
 
 
@@ -133,7 +126,7 @@ class EarlyExitRetinaNet(RetinaNet):
         check_images(images)
         if self.training:
             check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
-            return self._losses(*self.transform(images, targets))
+            return joint_losses(self, *self.transform(images, targets))
         limits = exit_limits(thresholds, exit)
         if empty is not None and not (self.exit_target == "present" and 0 < empty <= 1):
             said = f"empty={empty} with exit_target={self.exit_target!r}"
@@ -157,47 +150,6 @@ class EarlyExitRetinaNet(RetinaNet):
             outputs = {**outputs, "cls_logits": moved}
         return outputs, pyramid
 
-    def _losses(self, batch: ImageList, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        logits, found = [], {}
-        exits = sandwich(self.exits) if self.sandwich else self.exits
-        for reached in self.backbone.exits(batch.tensors):
-            logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
-            if reached.index in exits:
-                scale = 1.0 if reached.index == exits[-1] else self.early_gradient
-                found[reached.index] = self._outputs(scale_gradient(reached, scale), batch)
-            if not self.theta and reached.index == max(exits):
-                break  # nothing deeper has a loss
-        terms = self._detection_losses(found, targets)
-        if self.theta:
-            terms["exit"] = self.theta * self._exit_loss(logits, targets)
-        return terms
-
-    def _exit_loss(self, logits: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
-        if self.exit_target == "present":
-            present = present_classes(targets, self.num_classes).to(logits[0])
-            return present_loss(logits, present, distillation=self.distillation)
-        labels, which = exit_labels(targets, self.exit_target)
-        chosen = logits if which is None else [x[which] for x in logits]
-        return exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
-
-    def _detection_losses(self, found: dict[int, tuple], targets: list[dict]) -> dict[str, Tensor]:
-        terms = {"classification": 0.0, "bbox_regression": 0.0}
-        if self.head_distillation:
-            terms["head_distillation"] = 0.0
-        weights = normalised_weights(list(found), self.exit_weights)
-        teacher = found[max(found)][0]
-        for exit, (outputs, anchors, counts) in found.items():
-            losses = self.compute_loss(targets, outputs, [anchors] * len(targets))
-            if self.head_distillation and outputs is not teacher:
-                student = outputs
-                if len(counts) < len(self.anchor_generator.sizes):
-                    shared = also_at_full_depth(self.early_anchors, len(anchors))
-                    student = {name: values[:, shared] for name, values in outputs.items()}
-                losses["head_distillation"] = self.head_distillation * head_distillation(student, teacher)
-            for name, loss in losses.items():
-                terms[name] = terms[name] + self.lambda_ * weights[exit] * loss
-        return terms
-
     def _detect_some(
         self, batch: ImageList, sizes: list[tuple[int, int]], reached: Exit, group: list[int]
     ) -> list[dict]:
@@ -210,7 +162,7 @@ class EarlyExitRetinaNet(RetinaNet):
 
         `sizes` are height and width of all original images of the batch: boxes are in their pixels.
         """
-        outputs, anchors, counts = self._outputs(reached, batch)
+        outputs, anchors, counts = self.outputs_at(reached, batch)
         inside, outside = [batch.image_sizes[i] for i in group], [sizes[i] for i in group]
         limits = {name: getattr(self, name) for name in POSTPROCESSING}
         scale = self.score_scales[reached.index - 1]
@@ -232,7 +184,7 @@ class EarlyExitRetinaNet(RetinaNet):
         """The head that serves an exit."""
         return self.early_heads[str(exit)] if str(exit) in self.early_heads else self.head  # noqa: SIM401 - no get
 
-    def _outputs(self, reached: Exit, batch: ImageList) -> tuple[dict[str, Tensor], Tensor, list[int]]:
+    def outputs_at(self, reached: Exit, batch: ImageList) -> tuple[dict[str, Tensor], Tensor, list[int]]:
         """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32; the anchors (anchors, 4)
         of every image, in float32 too, since bfloat16 cannot count pixels beyond 256; and their number on each level.
         """

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from earlyexit import EarlyExitRetinaNet, count_macs, dyn_retinanet_nano
+from earlyexit import EarlyExitRetinaNet, count_macs, dyn_retinanet_nano, joint_loss
 from earlyexit.anchors import also_at_full_depth
 from earlyexit.exit_neck import EarlyPyramid
 from earlyexit.factories import dyn_retinanet_regnet_y_800mf
@@ -101,7 +101,7 @@ def test_anchors_of_an_early_exit_hold_those_of_its_levels_at_full_depth(learned
     batch, _ = learned.transform([torch.rand(3, 128, 128)])
     with torch.inference_mode():
         reached = {r.index: r for r in learned.backbone.exits(batch.tensors)}
-        early, late = (learned._outputs(reached[k], batch) for k in (1, 4))
+        early, late = (learned.outputs_at(reached[k], batch) for k in (1, 4))
     shared = also_at_full_depth(learned.early_anchors, len(early[1]))
     assert torch.equal(early[1][shared], late[1][-int(shared.sum()) :])
     assert early[0]["cls_logits"].shape[1] == len(early[1]) == sum(early[2])
@@ -195,12 +195,15 @@ def test_early_gradient_is_scaled_in_the_backbone_alone(learned):
         torch.testing.assert_close(other[1], whole[1], rtol=1e-4, atol=1e-8)
 
 
-def test_sandwich_takes_first_last_and_one_between(learned):
+def test_sandwich_takes_first_last_and_one_between(learned, monkeypatch):
     torch.manual_seed(0)
     trial = copy.deepcopy(learned).train()
     trial.exits, trial.sandwich = (1, 2, 3, 4), True
     seen = []
-    trial._detection_losses = lambda found, targets: seen.append(tuple(found)) or {"classification": torch.zeros(())}
+    nothing = {"classification": torch.zeros(())}
+    monkeypatch.setattr(
+        joint_loss, "detection_losses", lambda model, found, targets: seen.append(tuple(found)) or nothing
+    )
     images = [torch.rand(3, 64, 64)] * 2
     targets = [{"boxes": torch.tensor([[5.0, 8.0, 50.0, 60.0]]), "labels": torch.tensor([1])}] * 2
     for _ in range(12):

@@ -14,7 +14,7 @@ def head_outputs(model, images, spread):
     _, batch = next(same_size_batches(model.transform, images))
     with torch.inference_mode():
         *_, reached = model.backbone.exits(batch.tensors)
-        outputs, anchors, counts = model._outputs(reached, batch)
+        outputs, anchors, counts = model.outputs_at(reached, batch)
     draw = torch.Generator().manual_seed(1)
     shapes = {name: values.shape for name, values in outputs.items()}
     logits = torch.randn(shapes["cls_logits"], generator=draw) * spread - 4
