@@ -40,7 +40,13 @@ def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageLi
     """The transform of (N, 3, H, W) images at once: resizing does not care what a channel is."""
     n, channels, height, width = images.shape
     flat = transform.normalize(images).view(1, n * channels, height, width)[0]
-    resized = transform.resize(flat)[0]
+    # Interpolating an image that has its size already would give the same image, after some time.
+    resized = flat if _has_its_size(transform, height, width) else transform.resize(flat)[0]
     padded = transform.batch_images([resized], transform.size_divisible)
     size = tuple(resized.shape[-2:])
     return ImageList(padded.view(n, channels, *padded.shape[-2:]), [size] * n)
+
+
+def _has_its_size(transform: GeneralizedRCNNTransform, height: int, width: int) -> bool:
+    scale = min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
+    return transform.fixed_size is None and scale == 1

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from earlyexit import count_macs, dyn_retinanet_nano
+from earlyexit.beyond.clock import times_of_budgets, times_of_exits
 from earlyexit.beyond.plan import ABLATIONS, RECIPE, plan_beyond
 from earlyexit.beyond.summary import summarise_beyond
-from earlyexit.beyond.tables import budgets_table, exits_table, rules_table
+from earlyexit.beyond.tables import budgets_table, exits_table, rules_table, times_table
 from earlyexit.beyond.times import time_ratio
 from earlyexit.settings import check_settings
 
@@ -103,3 +105,29 @@ def test_time_ratio_takes_turns():
     assert found["low"] <= found["mean"] <= found["high"]
     with pytest.raises(ValueError, match="at least one batch of 16"):
         time_ratio(len, len, [], 16)
+
+
+def test_times_of_budgets_are_those_of_their_thresholds():
+    torch.manual_seed(0)
+    model = dyn_retinanet_nano(6, filler="learned", min_size=64, max_size=64).eval()
+    rows = [
+        {"budget": b, "share": b - 0.01, "kept": 0.9, "thresholds": t}
+        for b, t in ((0.4, (0.0, None, None)), (1.0, (None, None, None)))
+    ]
+    first, never = times_of_budgets(model, [torch.rand(3, 64, 64)] * 16, rows, rounds=3)
+    assert set(first["times"]) == {"batch1", "batch16", "onnx batch1", "onnx batch16"}
+    assert first["share"] == pytest.approx(0.39) and never["budget"] == 1.0
+    for name, ratio in first["times"].items():  # all leave at exit 1, and nobody early
+        assert ratio["mean"] < 0.9 and 0.5 < never["times"][name]["mean"] < 2, name
+    table = times_table([first, never])
+    assert len(table) == 8 and table[0]["runs"] == "batch1" and table[0]["ms"] == first["times"]["batch1"]["ms"]
+
+
+def test_times_of_exits_stand_beside_their_compute():
+    torch.manual_seed(0)
+    model = dyn_retinanet_nano(6, filler="learned").eval()
+    rows = times_of_exits(model, (128, 160), rounds=2)
+    macs = count_macs(model, (128, 160))
+    assert [row["share"] for row in rows] == [macs[k]["total"] / macs[4]["total"] for k in (1, 2, 3, 4)]
+    assert rows[0]["time"] < 0.9 and rows[0]["ms"] < rows[3]["ms"]
+    assert model.transform.min_size == (128,)  # the model is as it was

@@ -75,4 +75,5 @@ def test_batches_are_those_of_torchvisions_transform():
             alone: ImageList = transform([images[i]])[0]
             assert tuple(size) == tuple(alone.image_sizes[0])
             torch.testing.assert_close(tensor, alone.tensors[0], rtol=0, atol=1e-6)
+            assert images[i].shape[-2:] != (64, 64) or torch.equal(tensor, alone.tensors[0])  # it is not interpolated
     assert sorted(seen) == [0, 1, 2, 3, 4]

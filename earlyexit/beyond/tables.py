@@ -61,9 +61,13 @@ def empty_table(models: Sequence[dict]) -> list[dict]:
     return [{name: _round(value, 5) for name, value in row.items()} for row in rows]
 
 
-def times_table(times: dict[str, dict]) -> list[dict]:
-    """Measured times, a row for each way of running and batch size."""
-    return [{"runs": name, **row} for name, row in times.items()]
+def times_table(rows: Sequence[dict]) -> list[dict]:
+    """Measured times of `times_of_budgets`, a row for each budget, way of running and batch size."""
+    return [
+        {**{name: _round(row[name], 4) for name in ("budget", "share", "kept")}, "runs": runs, **ratio}
+        for row in rows
+        for runs, ratio in row["times"].items()
+    ]
 
 
 def _round(value, digits: int = 2):

@@ -1,7 +1,6 @@
 """Measured time of leaving early against full depth: the whole detector, from images to boxes."""
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,44 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detector import EarlyExitRetinaNet
-from ..inference import for_inference
-from ..onnx_detector import OnnxDetector
-from ..onnx_export import export_onnx
 from ..study.estimates import estimate
 
 ROUNDS = 5
 Detect = Callable[[list[Tensor]], object]
-
-
-@torch.inference_mode()
-def measured_times(
-    model: EarlyExitRetinaNet, images: Sequence[Tensor], thresholds: Sequence[float], *, rounds: int = ROUNDS
-) -> dict[str, dict]:
-    """`time_ratio` of a policy by "batch1" and "batch16" in PyTorch, and "onnx batch1" and "onnx batch16".
-
-    On a CPU it is measured with one thread, as a server runs one process on each core: the threads of PyTorch and of
-    onnxruntime in one process would take the cores from one another.
-
-    Args:
-        model: in eval mode, on the device that is timed, see `for_inference`; onnxruntime uses the CPU.
-        images: of one size, a multiple of 16, so many that the exits taken are those of the split.
-        thresholds: of exits 1-3.
-        rounds: see `time_ratio`.
-    """
-    device = next(model.parameters()).device
-    ready = [image.to(device) for image in images]
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
-        height, width = model.transform([ready[0]])[0].tensors.shape[-2:]
-        export_onnx(model, folder, (height, width))
-        staged = OnnxDetector(folder, model)
-        ways = {"": (for_inference(model), ready)} | ({"onnx ": (staged, ready)} if device.type == "cpu" else {})
-        found = {}
-        for name, (run, batch) in ways.items():
-            for size in (1, 16):
-                early = lambda images, run=run: run(images, thresholds=thresholds)  # noqa: E731
-                found[f"{name}batch{size}"] = time_ratio(early, run, batch, size, rounds=rounds)
-    return found
 
 
 def time_ratio(
@@ -80,7 +45,8 @@ def time_ratio(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread while it lasts."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

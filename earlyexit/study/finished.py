@@ -24,7 +24,14 @@ TABLES = (
     "compute",
     "latency",
 )
-BEYOND = ("beyond_exits", "beyond_budgets", "beyond_rules", "beyond_empty", "beyond_times")  # see `earlyexit beyond`
+BEYOND = (  # see `earlyexit beyond`
+    "beyond_exits",
+    "beyond_budgets",
+    "beyond_rules",
+    "beyond_empty",
+    "beyond_times",
+    "beyond_large",
+)
 
 
 class Study:
