@@ -15,11 +15,11 @@ class ClassOpinion(nn.Module):
 
     At an early exit the latents have read the whole image, while the maps of the head are still shallow. With p_c the
     exit's probability of class c (its softmax or, if it says which classes are present, its sigmoid), an anchor's
-    logit of that class becomes logit + gain log p_c + bias: Bayes' rule with the opinion as prior, were gain 1. After
-    exit 1 a second opinion is heard, that of the last latent classifier before (exit 3's own looks at the pooled
-    feature map alone, and is right less often). A gain for each opinion and a bias are learned, for no compute worth
-    counting. The gradient does not go back into the classifiers, whose confidence is to stay what the exits' loss
-    makes it.
+    logit of that class becomes logit + gain log p_c + bias, with p_c not below `FLOOR`. For improbable classes and a
+    gain of 1 that would be Bayes' rule with the opinion as prior; the gain says how much to believe it. After exit 1 a
+    second opinion is heard, that of the last latent classifier before (exit 3's own looks at the pooled feature map
+    alone, and is right less often). A gain for each opinion and a bias are learned, for no compute worth counting. The
+    gradient does not go back into the classifiers, whose confidence is to stay what the exits' loss makes it.
 
     Args:
         count: opinions, 1 or 2.

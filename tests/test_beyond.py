@@ -22,7 +22,7 @@ def model(name="early-0", full=60.0, kept=(0.99, 0.97, 0.91), **more):
         {"budget": b, "share": b - 0.01, "kept": k, "mAP": full * k, "loss_at_most": 1.0, "exits": {1: 5}, **metrics}
         for b, k in zip((0.62, 0.5, 0.35), kept, strict=True)
     ]
-    return {"name": name, "group": "early", "forced": forced, "budgets": budgets, **more}
+    return {"name": name, "group": "early", "split": "test", "forced": forced, "budgets": budgets, **more}
 
 
 def proposed(value):
@@ -81,7 +81,11 @@ def test_tables():
 
 def test_rules_are_compared_with_the_papers_on_the_same_images():
     def rule(score, noise):
-        return {"score": score, "samples": [score + n for n in noise]}
+        points = [
+            {"mAP": 50.0 + 10 * score, "random": 50.0, "oracle": 60.0},
+            {"mAP": 52.0, "random": 50.0, "oracle": 62.0},
+        ]
+        return {"score": score, "samples": [score + n for n in noise], "points": points}
 
     shared = (-0.1, 0.0, 0.1)
     models = [
@@ -89,6 +93,7 @@ def test_rules_are_compared_with_the_papers_on_the_same_images():
     ]
     softmax, router = rules_table(models)
     assert softmax["difference"] == 0 and router["difference"] == pytest.approx(0.1)
+    assert (router["mAP"], router["lots"], router["oracle"]) == (52.5, 50.0, 61.0)  # the mean of 53 and 52
     assert router["difference low"] == pytest.approx(0.1, abs=1e-3) and router["low"] < 0.2
 
 

@@ -3,7 +3,7 @@
     python -m earlyexit.beyond.measure RUN GROUP OUT
 
 Whatever is chosen, thresholds, router and the scales of scores, is chosen on the calibration split; numbers are of the
-test split.
+test split. Ablations are there to choose a recipe by, so they are measured on the calibration split.
 """
 
 import json
@@ -50,8 +50,9 @@ def measure_beyond(training: Training, out: str | Path) -> Path:
     """
     settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
     model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
-    test = _records(model, settings.data, "test", run)
-    result: dict = {"forced": forced(test)}
+    split = "calibration" if training.group == "ablation" else "test"
+    test = _records(model, settings.data, split, run)
+    result: dict = {"split": split, "forced": forced(test)}
     if training.group in ("early", "many"):
         calibration = _records(model, settings.data, "calibration", run)
         scales = fit_score_scales(calibration)

@@ -19,12 +19,14 @@ RECIPE = {
     "exit_weights": (0.3, 0.25, 0.25, 0.2),
     "theta": 0.1,
 }
-# What each ablation changes of the recipe. The first is the recipe itself, trained as briefly as the others. Those that
+# What each ablation changes of the recipe. The first is the recipe itself, trained as briefly as the others, the second
+# the paper's way. Those that
 # fill missing levels the paper's way have one head for all exits, which hears an opinion at all of them: with opinions
 # at some exits alone it would have to mean two things by one score.
 _SHARED = {"opinions": (1, 2, 3, 4)}
 ABLATIONS = {
     "recipe": {},
+    "full-depth-only": {"filler": "downsample", "opinions": (), "exits": (4,), "exit_weights": None, "theta": THETA},
     "equal-weights": {"exit_weights": None},
     "early-weights": {"exit_weights": (0.4, 0.25, 0.2, 0.15)},
     "no-opinions": {"opinions": ()},

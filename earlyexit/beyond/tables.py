@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from ..evaluation import METRICS
 from ..study.estimates import estimate
 
+POINTS = {"mAP": "mAP", "lots": "random", "oracle": "oracle"}  # of a rule, by the names in its table
+
 
 def exits_table(models: Sequence[dict]) -> list[dict]:
     """Every model at every exit: COCO's metrics, GMACs, share of full depth, and the mAP kept of its full depth."""
@@ -12,7 +14,8 @@ def exits_table(models: Sequence[dict]) -> list[dict]:
     for model in models:
         full = model["forced"][-1]
         for row in model["forced"]:
-            about = {"model": model["name"], "group": model["group"], "exit": row["exit"]}
+            about = {name: model[key] for name, key in (("model", "name"), ("group", "group"), ("split", "split"))}
+            about["exit"] = row["exit"]
             shares = {"share": _round(row["gmacs"] / row["gmacs_full"], 4), "kept": _round(row["mAP"] / full["mAP"], 4)}
             rows.append({**about, **{name: _round(row[name]) for name in METRICS}, "gmacs": row["gmacs"], **shares})
     return rows
@@ -34,7 +37,8 @@ def budgets_table(models: Sequence[dict]) -> list[dict]:
 def rules_table(models: Sequence[dict]) -> list[dict]:
     """The score of each rule of leaving over the seeds, and its difference from the paper's rule, with intervals.
 
-    Rows of "rule", "score", "low", "high", "difference", "difference low" and "difference high".
+    Rows of "rule", "score", "low", "high", "difference", "difference low" and "difference high", and of "mAP", "lots"
+    and "oracle", means over budgets and seeds.
     """
     with_rules = [model["rules"] for model in models if "rules" in model]
     if not with_rules:
@@ -51,7 +55,9 @@ def rules_table(models: Sequence[dict]) -> list[dict]:
         gap = estimate(gaps, drawn).rounded(3)
         row = {"rule": name, "score": score["mean"], "low": score["low"], "high": score["high"]}
         row |= {"difference": gap["mean"], "difference low": gap["low"], "difference high": gap["high"]}
-        rows.append(row)
+        points = [point for m in mine for point in m["points"]]
+        means = {name: sum(point[key] for point in points) / len(points) for name, key in POINTS.items()}
+        rows.append({**row, **{name: _round(value) for name, value in means.items()}})
     return rows
 
 

@@ -38,7 +38,8 @@ def agreement(records: ExitRecords) -> Tensor:
 def detection_score(records: ExitRecords) -> Tensor:
     """(4, N) the highest score of the detections at an exit, 0 without any.
 
-    It asks neck and head, not the classifier: an image that goes on has paid for them, see `cost_of_looking`.
+    It asks neck and head, not the classifier: an image that goes on has paid for them at the exit that it passed.
+    `ExitRecords.gmacs` counts those of the exit that was taken alone.
     """
     counts = records.found.offsets.diff()
     best = torch.zeros(len(counts))
