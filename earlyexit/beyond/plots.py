@@ -16,11 +16,17 @@ def plot_exits(ax: Axes, rows: Sequence[dict], *, label: str, colour: str) -> No
 
 
 def plot_sizes(ax: Axes, rows: Sequence[dict], colours: dict[int, str]) -> None:
-    """mAP of small, medium and large objects at each exit, side by side; sizes without objects are left out."""
+    """mAP of small, medium and large objects at each exit: bars are means over models, points the models.
+
+    Sizes without objects are left out.
+    """
     names = [name for name in ("AP small", "AP medium", "AP large") if rows[0][name] is not None]
-    for place, row in enumerate(rows):
+    for place, exit in enumerate(sorted({row["exit"] for row in rows})):
+        values = [[row[name] for row in rows if row["exit"] == exit] for name in names]
         x = [number + 0.2 * (place - 1.5) for number in range(len(names))]
-        ax.bar(x, [row[name] for name in names], 0.18, color=colours[row["exit"]], label=f"exit {row['exit']}")
+        ax.bar(x, [sum(v) / len(v) for v in values], 0.18, color=colours[exit], label=f"exit {exit}")
+        for where, of_models in zip(x, values, strict=True):
+            ax.plot([where] * len(of_models), of_models, "o", color="black", ms=2.5)
     ax.set_xticks(range(len(names)), [name.removeprefix("AP ") for name in names])
     ax.set_ylabel("mAP (%)")
     ax.legend(fontsize=8)

@@ -23,7 +23,8 @@ def skip_empty(records: ExitRecords, chosen: Tensor, probabilities: Sequence[flo
 
     Returns:
         Rows of "empty" (the probability), "skipped" (share of the images), "rightly" (share of those that have no
-        object), "missed" (share of all objects that are on skipped images), "mAP" and "gmacs" (mean of all images).
+        object, None if there are none), "found" (share of the images without objects that are skipped), "missed" (share
+        of all objects that are on skipped images), "mAP" and "gmacs" (mean of all images).
     """
     objects = records.truth.offsets.diff()
     nothing = emptiness(records.logits[0])
@@ -32,10 +33,12 @@ def skip_empty(records: ExitRecords, chosen: Tensor, probabilities: Sequence[flo
     for probability in probabilities:
         skipped = nothing >= probability
         reached = evaluate_exits(without_detections(records, skipped), chosen, metrics=("mAP",))
-        count = max(int(skipped.sum()), 1)
+        rightly = int((objects[skipped] == 0).sum())
         row = {"empty": probability, "skipped": float(skipped.double().mean())}
-        row |= {"rightly": float((objects[skipped] == 0).sum() / count), "mAP": reached["mAP"]}
+        row["rightly"] = rightly / int(skipped.sum()) if skipped.any() else None
+        row["found"] = rightly / max(int((objects == 0).sum()), 1)
         row["missed"] = float(objects[skipped].sum() / objects.sum().clamp(min=1))
+        row["mAP"] = reached["mAP"]
         rows.append({**row, "gmacs": float(torch.where(skipped, gmacs, costs).mean())})
     return rows
 
