@@ -10,7 +10,7 @@ import torch
 
 from .files import read_table
 
-WIDTH = 100  # of printed verdicts
+WIDTH = 76  # of printed verdicts
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = (
     "sweep",
