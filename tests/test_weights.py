@@ -63,8 +63,10 @@ def test_pretrained_backbone_fits_the_detector():
 def test_unknown_and_unfit_weights():
     with pytest.raises(ValueError, match="scenes-pretrained.*got 'coco'"):
         dyn_retinanet_nano(weights="coco")
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=r"do not fit; earlyexit.load_detector\('scenes'\)"):
         dyn_retinanet_nano(7, weights="scenes")
+    with pytest.raises(ValueError, match=r"load_detector\('scenes-early'\).*'filler': 'learned'"):
+        dyn_retinanet_nano(weights="scenes-early")
 
 
 def test_what_half_precision_cannot_hold_is_refused(tmp_path):

@@ -43,7 +43,13 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
     try:
         model.load_state_dict(load_state(weights))
     except RuntimeError as error:
-        raise ValueError(f"the weights {str(weights)!r} do not fit (another number of classes?): {error}") from error
+        about = read_about(weights)
+        made = {key: about[key] for key in ("model", "filler", "opinions", "exit_target") if key in about}
+        if about.get("task") == "detect":
+            hint = f"earlyexit.load_detector({str(weights)!r}) makes the detector that they are of: {made}"
+        else:
+            hint = f"another number of classes? They are of {about or 'an unknown model'}"
+        raise ValueError(f"the weights {str(weights)!r} do not fit; {hint}. {error}") from error
 
 
 def load_state(weights: str | Path) -> dict[str, torch.Tensor]:
