@@ -20,13 +20,15 @@ def show_image(ax: Axes, image: Tensor | np.ndarray) -> None:
 
 
 def draw_boxes(ax: Axes, boxes: Tensor, names: Sequence[str], *, colour: str, dashed: bool = False) -> None:
-    """Draw xyxy boxes with their names into an axes that shows the image."""
+    """Draw xyxy boxes with their names into an axes that shows the image; names grow towards its middle."""
+    middle = sum(ax.get_xlim()) / 2
     for (x0, y0, x1, y1), name in zip(boxes.tolist(), names, strict=True):
         style = {"fill": False, "edgecolor": colour, "linewidth": 1.6, "linestyle": "--" if dashed else "-"}
         ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
         label = {"color": "white", "fontsize": 8, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1.2}}
         if name:
-            ax.text(x0, y0, name, va="bottom", **label)
+            at_right = (x0 + x1) / 2 > middle
+            ax.text(x1 if at_right else x0, y0, name, ha="right" if at_right else "left", va="bottom", **label)
 
 
 def draw_detection(
@@ -43,7 +45,8 @@ def draw_detection(
         note: added to the title.
     """
     show_image(ax, image)
-    good = detection["scores"] >= min_score
+    rising = detection["scores"].argsort()  # so that the best is drawn over the others
+    good = rising[detection["scores"][rising] >= min_score]
     scored = zip(detection["labels"][good].tolist(), detection["scores"][good].tolist(), strict=True)
     names = [f"{classes[label]} {score:.2f}" for label, score in scored]
     colour = EXIT_COLOURS[detection["exit"]]

@@ -22,7 +22,15 @@ def model(name="early-0", full=60.0, kept=(0.99, 0.97, 0.91), **more):
         {"budget": b, "share": b - 0.01, "kept": k, "mAP": full * k, "loss_at_most": 1.0, "exits": {1: 5}, **metrics}
         for b, k in zip((0.62, 0.5, 0.35), kept, strict=True)
     ]
-    return {"name": name, "group": "early", "split": "test", "forced": forced, "budgets": budgets, **more}
+    return {
+        "name": name,
+        "group": "early",
+        "split": "test",
+        "settings": {"epochs": 4},
+        "forced": forced,
+        "budgets": budgets,
+        **more,
+    }
 
 
 def proposed(value):

@@ -15,7 +15,7 @@ def exits_table(models: Sequence[dict]) -> list[dict]:
         full = model["forced"][-1]
         for row in model["forced"]:
             about = {name: model[key] for name, key in (("model", "name"), ("group", "group"), ("split", "split"))}
-            about["exit"] = row["exit"]
+            about |= {"epochs": model["settings"]["epochs"], "exit": row["exit"]}
             shares = {"share": _round(row["gmacs"] / row["gmacs_full"], 4), "kept": _round(row["mAP"] / full["mAP"], 4)}
             rows.append({**about, **{name: _round(row[name]) for name in METRICS}, "gmacs": row["gmacs"], **shares})
     return rows

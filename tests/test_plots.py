@@ -1,0 +1,22 @@
+"""Boxes on pictures."""
+
+import matplotlib.pyplot as plt
+import torch
+
+from earlyexit.plots import draw_detection
+
+
+def test_names_grow_towards_the_middle_and_the_best_is_drawn_last():
+    figure, ax = plt.subplots()
+    detection = {
+        "boxes": torch.tensor([[70.0, 5.0, 99.0, 60.0], [1.0, 5.0, 30.0, 60.0], [0.0, 0.0, 9.0, 9.0]]),
+        "scores": torch.tensor([0.9, 0.6, 0.2]),
+        "labels": torch.tensor([1, 0, 0]),
+        "exit": 2,
+        "confidence": 0.75,
+    }
+    draw_detection(ax, torch.zeros(3, 100, 100), detection, ["cup", "barn"], min_score=0.5)
+    found = [(text.get_text(), text.get_ha(), text.get_position()) for text in ax.texts]
+    plt.close(figure)
+    assert found == [("cup 0.60", "left", (1, 5)), ("barn 0.90", "right", (99, 5))]
+    assert len(ax.patches) == 2 and ax.get_title() == "exit 2, confidence 0.75"
