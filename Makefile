@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SCENES := data/scenes-single/annotations/instances_test.json
+FRESH := data/scenes-fresh-single/annotations/instances_test.json
 
 # Linux: large tensors on huge pages that are kept for the next step, instead of fresh memory from the system each time.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
@@ -46,14 +47,21 @@ notebooks: $(STAMP) ## run the chapters in place and store their outputs
 study: $(STAMP) $(SCENES) ## reproduce the paper's study on scenes into results/scenes; resumable, hours
 	$(BIN)/earlyexit study --data scenes --folder data/scenes-single --out results/scenes --jobs 2
 
-beyond: $(STAMP) $(SCENES) ## go beyond the paper on scenes, into results/scenes; resumable, hours
-	$(BIN)/earlyexit beyond --data scenes --folder data/scenes-single --many data/scenes --out results/scenes --jobs 2
+beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, into results/scenes; resumable, hours
+	$(BIN)/earlyexit beyond --data scenes --folder data/scenes-single --many data/scenes \
+		--fresh data/scenes-fresh-single --out results/scenes --jobs 2
 
 # 3,330 scenes leave 2,011 test images with one object. The annotations of a split appear after its images.
 $(SCENES): | $(STAMP)
 	$(BIN)/python data_prep/make_scenes.py --out data/scenes --test 3330
 	for split in train calibration test; do $(BIN)/python data_prep/single_object.py --out data/scenes-single \
 		--annotations data/scenes/annotations/instances_$$split.json --images data/scenes/$$split || exit 1; done
+
+# Another seed: test images by which nothing was chosen.
+$(FRESH): | $(STAMP)
+	$(BIN)/python data_prep/make_scenes.py --out data/scenes-fresh --seed 1 --test 3330 --split-only test
+	$(BIN)/python data_prep/single_object.py --out data/scenes-fresh-single \
+		--annotations data/scenes-fresh/annotations/instances_test.json --images data/scenes-fresh/test
 
 repository: $(STAMP) ## write the repository's address everywhere: make repository URL=https://github.com/owner/name
 	$(BIN)/python tools/set_repository.py $(URL)

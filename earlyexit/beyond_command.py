@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from .beyond.export import export_early
+from .beyond.fresh import fresh_rows
 from .beyond.plan import plan_beyond
 from .beyond.runner import run_beyond
-from .study.results import model_path
+from .study.files import write_table
+from .study.results import load_models, model_path
 
 
 def beyond_command(
@@ -17,6 +19,9 @@ def beyond_command(
     many: Annotated[Path, typer.Option(help="Images with any number of objects, in COCO layout.")] = Path(
         "data/scenes"
     ),
+    fresh: Annotated[
+        Path | None, typer.Option(help="Test images that nobody has looked at, one object each, in COCO layout.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study's results; results/DATA unless told.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/beyond"),
     jobs: Annotated[int, typer.Option(min=1, help="Models at a time; each has its share of the cores.")] = 2,
@@ -50,10 +55,14 @@ def beyond_command(
         return
     if measured:
         trainings = [t for t in trainings if model_path(out / "beyond", t.name).exists()]
-    for needed in (folder, many):
+    for needed in (folder, many, *([fresh] if fresh else [])):
         if not (needed / "annotations").is_dir():
             raise ValueError(f"there is no data in COCO layout in {str(needed)!r}, see data_prep/README.md")
     failed = run_beyond(trainings, out, jobs=jobs, say=_say)
+    if fresh:
+        early = [model for name, model in load_models(out / "beyond").items() if model["group"] == "early"]
+        write_table(out / "beyond_fresh.csv", fresh_rows(early, runs, fresh, _say))
+        _say(f"wrote {out / 'beyond_fresh.csv'}")
     if failed:
         typer.echo(f"earlyexit: {len(failed)} of {len(trainings)} models failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)

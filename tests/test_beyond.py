@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from made_records import made_records
 
 from earlyexit import count_macs, dyn_retinanet_nano
 from earlyexit.beyond.clock import times_of_budgets, times_of_exits
+from earlyexit.beyond.fresh import _rows
 from earlyexit.beyond.plan import ABLATIONS, RECIPE, plan_beyond
 from earlyexit.beyond.summary import summarise_beyond
 from earlyexit.beyond.tables import budgets_table, exits_table, rules_table, times_table
@@ -85,6 +87,17 @@ def test_tables():
     assert [row["share"] for row in rows] == [0.3, 0.4, 0.95, 1.0] and rows[0]["kept"] == 0.8
     one = budgets_table([model(budgets_unscaled=model()["budgets"][:1])])
     assert [row["scores"] for row in one] == ["as they are"] + ["comparable"] * 3 and one[0]["exit 1"] == 5
+
+
+def test_fresh_images_leave_by_the_thresholds_that_were_found():
+    records = made_records(images=60, objects=(1,), crowds=0, seed=4)
+    never = {"budget": 1.0, "thresholds": (None, None, None)}
+    second = {"budget": 0.35, "thresholds": (None, 0.0, None)}
+    rows = _rows(records, {"score_scales": [(1.0, 0.0)] * 4, "budgets": [never, second]})
+    by_policy = {row.pop("policy"): row for row in rows}
+    assert by_policy["budget 1.00"] == by_policy["exit 4"] and by_policy["exit 4"]["kept"] == 1.0
+    assert by_policy["budget 0.35"] == by_policy["exit 2"] != by_policy["exit 4"]
+    assert by_policy["exit 1"]["images"] == 60
 
 
 def test_rules_are_compared_with_the_papers_on_the_same_images():

@@ -31,6 +31,7 @@ BEYOND = (  # see `earlyexit beyond`
     "beyond_empty",
     "beyond_times",
     "beyond_large",
+    "beyond_fresh",
 )
 
 
