@@ -31,6 +31,8 @@ def read_single(coco: Path, part: str, report: Report, check: bool) -> Coco:
     if not images.is_dir():
         raise ValueError(f"no image folder {str(images)!r}; --coco names the folder with annotations/ and {part}/")
     whole = clean_coco(load_coco(path, outlines=False), report, path.name)
+    if not whole["images"]:
+        raise ValueError(f"{str(path)!r} has no image that can be used")
     verdicts = list(classify_images(whole).values())
     typer.echo(f"{part}: {len(verdicts)} images")
     for verdict in sorted(set(verdicts) - {KEPT}):

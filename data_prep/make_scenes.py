@@ -41,7 +41,7 @@ def main(
         raise typer.Exit(2) from None
     except OSError as error:
         typer.echo(f"cannot write to {out}: {error.strerror or error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     for split, path in paths.items():
         typer.echo(f"{split}: {counts[split]} scenes, {path}")
     typer.echo(f"done in {time.perf_counter() - start:.0f} s")

@@ -17,9 +17,9 @@ from earlyexit.data.prepare.boxes import ImageBoxes, fill_size, fit_boxes, to_co
 from earlyexit.data.prepare.choices import Link
 from earlyexit.data.prepare.clean import clean_coco
 from earlyexit.data.prepare.csv_boxes import read_csv
-from earlyexit.data.prepare.dividing import divide, parse_shares, write_splits
+from earlyexit.data.prepare.dividing import SPLITS, divide, parse_shares, write_splits
 from earlyexit.data.prepare.image_files import IMAGE_SUFFIXES, find_images, list_files
-from earlyexit.data.prepare.layout import check_images, check_writable
+from earlyexit.data.prepare.layout import annotation_file, check_images, check_writable
 from earlyexit.data.prepare.report import Report
 from earlyexit.data.prepare.sheet import contact_sheet
 from earlyexit.data.prepare.summary import missing_classes, summarise, summary_lines
@@ -45,6 +45,19 @@ def read(kind: Kind, source: Path, images: Path, origin: int, faults: Report) ->
     else:
         records = find_images(read_csv(source, faults), images, faults, by_source=False)
     return check_images(to_coco(fitted(records, images, faults)), images, faults)
+
+
+def check_places(source: Path, images: Path | None, out: Path) -> Path:
+    """The folder of the images; `ValueError` if what is read is not there, or if it would be written to."""
+    if not source.exists():
+        raise ValueError(f"there is no {str(source)!r}: SOURCE is a JSON file, a folder of XML files, or a CSV file")
+    if source.resolve() in [annotation_file(out, split).resolve() for split in SPLITS]:
+        raise ValueError(f"--out {out} would overwrite {str(source)!r}, which is read; give another folder")
+    folder = images or (source if source.is_dir() else source.parent)
+    if folder.resolve() in (out.resolve(), *out.resolve().parents):  # its images would be found by the next run
+        hint = "give another folder" if images else "say with --images where they are"
+        raise ValueError(f"--out {out} lies in the folder of the images, {str(folder)!r}; {hint}")
+    return folder
 
 
 def fitted(records: list[ImageBoxes], images: Path, faults: Report) -> list[ImageBoxes]:
@@ -88,14 +101,12 @@ def main(
     """Read annotations, leave out and count what cannot be used, divide the images and show what there is."""
     if kind == Kind.voc and images is None and (source / "Annotations").is_dir() and (source / "JPEGImages").is_dir():
         source, images = source / "Annotations", source / "JPEGImages"
-    images = images or (source if source.is_dir() else source.parent)
     try:
         shares = parse_shares(split_share)
         check_file("--report", report)
         check_file("--sheet", sheet, ".png")
         check_writable(out)
-        if images.resolve() in (out.resolve(), *out.resolve().parents):  # its images would be found by the next run
-            raise ValueError(f"--out {out} lies in the folder of the images, {str(images)!r}; give another folder")
+        images = check_places(source, images, out)
         faults = Report()
         coco = read(kind, source, images, origin, faults)
         if report:

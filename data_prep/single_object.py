@@ -15,6 +15,7 @@ import typer
 from earlyexit.command_line import run_app
 from earlyexit.data.filtering import KEPT, Coco, classify_images, keep_single_objects
 from earlyexit.data.prepare.choices import Link
+from earlyexit.data.prepare.earlier import check_earlier
 from earlyexit.data.prepare.layout import check_writable, stays_inside
 from earlyexit.data.prepare.placing import place_image
 from earlyexit.data.reading import load_coco
@@ -54,6 +55,7 @@ def make_single_object(annotations: Path, images: Path, out: Path, link: Link) -
     new_images = out / images.resolve().name
     if new_json.resolve() == annotations.resolve() or new_images.resolve() == images.resolve():
         raise ValueError(f"--out {out}: this would overwrite the data set that is read; give another folder")
+    check_earlier(new_json, single)
     for image in single["images"]:
         target = new_images / image["file_name"]
         target.parent.mkdir(parents=True, exist_ok=True)

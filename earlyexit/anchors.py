@@ -1,6 +1,7 @@
 """RetinaNet's anchors, and those of an exit without P3."""
 
 import functools
+import math
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ STRIDES = (8, 16, 32, 64, 128)
 
 def retinanet_anchors(scale: float) -> AnchorGenerator:
     """RetinaNet's nine anchors per cell: three shapes, each in three sizes from `scale` strides up."""
+    if not 0 < scale < math.inf:
+        raise ValueError(f"anchor_scale must be a finite number above 0, got {scale}")
     sizes = tuple(tuple(stride * scale * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)
     return AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(STRIDES))
 

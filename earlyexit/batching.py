@@ -7,6 +7,8 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from .targets import check_sides
+
 
 def same_size_batches(
     transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
@@ -22,9 +24,13 @@ def same_size_batches(
 
     Yields:
         Positions in `images`, and the batch of those images.
+
+    Raises:
+        ValueError: if an image is so thin that nothing would be left of its shorter side.
     """
     alike: dict[tuple, list[int]] = {}
     for i, image in enumerate(images):
+        check_sides(i, image, transform.max_size)
         alike.setdefault((image.shape, image.dtype, image.device), []).append(i)
     groups: dict[torch.Size, list[tuple[list[int], ImageList]]] = {}
     for group in alike.values():
@@ -34,6 +40,15 @@ def same_size_batches(
         tensors = torch.cat([batch.tensors for _, batch in found]) if len(found) > 1 else found[0][1].tensors
         sizes = [size for _, batch in found for size in batch.image_sizes]
         yield [i for group, _ in found for i in group], ImageList(tensors, sizes)
+
+
+def check_resizing(transform: GeneralizedRCNNTransform) -> None:
+    """`ValueError` unless images have pixels after resizing and both limits can be kept."""
+    least, longest = min(transform.min_size), transform.max_size
+    if least < 1:
+        raise ValueError(f"min_size must be at least 1 pixel, got {least}")
+    if transform.min_size[-1] > longest:
+        raise ValueError(f"min_size {transform.min_size[-1]} is above max_size {longest}")
 
 
 def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageList:

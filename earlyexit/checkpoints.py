@@ -56,6 +56,8 @@ def load_checkpoint(path: Path, parts: dict) -> list[dict[str, float]]:
         for name, part in parts.items():
             if part is not None:
                 part.load_state_dict(state[name])
+        if not isinstance(state["rows"], list):
+            raise TypeError(f"its rows must be a list, got {state['rows']!r}")
         return state["rows"]
     except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0][:200]

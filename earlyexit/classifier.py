@@ -31,7 +31,7 @@ class ExitClassifier(nn.Module):
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
         """In training {"exit": loss}; in eval the four exits' logits, a list of (N, classes)."""
-        check_images(images)
+        check_images(images, self)
         if not self.training:
             return self.backbone(self.transform(images)[0].tensors)
         check_targets(images, targets, self.backbone.num_classes)

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
-from . import commands, photos
+from . import __version__, commands, exporting, photos
 from .beyond_command import beyond_command
 from .command_line import check_file, run_app
 from .onnx_command import onnx_command
@@ -20,10 +20,28 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 Data = Annotated[Path, typer.Argument(help="Folder in COCO layout: annotations/instances_SPLIT.json and SPLIT/.")]
 Split = Annotated[str, typer.Option(help="Which split of the folder.")]
 Weights = Annotated[str, typer.Option(help="Weights that come with the package, or a safetensors file.")]
-Thresholds = Annotated[str | None, typer.Option(help="Confidences for exits 1-3, e.g. 0.9,0.9,0.8; inf is never.")]
+Thresholds = Annotated[
+    str | None,
+    typer.Option(help="Confidences for exits 1-3, e.g. 0.9,0.9,inf; inf is never. Those of the weights are not used."),
+]
 ForcedExit = Annotated[int | None, typer.Option("--exit", help="Let every image leave at this exit, 1-4.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is one.")]
 BF16 = Annotated[bool, typer.Option("--bf16", help="Run the network in bfloat16.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"earlyexit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What stands before the command."""
 
 
 app.command("train")(train_command)
@@ -56,7 +74,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result to this file, too.")] = None,
 ) -> None:
     """Measure a detector: COCO's metrics, GMACs, exits taken and, on single-object images, the exits' accuracy."""
-    limits = commands.numbers(thresholds, float, "--thresholds") if thresholds else None
+    limits = None if thresholds is None else commands.numbers(thresholds, float, "--thresholds")
     check_file("--json", json_file)
     result = commands.evaluate(data, split, weights, limits, exit, batch_size, commands.pick_device(device))
     if not process_state().is_main_process:
@@ -95,7 +113,7 @@ def detect(
     bf16: BF16 = False,
 ) -> None:
     """Detect objects in photos; print and, with --save, draw boxes, the exit taken and the compute saved."""
-    limits = commands.numbers(thresholds, float, "--thresholds") if thresholds else None
+    limits = None if thresholds is None else commands.numbers(thresholds, float, "--thresholds")
     chosen = commands.pick_device(device)
     for line in photos.detect(images, weights, limits, exit, min_score, save, chosen, bf16):
         typer.echo(line)
@@ -110,7 +128,11 @@ def export(
 ) -> None:
     """Store a run's weights in half precision, with a card: command, seed, data, versions, metrics."""
     check_file("--name", name)
-    typer.echo(json.dumps(commands.export(run, name, data, split), indent=1))
+    old = [str(path) for path in exporting.export_paths(run, name) if path.exists()]
+    card = exporting.export(run, name, data, split)
+    if old:
+        typer.echo(f"note: this replaced {' and '.join(old)}", err=True)
+    typer.echo(json.dumps(card, indent=1))
 
 
 def main() -> None:

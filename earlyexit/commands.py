@@ -1,4 +1,4 @@
-"""What the commands calibrate, evaluate and export do, without any printing."""
+"""What the commands calibrate and evaluate do, without any printing, and what commands share."""
 
 import json
 from collections.abc import Callable
@@ -7,23 +7,17 @@ from pathlib import Path
 import torch
 
 from . import evaluation
-from .classifier import ExitClassifier
-from .data.coco import coco_split
+from .data.coco import CocoDataset, coco_split
 from .files import write_whole
-from .models import count_parameters, load_backbone, load_detector, make_classifier
+from .models import load_detector
 from .processes import process_state
-from .provenance import provenance
 from .thresholds import calibrate_thresholds, exit_proportions
-from .weights import load_weights, save_weights
-
-# Of a run's story, stored with the weights.
-ABOUT = ("task", "model", "classes", "filler", "opinions", "exit_target", "min_size", "max_size")
 
 
 def evaluate(data: Path, split: str, weights: str, thresholds, exit, batch_size: int, device: torch.device) -> dict:
     """COCO metrics, GMACs, exits and, if every image has one object, the accuracy of the exits."""
     model, classes = load_detector(weights)
-    dataset = _checked(coco_split(data, split), classes)
+    dataset = checked(coco_split(data, split), classes)
     model.to(device)
     result = evaluation.evaluate(model, dataset, thresholds=thresholds, exit=exit, batch_size=batch_size)
     if evaluation.is_single_object(dataset):
@@ -34,56 +28,9 @@ def evaluate(data: Path, split: str, weights: str, thresholds, exit, batch_size:
 def calibrate(data: Path, split: str, weights: str, index: int, device: torch.device) -> tuple[float, float, float]:
     """Thresholds for row `index` of the paper's settings, from a calibration split."""
     model, classes = load_detector(weights)
-    dataset = _checked(coco_split(data, split), classes)
+    dataset = checked(coco_split(data, split), classes)
     confidences = evaluation.exit_confidences(model.to(device), dataset)
     return calibrate_thresholds(confidences, exit_proportions()[index - 1])
-
-
-def export(
-    run: Path, name: Path, data: Path | None, split: str, *, about: dict | None = None, metrics: dict | None = None
-) -> dict:
-    """Write `name` (half precision) and its card `name.json`; metrics are those of the file as written on `data`.
-
-    `about` is stored with the weights, too; `metrics` of the run before rounding may stand in for `data`.
-    """
-    if not (run / "settings.json").exists() or not (run / "model.safetensors").exists():
-        raise ValueError(f"{str(run)!r} holds no finished epoch of `earlyexit train`")
-    story = json.loads((run / "settings.json").read_text())
-    more = about or {}
-    about = {key: story[key] for key in ABOUT if key in story}
-    if about["task"] == "detect":
-        model = load_detector(run / "model.safetensors")[0]
-    else:
-        model = _classifier(about)
-        load_weights(model, run / "model.safetensors")
-    name = name.with_suffix(".safetensors")
-    save_weights(model, name, half=True, about={**about, **more})
-    card = {**story, **more, "parameters": count_parameters(model), "exported": provenance()}
-    if metrics:
-        card["metrics"] = metrics
-    if data:
-        card["metrics"] = {"data": str(data), "split": split, **_metrics(name, data, split, about)}
-    write_json(name.with_suffix(".json"), card)
-    return card
-
-
-def _metrics(name: Path, data: Path, split: str, about: dict) -> dict:
-    dataset = coco_split(data, split)
-    if about["task"] == "detect":
-        model = load_detector(name)[0]
-        by_exit = {k: evaluation.evaluate(model, dataset, exit=k, batch_size=32) for k in (1, 2, 3, 4)}
-        metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
-    else:
-        model, metrics = _classifier(about), {}
-        load_backbone(model.backbone, name)
-    if evaluation.is_single_object(dataset):
-        metrics["accuracy"] = evaluation.exit_accuracy(model, dataset)
-    return {"images": len(dataset), **metrics}
-
-
-def _classifier(about: dict) -> ExitClassifier:
-    sizes = {key: about[key] for key in ("min_size", "max_size") if key in about}
-    return make_classifier(about["model"], len(about["classes"]), **sizes)
 
 
 def as_table(result: dict) -> str:
@@ -134,9 +81,11 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"--device must be cpu, cuda or auto, got {name!r}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: there is no CUDA device here")
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be cpu, cuda or auto, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices here")
     return device
 
 
@@ -145,7 +94,8 @@ def write_json(path: Path, value: dict) -> None:
     write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
 
 
-def _checked(dataset, classes: list[str]):
+def checked(dataset: CocoDataset, classes: list[str]) -> CocoDataset:
+    """The data set; `ValueError` if it has no images, or other classes than the weights."""
     if not len(dataset):
         raise ValueError(f"there are no images in {dataset.root!r}: its annotation file lists none")
     if dataset.classes != classes:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -57,12 +58,12 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
     Returns:
         {exit: {"backbone": g, "neck": g, "head p3": g, ... "head p7": g, "total": g}} for exits 1-4.
     """
-    height, width = image_size
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) >= 32):
-        raise ValueError(f"image_size must be (height, width) in whole pixels of at least 32, got {image_size}")
+    sides = tuple(image_size) if isinstance(image_size, Sequence) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 32 for side in sides):
+        raise ValueError(f"image_size must be (height, width) in whole pixels of at least 32, got {image_size!r}")
     modes = {module: module.training for module in model.modules()}
     weight = next(model.parameters())
-    image = torch.zeros(1, 3, height, width, dtype=weight.dtype, device=weight.device)
+    image = torch.zeros(1, 3, *sides, dtype=weight.dtype, device=weight.device)
     model.eval()
     try:
         with torch.no_grad():

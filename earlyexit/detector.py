@@ -11,12 +11,12 @@ from torchvision.models.detection.image_list import ImageList
 
 from .anchors import all_anchors, anchors_without_finest
 from .backbone import DynPerceiver, Exit
-from .batching import same_size_batches
+from .batching import check_resizing, same_size_batches
 from .exit_training import check_exit_training, check_exits
 from .joint_loss import joint_losses
 from .leaving import leave_early
 from .opinion import ClassOpinion
-from .postprocess import POSTPROCESSING, batch_detections, check_scales
+from .postprocess import POSTPROCESSING, batch_detections, check_limits, check_scales
 from .targets import EXIT_TARGETS, check_images, check_targets
 from .thresholds import exit_limits
 
@@ -75,7 +75,9 @@ class EarlyExitRetinaNet(RetinaNet):
             raise TypeError(f"neither EarlyExitRetinaNet nor torchvision's RetinaNet has the options {unknown}")
         retinanet = {"detections_per_img": 100, **retinanet}  # the published detector keeps 100, as COCO counts
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
-        exits = (exits,) if isinstance(exits, int) else tuple(sorted(set(exits)))
+        check_resizing(self.transform)
+        check_limits(**{name: getattr(self, name) for name in POSTPROCESSING})
+        exits = check_exits("exits", exits)
         check_exit_training(exits, exit_weights, early_gradient, head_distillation)
         for name, value in {"theta": theta, "lambda_": lambda_, "distillation": distillation}.items():
             if not (math.isfinite(value) and value >= 0):
@@ -123,7 +125,7 @@ class EarlyExitRetinaNet(RetinaNet):
             In eval, per image and in the order of `images`: "boxes" (D, 4) xyxy in pixels of the image, "scores"
             and "labels" (D,), "exit" (1-4, or 0 for an image taken for empty) and "confidence" (a float, at that exit).
         """
-        check_images(images)
+        check_images(images, self)
         if self.training:
             check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
             return joint_losses(self, *self.transform(images, targets))

@@ -45,6 +45,7 @@ def evaluate(
         COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
         per image), "gmacs_full" (mean if all went to exit 4) and "images".
     """
+    check_data(model, dataset)
     rows = detect_all(model, dataset, thresholds, exit, batch_size)
     macs = {size: count_macs(model, size) for size in {row.size for row in rows}}
     compute = {
@@ -168,6 +169,15 @@ def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int 
     """Every image's confidence (see `exit_confidence`) at the four exits: (4, images); see `exit_logits`."""
     logits = exit_logits(model, dataset, batch_size=batch_size)[0]
     return exit_confidence(logits, getattr(model, "exit_target", "single"))
+
+
+def check_data(model: nn.Module, dataset: CocoDataset) -> None:
+    """`ValueError` unless there are images, and as many classes as the model tells apart."""
+    if not len(dataset):
+        raise ValueError("there are no images: the data set is empty")
+    classes, known = len(dataset.classes), model.backbone.num_classes
+    if classes != known:
+        raise ValueError(f"the data has {classes} classes, the model knows {known}: they have to be the same")
 
 
 def is_single_object(dataset: CocoDataset) -> bool:

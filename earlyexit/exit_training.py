@@ -1,5 +1,6 @@
 """Training a detector at several exits at once: which exits, how hard each may pull, and what the last one teaches."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -66,17 +67,19 @@ def check_exit_training(exits, weights, gradient: float, distillation: float) ->
     """`ValueError` that shows the first of these that no training can have."""
     if not check_exits("exits", exits):
         raise ValueError(f"exits must name some of the exits 1-4, got {exits}")
-    if weights is not None and (set(weights) != set(exits) or min(weights.values()) <= 0):
-        raise ValueError(f"exit_weights must have a positive weight for each of the exits {exits}, got {weights}")
+    if weights is not None and (set(weights) != set(exits) or not all(0 < w < math.inf for w in weights.values())):
+        raise ValueError(
+            f"exit_weights must have a finite, positive weight for each of the exits {exits}, got {weights}"
+        )
     if not 0 <= gradient <= 1:
         raise ValueError(f"early_gradient must be from 0 (stopped) to 1 (whole), got {gradient}")
-    if not 0 <= distillation < float("inf"):
+    if not 0 <= distillation < math.inf:
         raise ValueError(f"head_distillation must be finite and at least 0, got {distillation}")
 
 
-def check_exits(name: str, exits: Iterable[int]) -> tuple[int, ...]:
-    """The exits in order, each once; `ValueError` if one of them is none of 1-4."""
-    exits = tuple(exits)
+def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
+    """The exits, or the one exit, in order, each once; `ValueError` if one of them is none of 1-4."""
+    exits = (exits,) if isinstance(exits, int) else tuple(exits)
     if not set(exits) <= set(range(1, NUM_EXITS + 1)):
         raise ValueError(f"{name} must name some of the exits 1-4, got {exits}")
     return tuple(sorted(set(exits)))

@@ -81,6 +81,9 @@ def nano_backbone(num_classes: int = 20) -> DynPerceiver:
 def _trunk(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
     try:
         return regnet_y_800mf(weights=weights)
+    except KeyError:
+        names = list(RegNet_Y_800MF_Weights.__members__)
+        raise ValueError(f"trunk_weights must be one of torchvision's {names}, got {weights!r}") from None
     except URLError as error:
         url = RegNet_Y_800MF_Weights[weights].url if isinstance(weights, str) else weights.url
         folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -124,6 +127,8 @@ def _assemble(
     early_levels: Mapping[int, tuple[int, str]],
     **detector,
 ) -> EarlyExitRetinaNet:
+    if head_convs not in range(1, 5):
+        raise ValueError(f"head_convs must be 1 to 4 convolutions, got {head_convs!r}")
     in_channels = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
     learned, early = filler == "learned", {}
     for exit, (width, finest) in early_levels.items() if learned else ():

@@ -16,11 +16,16 @@ def freeze_stages(backbone: DynPerceiver, stages: int) -> None:
 
     The published code freezes the stem, stage 1 and its attention, which is `stages=1`.
     """
-    if stages not in range(5):
-        raise ValueError(f"freeze must be the number of frozen stages, 0 to 4, got {stages!r}")
+    check_frozen(stages)
     if stages:
         for module in (backbone.stem, *backbone.stages[:stages], *backbone.reads[:stages]):
             module.requires_grad_(False)
+
+
+def check_frozen(stages: int) -> None:
+    """`ValueError` unless a backbone has so many stages to freeze."""
+    if stages not in range(5):
+        raise ValueError(f"freeze must be the number of frozen stages, 0 to 4, got {stages!r}")
 
 
 def freeze_all_but_early(model: EarlyExitRetinaNet) -> None:

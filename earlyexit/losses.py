@@ -1,5 +1,6 @@
 """The loss of the exits. The detection terms are torchvision's own (`RetinaNet.compute_loss`)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,6 +35,11 @@ def exit_loss(
         raise ValueError(f"one weight for each exit is needed, got {len(weights)} weights for {len(logits)} exits")
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
+    if not 0 <= distillation < math.inf:
+        raise ValueError(f"distillation must be finite and at least 0, got {distillation}")
+    classes = logits[-1].shape[1]
+    if labels.dtype != torch.int64 or ((labels < 0) | (labels >= classes)).any():
+        raise ValueError(f"labels must be int64 from 0 to {classes - 1}, got {labels.dtype} {labels.tolist()[:10]}")
     loss = sum(w * F.cross_entropy(x, labels) for w, x in zip(weights, logits, strict=True))
     if distillation:
         teacher = torch.log_softmax(logits[-1].detach() / temperature, dim=1)

@@ -3,24 +3,17 @@
 import warnings
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from .backbone import DynPerceiver
 from .classifier import ExitClassifier
 from .detector import EarlyExitRetinaNet
 from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
-from .published import load_published_weights
-from .weights import available_weights, load_state, read_about
+from .published import load_published_weights, read_tensors
+from .weights import available_weights, load_state, load_weights, read_about
 
-MADE_WITH = (
-    "filler",
-    "opinions",
-    "exit_target",
-    "score_scales",
-    "min_size",
-    "max_size",
-)  # of a card, what the factory needs
+# Of a card, what the factory needs.
+MADE_WITH = ("filler", "opinions", "exit_target", "score_scales", "min_size", "max_size")
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
 
 
@@ -48,8 +41,11 @@ def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, 
     if about.get("task") != "detect":
         raise ValueError(f"{str(weights)!r} does not hold a detector that this package trained: its card says {about}")
     made_with = {key: about[key] for key in MADE_WITH if key in about}
-    detector = {**made_with, **detector}
-    model = make_detector(about["model"], len(about["classes"]), weights=weights, **detector)
+    try:
+        model = make_detector(about["model"], len(about["classes"]), **{**made_with, **detector})
+    except ValueError as error:
+        raise ValueError(f"cannot make the detector of {str(weights)!r}: {error}") from error
+    load_weights(model, weights)
     return model, about["classes"]
 
 
@@ -96,15 +92,10 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
             kinds = f"'imagenet', one of {available_weights()}, a safetensors file or a checkpoint (.pth)"
             raise ValueError(f"init must be {kinds}, got {init!r}")
         return load_backbone(backbone, init, classifiers=classifiers)
-    if not Path(init).is_file():
-        raise ValueError(f"init: no such file {init!r}")
     try:
-        state = torch.load(init, map_location="cpu", weights_only=True)
-    except Exception as error:  # there is no end to what torch.load says about a file that is none
-        raise ValueError(
-            f"init: {init!r} is no file of tensors ({type(error).__name__}); if torch.save wrote it with more in it, "
-            "store its state dict alone"
-        ) from error
+        state = read_tensors(init)
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classifiers of another number of classes are expected here
         try:

@@ -19,9 +19,9 @@ def onnx_command(
     ] = None,
     exits: Annotated[str, typer.Option(help="Exits to leave at: some of 1,2,3,4, and always 4.")] = "1,2,3,4",
 ) -> None:
-    """Write a detector as ONNX graphs, one for each part between two exits. Needs earlyexit[onnx]."""
+    """Write a detector as ONNX graphs, one for each part between two exits. Needs the extra "onnx" of this package."""
     check_installed("onnx", "onnxscript", "onnxruntime")
-    size = tuple(commands.numbers(image_size, int, "--image-size")) if image_size else None
+    size = None if image_size is None else tuple(commands.numbers(image_size, int, "--image-size"))
     wanted = commands.numbers(exits, int, "--exits")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}")

@@ -25,7 +25,11 @@ class _Graph:
         options.intra_op_num_threads = torch.get_num_threads()
         # Every graph has threads of its own. When it is done, they are not to keep the cores from the next graph.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a kind of its own for every way to be no graph
+            what = " ".join(str(error).split())
+            raise ValueError(f"{str(path)!r} is no graph that onnxruntime can run: {what:.200}") from error
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
 
@@ -38,7 +42,7 @@ class _Backbone:
     """The graphs between the exits, with the `exits` of a `DynPerceiver`."""
 
     def __init__(self, folder: Path, card: dict, heads: dict[int, _Graph]):
-        self.image_size = tuple(card["image_size"])
+        self.image_size = card["image_size"]
         self.graphs = {exit: _Graph(folder / f"backbone_to_exit_{exit}.onnx") for exit in heads}
         self.read_after = {  # by exit: what images that run on take with them
             exit: {name for k in heads if k > exit for graph in (self.graphs[k], heads[k]) for name in graph.inputs}
@@ -88,8 +92,7 @@ class OnnxDetector(EarlyExitRetinaNet):
         for name in ("transform", "anchor_generator", "early_anchors"):
             setattr(self, name, getattr(model, name))
         self.eval()
-        self.classes, self.exported = card["classes"], tuple(card["exits"])
-        self.levels = {int(exit): sizes for exit, sizes in card["levels"].items()}
+        self.classes, self.exported, self.levels = card["classes"], card["exits"], card["levels"]
         self.heads = {exit: _Graph(Path(folder) / f"detect_at_exit_{exit}.onnx") for exit in self.exported}
         self.backbone = _Backbone(Path(folder), card, self.heads)
 
@@ -123,7 +126,14 @@ class OnnxDetector(EarlyExitRetinaNet):
 
 
 def _read_card(folder: Path) -> dict:
+    path = folder / "card.json"
+    if not path.is_file():
+        raise ValueError(f"{str(folder)!r} holds no card.json: write one with export_onnx")
     try:
-        return json.loads((folder / "card.json").read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{str(folder)!r} holds no card.json: write one with export_onnx") from None
+        card = json.loads(path.read_text())
+        exits, levels = card["exits"], {int(exit): sizes for exit, sizes in card["levels"].items()}
+        whole = {**card, "exits": tuple(exits), "levels": {exit: levels[exit] for exit in exits}}
+        return {**whole, "classes": list(card["classes"]), "image_size": tuple(card["image_size"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{str(path)!r} is damaged ({said}): write the graphs again with export_onnx") from error

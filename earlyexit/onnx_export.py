@@ -105,6 +105,8 @@ def _program(part: nn.Module, example: tuple[Tensor, ...]):
 def _write(folder: Path, programs: dict, card: dict) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "card.json").unlink(missing_ok=True)  # it is written last: a folder with a card is whole
+    for old in (*folder.glob("backbone_to_exit_?.onnx"), *folder.glob("detect_at_exit_?.onnx")):
+        old.unlink()  # of exits that are not exported any more
     paths = [write_whole(folder / name, program.save) for name, program in programs.items()]
     text = json.dumps(card, indent=1) + "\n"
     return [*paths, write_whole(folder / "card.json", lambda temporary: temporary.write_text(text))]

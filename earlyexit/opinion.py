@@ -36,5 +36,5 @@ class ClassOpinion(nn.Module):
         """Class logits (N, anchors, classes) and the logits of each opinion (N, classes) give class logits."""
         logits = torch.stack(said, dim=-1).detach().float()
         opinion = F.logsigmoid(logits) if self.exit_target == "present" else logits.log_softmax(1)
-        opinion = opinion.clamp(min=math.log(FLOOR)) @ self.gain
+        opinion = opinion.clamp(min=math.log(FLOOR)) @ self.gain.float()
         return cls_logits + opinion[:, None] + self.bias

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from .command_line import check_file
 from .compute import count_macs
+from .data.images import open_image, to_rgb
 from .evaluation import network_size
-from .files import write_whole
 from .models import load_detector
-from .plots import draw_detection, image_grid
+from .plots import draw_detection, image_grid, save_figure
 from .weights import read_about
 
 
@@ -21,11 +22,10 @@ def detect(
     images: Sequence[Path], weights: str, thresholds, exit, min_score: float, save: Path | None, device, bf16: bool
 ) -> Iterator[str]:
     """Lines that say what was found, image by image; the picture is written last."""
-    photos = [read_photo(path) for path in images]
     if save and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
         raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
-    if save and not save.parent.is_dir():
-        raise ValueError(f"--save: there is no folder {str(save.parent)!r} for {save.name!r}")
+    check_file("--save", save)
+    photos = [read_photo(path) for path in images]
     if thresholds is None and exit is None:
         thresholds = own_thresholds(weights)
     model, classes = load_detector(weights)
@@ -66,19 +66,16 @@ def _draw(save: Path, photos: list, found: list[dict], notes: list[str], classes
     figure, axes = image_grid(len(photos), columns=3, size=4)
     for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
         draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
-    write_whole(save, lambda path: figure.savefig(path, format=save.suffix[1:].lower(), dpi=120))
+    save_figure(figure, save, format=save.suffix[1:].lower(), dpi=120)
     plt.close(figure)
 
 
 def read_photo(path: Path) -> torch.Tensor:
     """Any image file as (3, H, W) floats in [0, 1], turned the way its EXIF data says."""
+    if not path.exists():
+        raise ValueError(f"no image {str(path)!r}")
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip to 8
-                image = image.point(lambda value: value / 257).convert("L")
-            return pil_to_tensor(image.convert("RGB")).float() / 255
-    except FileNotFoundError:
-        raise ValueError(f"no image {str(path)!r}") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        with open_image(path) as image:
+            return pil_to_tensor(to_rgb(ImageOps.exif_transpose(image))).float() / 255
+    except ValueError as error:
         raise ValueError(f"{str(path)!r} is not a readable image: {error}") from None

@@ -1,12 +1,16 @@
 """Pictures: detections on images."""
 
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from .files import write_whole
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one for each exit.
 EXIT_COLOURS = {1: "#009E73", 2: "#0072B2", 3: "#E69F00", 4: "#D55E00"}
@@ -28,7 +32,8 @@ def draw_boxes(ax: Axes, boxes: Tensor, names: Sequence[str], *, colour: str, da
         label = {"color": "white", "fontsize": 8, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1.2}}
         if name:
             at_right = (x0 + x1) / 2 > middle
-            ax.text(x1 if at_right else x0, y0, name, ha="right" if at_right else "left", va="bottom", **label)
+            label |= {"ha": "right" if at_right else "left", "va": "bottom", "parse_math": False}  # "$" is a letter
+            ax.text(x1 if at_right else x0, y0, name, **label)
 
 
 def draw_detection(
@@ -65,3 +70,11 @@ def image_grid(count: int, *, columns: int = 4, size: float = 2.4) -> tuple[Figu
         ax.remove()
     figure.set_layout_engine("constrained")
     return figure, flat[:count]
+
+
+def save_figure(figure: Figure, path: Path, **options) -> None:
+    """`figure.savefig` into a file that appears whole or not at all; a letter that the font lacks is an empty box."""
+    with warnings.catch_warnings():
+        # Matplotlib has a warning for each such letter, which tells a user nothing that the picture does not.
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
+        write_whole(path, lambda temporary: figure.savefig(temporary, **options))

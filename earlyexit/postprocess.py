@@ -68,6 +68,16 @@ def batch_detections(
     return [dict(zip(("boxes", "scores", "labels"), part, strict=True)) for part in zip(*parts, strict=True)]
 
 
+def check_limits(*, score_thresh: float, nms_thresh: float, topk_candidates: int, detections_per_img: int) -> None:
+    """`ValueError` that shows the first of these that no post-processing can have."""
+    for name, value in {"score_thresh": score_thresh, "nms_thresh": nms_thresh}.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    for name, value in {"topk_candidates": topk_candidates, "detections_per_img": detections_per_img}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
 def check_scales(scales: Sequence[Sequence[float]] | None) -> list[tuple[float, float]]:
     """A gain and a shift for each exit, (1, 0) if None; `ValueError` unless gains are positive and all is finite."""
     pairs = [(1.0, 0.0)] * NUM_EXITS if scales is None else [tuple(pair) for pair in scales]

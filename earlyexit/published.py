@@ -4,9 +4,9 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 State = Mapping[str, Tensor]
@@ -117,24 +117,36 @@ def _classes(model: nn.Module) -> int:
 
 def _read(source: State | str | Path, part: str) -> dict[str, Tensor]:
     if isinstance(source, str | Path):
-        if Path(source).suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            source = load_file(source)
-        else:
-            try:
-                source = torch.load(source, map_location="cpu", weights_only=True)
-            except UnpicklingError as error:
-                raise ValueError(f"{str(source)!r} holds more than tensors; store its state dict: {error}") from None
+        source = read_tensors(source)
     if not isinstance(source, Mapping):
         raise ValueError(f"the weights of the {part} must be a state dict, got {type(source).__name__}")
     for key in ("state_dict", "model"):
         if isinstance(source.get(key), Mapping):
             source = source[key]
+    if not all(isinstance(key, str) for key in source):
+        raise ValueError(f"the weights of the {part} must be tensors by name, got the names {list(source)[:5]}")
     for prefix in _PREFIXES[part]:
         inside = {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)}
         source = inside or source
+    wrong = [key for key, value in source.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise ValueError(f"the weights of the {part} must be tensors by name, got {wrong[:5]} that are none")
     return dict(source)
+
+
+def read_tensors(path: str | Path) -> State:
+    """What is in a file of `torch.save` or, if its name says so, a safetensors file; `ValueError` if it is neither."""
+    if not Path(path).is_file():
+        raise ValueError(f"no such file {str(path)!r}")
+    try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # there is no end to what torch.load says about a file that is none
+        raise ValueError(
+            f"{str(path)!r} is no file of tensors ({type(error).__name__}); if torch.save wrote it with more in it, "
+            "store its state dict alone"
+        ) from error
 
 
 def _rename(name: str, rules: list) -> str:

@@ -1,21 +1,35 @@
-"""Everything that decides how a training ends, and whether a run may be gone on with."""
+"""Everything that decides how a training ends, and what no training can have."""
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from .engine import PRECISIONS
 from .exit_training import check_exit_training, check_exits
+from .freezing import NORMS, check_frozen
+from .models import DETECTORS
+from .neck import ALL_FILLERS
 from .schedule import OPTIMIZERS, SCHEDULES
+from .targets import EXIT_TARGETS
 
 TASKS = ("detect", "classify")
+WORDS = {
+    "task": TASKS,
+    "model": tuple(DETECTORS),
+    "norm": NORMS,
+    "exit_target": EXIT_TARGETS,
+    "filler": (*ALL_FILLERS, "learned"),
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+}
 AT_LEAST_1 = ("epochs", "batch_size", "accumulate", "save_every")
 AT_LEAST_0 = ("theta", "lambda_", "distillation", "weight_decay", "warmup", "clip", "workers")
-
-# What may differ between a run and its resumption. The order and the augmentation depend on none of these. Where
-# batch normalisation uses the batch (norm="batch"), another split of a step into parts changes its statistics a little.
-FREE_TO_CHANGE = {"out", "resume", "progress", "workers", "accumulate", "save_every", "pictures", "tensorboard"}
+MOST_WORKERS = 64  # each is a process with PyTorch in its memory
+# What a classifier has no use for.
+OF_DETECTORS = (
+    *("theta", "lambda_", "exits", "exit_weights", "sandwich", "early_gradient", "head_distillation"),
+    *("exit_target", "filler", "opinions", "allow_empty"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +86,20 @@ class TrainSettings:
 
 def check_settings(s: TrainSettings) -> None:
     """`ValueError` that shows the first value that no training can have, before anything is read or written."""
-    words = {"task": TASKS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
-    for name, allowed in words.items():
+    for name, allowed in WORDS.items():
         if getattr(s, name) not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {getattr(s, name)!r}")
+    _check_numbers(s)
+    check_exit_training(s.exits, weights_by_exit(s), s.early_gradient, s.head_distillation)
+    check_exits("opinions", s.opinions)
+    _check_beginning(s)
+    given = [name for name in OF_DETECTORS if getattr(s, name) != getattr(TrainSettings, name)]
+    if s.task == "classify" and given:
+        got = ", ".join(f"{name}={getattr(s, name)!r}" for name in given)
+        raise ValueError(f"the task 'classify' trains no detector and has no use for {got}: leave that out")
+
+
+def _check_numbers(s: TrainSettings) -> None:
     for least, names in ((1, AT_LEAST_1), (0, AT_LEAST_0)):
         for name in names:
             if not least <= getattr(s, name) < math.inf:
@@ -87,16 +111,27 @@ def check_settings(s: TrainSettings) -> None:
         raise ValueError(f"lr must be a finite number above 0, got {s.lr}")
     if not 0 <= s.seed < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {s.seed}")
-    check_exit_training(s.exits, weights_by_exit(s), s.early_gradient, s.head_distillation)
-    check_exits("opinions", s.opinions)
+    if s.workers > MOST_WORKERS:
+        raise ValueError(f"workers must be at most {MOST_WORKERS}, since each is a process, got {s.workers}")
+    check_frozen(s.freeze)
+    sizes = {name: getattr(s, name) for name in ("min_size", "max_size") if getattr(s, name) is not None}
+    if any(size < 32 for size in sizes.values()):
+        raise ValueError(f"min_size and max_size must be at least 32 pixels, got {sizes}")
+
+
+def _check_beginning(s: TrainSettings) -> None:
+    """What the training starts from, and where its results go."""
     if s.only_early and (s.task != "detect" or not s.warm_start or s.theta or 4 in s.exits):
         got = f"task={s.task!r}, warm_start={s.warm_start!r}, theta={s.theta:g}, exits={s.exits}"
         raise ValueError(
             f"only_early trains the early exits of a trained detector: it needs a warm_start, theta 0 and exits 1-3 "
             f"alone, got {got}"
         )
-    if s.init == "":
-        raise ValueError("init must be a name or a file, or none for random weights, got ''")
+    weights = "a name or a file"
+    needed = {"out": "a folder", "init": f"{weights}, or none for random weights", "warm_start": weights}
+    for name, what in needed.items():
+        if getattr(s, name) == "":
+            raise ValueError(f"{name} must be {what}, got ''")
     if s.warm_start is not None and (s.init or s.task != "detect"):
         raise ValueError(
             f"warm_start is for detectors and takes the place of init, got both or another task: {s.init!r}"
@@ -107,40 +142,8 @@ def weights_by_exit(s: TrainSettings) -> dict[int, float] | None:
     """`exit_weights` by exit; `ValueError` unless there is one for each of `exits`."""
     if s.exit_weights is None:
         return None
-    if len(s.exit_weights) != len(s.exits):
-        raise ValueError(f"exit_weights must be one number for each of the exits {s.exits}, got {s.exit_weights}")
+    if not len(s.exit_weights) == len(s.exits) == len(set(s.exits)):
+        raise ValueError(
+            f"exit_weights must be one number for each of the exits, all different, got {s.exit_weights} for {s.exits}"
+        )
     return dict(zip(s.exits, s.exit_weights, strict=True))
-
-
-def check_resumable(settings: TrainSettings, out: Path, images: int, classes: list[str] | None = None) -> None:
-    """`ValueError` unless `resume` is set and the run in `out` was made with the same settings and data.
-
-    Args:
-        settings: those of now.
-        out: the folder of the run.
-        images: size of the data set now.
-        classes: its classes.
-    """
-    if not settings.resume:
-        raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")
-    story = _read_story(out / "settings.json")
-    # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
-    # what the run did.
-    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings("", "")))
-    before = {name: story["settings"].get(name, defaults[name]) for name in now}
-    changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
-    if changed:
-        what = ", ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
-        raise ValueError(f"{str(out)!r} was trained with other settings: {what}")
-    if story.get("images", images) != images:
-        raise ValueError(f"{str(out)!r} was trained on {story['images']} images, the split now has {images}")
-    if classes is not None and story.get("classes", classes) != classes:
-        raise ValueError(f"{str(out)!r} was trained on the classes {story['classes']}, the split now has {classes}")
-
-
-def _read_story(path: Path) -> dict:
-    try:
-        story = json.loads(path.read_text())
-        return {**story, "settings": dict(story["settings"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{str(path)!r} is missing or damaged: put it back, or choose another --out") from None

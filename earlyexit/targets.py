@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_area
 
 EXIT_TARGETS = ("single", "largest", "present")
 
 
-def check_images(images: Sequence[Tensor]) -> None:
-    """`ValueError` unless `images` is a list of (3, H, W) float tensors."""
+def check_images(images: Sequence[Tensor], model: nn.Module) -> None:
+    """`ValueError` unless `images` is a list of (3, H, W) float tensors that `model` with its `transform` can take."""
+    weight = next(model.parameters(), None)  # graphs have none, and take any kind of floats
     if isinstance(images, Tensor) and images.ndim == 3:
         raise ValueError(
             f"images must be a list of (3, H, W) tensors, got one tensor {tuple(images.shape)}: use [image]"
@@ -25,6 +26,18 @@ def check_images(images: Sequence[Tensor]) -> None:
             raise ValueError(f"image {i} must hold floats in [0, 1], got {image.dtype}: divide by 255")
         if min(image.shape[1:]) < 1:
             raise ValueError(f"image {i} must have pixels, got {tuple(image.shape)}")
+        if weight is not None and image.dtype != weight.dtype:
+            raise ValueError(f"image {i} must be {weight.dtype} as the model, got {image.dtype}")
+        check_sides(i, image, model.transform.max_size)
+
+
+def check_sides(i: int, image: Tensor, longest: int) -> None:
+    """`ValueError` if nothing would be left of image i's shorter side once its longer side is `longest` pixels."""
+    height, width = image.shape[-2:]
+    if min(height, width) * (longest / max(height, width)) < 1:
+        raise ValueError(
+            f"image {i} is too thin, {width} x {height}: its longer side may be {longest} times the shorter at most"
+        )
 
 
 def check_targets(

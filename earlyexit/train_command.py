@@ -20,7 +20,7 @@ _D = TrainSettings("", "")  # the defaults
 def train_command(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Folder in COCO layout: annotations/instances_SPLIT.json and SPLIT/.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: log.csv, model.safetensors, checkpoint.pt.")],
+    out: Annotated[str, typer.Option(help="Folder of the run: log.csv, model.safetensors, checkpoint.pt.")],
     preset: Annotated[str | None, typer.Option(help="Start from these values: see `earlyexit presets`.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the settings that this command means, and stop.")] = False,
     split: Annotated[str, typer.Option(help="Which split of the folder.")] = _D.split,
@@ -91,10 +91,10 @@ def train_command(
 
     On several GPUs: torchrun --nproc-per-node 4 -m earlyexit train DATA --out RUN ...
     """
-    values = dict(locals(), data=str(data), out=str(out), exits=tuple(commands.numbers(exits, int, "--exits")))
+    values = dict(locals(), data=str(data), exits=tuple(commands.numbers(exits, int, "--exits")))
     if exit_weights is not None:
         values["exit_weights"] = tuple(commands.numbers(exit_weights, float, "--exit-weights"))
-    values["opinions"] = tuple(commands.numbers(opinions, int, "--opinions")) if opinions else ()
+    values["opinions"] = () if opinions is None else tuple(commands.numbers(opinions, int, "--opinions"))
     for name in ("context", "preset", "show"):
         del values[name]
     if preset:
@@ -107,8 +107,8 @@ def train_command(
     if show:
         typer.echo(json.dumps(asdict(settings), indent=1))
         return
-    nothing = f"there is no run in {str(out)!r} to go on with: this begins one"
-    notes = [advice(settings), nothing if resume and not (out / "checkpoint.pt").exists() else None]
+    nothing = f"there is no run in {out!r} to go on with: this begins one"
+    notes = [advice(settings), nothing if resume and not Path(out, "checkpoint.pt").exists() else None]
     command = shlex.join(["earlyexit", *sys.argv[1:]])
 
     def say_notes() -> None:

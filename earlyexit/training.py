@@ -16,7 +16,8 @@ from .loading import StepSampler, check_dataset, shape_groups
 from .models import load_init, load_warm_start, make_classifier, make_detector, reset_classifiers
 from .processes import process_state
 from .provenance import provenance
-from .settings import TrainSettings, check_resumable, check_settings, weights_by_exit
+from .resuming import check_resumable
+from .settings import TrainSettings, check_settings, weights_by_exit
 from .tracking import Watcher
 
 SMALL_BATCH = 8  # images in a forward pass below which batch statistics are mostly noise
@@ -42,6 +43,8 @@ def train(
     begun = (out / "checkpoint.pt").exists()
     if begun:
         check_resumable(settings, out, len(dataset), dataset.classes)
+    elif (out / "model.safetensors").exists() and not settings.resume:  # a first epoch that was killed may leave one
+        raise ValueError(f"{str(out)!r} already holds a run, but no checkpoint.pt to go on from: choose another --out")
     _check_steps(settings, dataset)
     watcher = _watcher(settings, out, dataset)
     torch.manual_seed(settings.seed)
@@ -52,13 +55,13 @@ def train(
     if settings.task == "detect":
         about |= {"filler": settings.filler, "opinions": list(settings.opinions), "exit_target": settings.exit_target}
     state = process_state()
-    if state.is_main_process:
-        on_start()
     # A resumed run keeps the story of its beginning.
     if state.is_main_process and not begun:
         run = {"command": command, "images": len(dataset), "processes": state.num_processes}
         story = {**run, "settings": asdict(settings), **about, **provenance()}
         _write_story(out, story)
+    if state.is_main_process:
+        on_start()
     names = "epochs batch_size accumulate lr optimizer weight_decay schedule warmup clip ema precision seed workers"
     how = {name: getattr(settings, name) for name in f"{names} save_every resume progress".split()}
 
@@ -110,8 +113,6 @@ def advice(settings: TrainSettings) -> str | None:
 
 def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
     sizes = {name: getattr(s, name) for name in ("min_size", "max_size") if getattr(s, name) is not None}
-    if any(size < 32 for size in sizes.values()):
-        raise ValueError(f"min_size and max_size must be at least 32 pixels, got {sizes}")
     if s.init == "imagenet" and s.model != "regnet_y_800mf":
         raise ValueError(f"ImageNet weights are for the model 'regnet_y_800mf', not for {s.model!r}")
     trunk = {"trunk_weights": "DEFAULT"} if s.init == "imagenet" else {}
@@ -124,8 +125,6 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
         early = {"exit_weights": weights_by_exit(s), "sandwich": s.sandwich, "early_gradient": s.early_gradient}
         early |= {"head_distillation": s.head_distillation, "opinions": s.opinions}
         model = make_detector(s.model, num_classes, **loss, **where, **early, **sizes, **trunk)
-    if model.transform.min_size[-1] > model.transform.max_size:
-        raise ValueError(f"min_size {model.transform.min_size[-1]} is above max_size {model.transform.max_size}")
     if s.init and s.init != "imagenet":
         fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)
         if fresh:

@@ -121,6 +121,8 @@ def test_other_scores_choose_other_images(records):
         ({"gmacs": 1.0, "min_map": 3.0}, "give either gmacs or min_map"),
         ({"gmacs": 0.01}, "0.0100 GMACs cannot be reached"),
         ({"min_map": 99.9}, "no thresholds reach a mAP of 99.9"),
+        ({"min_map": math.nan}, "gmacs=None, min_map=nan"),
+        ({"gmacs": 9.0, "confidence": 95}, "confidence must lie between 0.5 and 1, got 95"),
         ({"gmacs": 9.0, "scores": torch.zeros(3, 120)}, r"scores must be \(4, 120\)"),
     ],
 )

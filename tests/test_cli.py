@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from earlyexit import cli
+from earlyexit import __version__, cli
 from earlyexit.data.coco import coco_split
 from earlyexit.models import load_detector
 from earlyexit.weights import read_about
@@ -52,8 +53,13 @@ def photos(folder, tmp_path_factory):
         scene.save(out / "photo.jpg")
         scene.convert("L").resize((80, 50)).save(out / "gray.png")
         scene.convert("RGBA").save(out / "transparent.png")
+    Image.new("RGB", (1, 300)).save(out / "thin.png")
     (out / "text.jpg").write_text("no picture")
     return out
+
+
+def test_version():
+    assert run("--version").stdout == f"earlyexit {__version__}\n"
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "gray.png", "transparent.png"])
@@ -89,6 +95,11 @@ def test_detect_prints_what_the_model_finds(photos, weights):
     assert "nothing with a score of 1 or more" in none.stdout
 
 
+def test_detect_in_bfloat16_with_opinions(photos):
+    done = run("detect", photos / "photo.jpg", "--weights", "scenes-early", "--exit", 1, "--bf16")
+    assert done.exit_code == 0, done.output
+
+
 def test_detect_in_bfloat16_and_with_thresholds(photos, weights):
     arguments = ["detect", photos / "photo.jpg", "--weights", weights, "--thresholds", "inf,0,0.5"]
     for more in ([], ["--bf16"]):
@@ -107,6 +118,7 @@ def test_detect_in_bfloat16_and_with_thresholds(photos, weights):
             ["{photos}/photo.jpg", "--thresholds", "a,b"],
             "--thresholds takes numbers with commas between them, got 'a,b'",
         ),
+        (["{photos}/photo.jpg", "--thresholds", ""], "--thresholds takes numbers with commas between them, got ''"),
         (["{photos}/photo.jpg", "--thresholds", "0.5,0.5"], "thresholds must be three"),
         (["{photos}/photo.jpg", "--thresholds", "0.5,nan,0.5"], "thresholds must be confidences"),
         (["{photos}/photo.jpg", "--exit", "5"], "exit must be 1, 2, 3 or 4, got 5"),
@@ -114,6 +126,10 @@ def test_detect_in_bfloat16_and_with_thresholds(photos, weights):
         (["{photos}/photo.jpg", "--weights", "lost"], "got 'lost'"),
         (["{photos}/photo.jpg", "--weights", "{photos}/text.jpg"], "text.jpg is not a safetensors file"),
         (["{photos}/photo.jpg", "--device", "tpu9"], "--device must be cpu, cuda or auto, got 'tpu9'"),
+        (["{photos}/photo.jpg", "--device", "meta"], "--device must be cpu, cuda or auto, got 'meta'"),
+        (["{photos}/photo.jpg", "--device", "mps"], "--device must be cpu, cuda or auto, got 'mps'"),
+        (["{photos}/photo.jpg", "--device", "cuda:99"], "--device cuda:99: there are "),
+        (["{photos}/thin.png"], "image 0 is too thin, 1 x 300: its longer side may be 256 times the shorter at most"),
         (["{photos}/photo.jpg", "--save", "{photos}/found.txt"], "--save must end in"),
     ],
 )
@@ -174,6 +190,55 @@ def test_export_needs_a_run(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_export_takes_the_place_of_nothing_else(finished_run, tmp_path, capsys, monkeypatch):
+    def content(folder):
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    before = content(finished_run)
+    for name in ("model.safetensors", "settings"):
+        line = refused(capsys, monkeypatch, "export", finished_run, "--name", finished_run / name)
+        assert "--name must lie outside the run" in line
+    assert content(finished_run) == before
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "package.json").write_text("mine")
+    for name in ("folder", "package"):
+        assert "which is no export" in refused(capsys, monkeypatch, "export", finished_run, "--name", tmp_path / name)
+    line = refused(capsys, monkeypatch, "export", finished_run, "--name", tmp_path / "x.json")
+    assert "--name must be a name or a .safetensors file" in line
+    assert content(tmp_path) == {"package.json": b"mine"}
+
+
+def test_export_keeps_the_whole_name_and_says_what_it_replaces(finished_run, tmp_path):
+    first, second = (run("export", finished_run, "--name", tmp_path / name) for name in ("v1.5", "v1.5.safetensors"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["v1.5.json", "v1.5.safetensors"]
+    assert first.stderr == "" and second.exit_code == 0
+    assert second.stderr == f"note: this replaced {tmp_path / 'v1.5.safetensors'} and {tmp_path / 'v1.5.json'}\n"
+
+
+def test_export_looks_at_the_data_before_it_writes(folder, finished_run, tmp_path, capsys, monkeypatch):
+    other = shutil.copytree(folder, tmp_path / "other")
+    path = other / "annotations" / "instances_test.json"
+    path.write_text(path.read_text().replace('"apple"', '"pear"'))
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = ["export", finished_run, "--name", out / "mine", "--data"]
+    assert "no image folder" in refused(capsys, monkeypatch, *arguments, tmp_path / "lost")
+    assert "the data has the classes ['pear'" in refused(capsys, monkeypatch, *arguments, other)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is no JSON"), ("[]", "must be names with values, got []"), ("{}", "is not of `earlyexit train`")],
+)
+def test_export_of_a_run_with_a_damaged_story(finished_run, tmp_path, capsys, monkeypatch, text, message):
+    damaged = shutil.copytree(finished_run, tmp_path / "run")
+    (damaged / "settings.json").write_text(text)
+    line = refused(capsys, monkeypatch, "export", damaged, "--name", tmp_path / "mine")
+    assert "settings.json'" in line and message in line
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_train_refuses_to_mix_runs(folder, finished_run, capsys, monkeypatch):
     before = (finished_run / "checkpoint.pt").read_bytes()
     line = refused(capsys, monkeypatch, "train", folder, "--out", finished_run)
@@ -181,6 +246,15 @@ def test_train_refuses_to_mix_runs(folder, finished_run, capsys, monkeypatch):
     line = refused(capsys, monkeypatch, "train", folder, "--out", finished_run, "--resume", "--theta", "0.5")
     assert "theta was 0.0115, is 0.5" in line
     assert (finished_run / "checkpoint.pt").read_bytes() == before
+
+
+def test_train_overwrites_no_weights_whose_checkpoint_is_gone(folder, finished_run, tmp_path, capsys, monkeypatch):
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    (out / "checkpoint.pt").unlink()
+    before = (out / "model.safetensors").read_bytes()
+    line = refused(capsys, monkeypatch, "train", folder, "--out", out, "--exit-target", "largest")
+    assert "already holds a run, but no checkpoint.pt to go on from" in line
+    assert (out / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(

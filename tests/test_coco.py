@@ -1,5 +1,6 @@
 """COCO-layout folders as data sets."""
 
+import copy
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from earlyexit.data.coco import CocoDataset, coco_split, collate, train_transforms
+from earlyexit.evaluation import coco_metrics
 
 
 def annotation(number, image, category, box, **more):
@@ -138,6 +140,92 @@ def test_bad_annotations(folder, content, message):
     write(folder, content)
     with pytest.raises(ValueError, match=f"instances_val.json.*{message}"):
         coco_split(folder, "val")
+
+
+def first(part, **changes):
+    def spoil(content):
+        content[part][0].update(changes)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (first("images", id="a"), "image number 1: id is not a whole number: 'a'"),
+        (first("images", id=[1]), r"image number 1: id is not a whole number: \[1\]"),
+        (first("images", id=10**30), "image number 1: id is not a whole number: 1000"),
+        (first("images", id=3), "image 3: several images have the same id"),
+        (first("images", file_name=None), "image 7: file name is not a text: None"),
+        (first("images", width="x"), "image 7: width and height are not whole numbers above 0"),
+        (first("images", width=0), "image 7: width and height are not whole numbers above 0"),
+        (first("annotations", id="q"), "annotation number 1: id is not a whole number: 'q'"),
+        (first("annotations", image_id=8), "annotation 1: annotation of an unknown image: 8"),
+        (first("annotations", image_id=[7]), "annotation 1: annotation of an unknown image"),
+        (first("annotations", category_id=[2]), "annotation 1: unknown category"),
+        (first("annotations", iscrowd=None), "annotation 1: area is not a number from 0 on, or iscrowd not 0 or 1"),
+        (first("annotations", area=float("nan")), "annotation 1: area is not a number from 0 on"),
+        (first("annotations", bbox=None), "annotation 1: bbox is not four numbers"),
+        (first("annotations", bbox=[1, 1, 10**400, 1]), "annotation 1: bbox is not finite"),
+        (first("annotations", bbox=[1, 1, float("inf"), 1]), "annotation 1: bbox is not finite"),
+        (first("annotations", bbox=[5, 5, -1, 1]), "annotation 1: bbox with a negative width"),
+        (first("annotations", bbox=[40, 5, 1, 1]), "annotation 1: bbox outside its image"),
+        (first("categories", id=[1]), "a category is .*a whole number"),
+        (first("categories", name=5), "a category is .*a word"),
+        (first("categories", name="cat"), "each category needs its own name, but 'cat' occurs 2 times"),
+    ],
+)
+def test_bad_records_are_named(folder, spoil, message):
+    content = copy.deepcopy(CONTENT)
+    spoil(content)
+    write(folder, content)
+    with pytest.raises(ValueError, match=f"instances_val.json': {message}"):
+        coco_split(folder, "val")
+
+
+def test_annotations_with_one_id_are_all_there(folder):
+    """pycocotools would take the last of them for all."""
+    metrics = []
+    for ids in (range(1, 7), [5] * 6, range(6)):
+        content = copy.deepcopy(CONTENT)
+        for found, number in zip(content["annotations"], ids, strict=True):
+            found["id"] = number
+        write(folder, content)
+        dataset = coco_split(folder, "val")
+        known = [(i, a) for i in dataset.ids for a in dataset.objects(i)]
+        shown = [{"image_id": i, "category_id": a["category_id"], "bbox": a["bbox"], "score": 1.0} for i, a in known]
+        assert len(shown) == 3
+        metrics.append(coco_metrics(dataset, shown))
+    assert metrics[0]["mAP"] > 60
+    assert metrics[0] == metrics[1] == metrics[2]
+
+
+def test_grey_of_16_bits_and_floats(folder):
+    grey = np.arange(480, dtype=np.uint16).reshape(24, 20) * 137  # up to 65,623 of 65,535: nearly all there is
+    grey[-1, -1] = 65535
+    for pixels, name in ((grey, "b.png"), ((grey / 65535).astype(np.float32), "b.tif")):
+        Image.fromarray(pixels).save(folder / "val" / name)
+        content = copy.deepcopy(CONTENT)
+        content["images"][1]["file_name"] = name
+        write(folder, content)
+        image = by_id(coco_split(folder, "val"))[3][0]
+        torch.testing.assert_close(image[1], torch.from_numpy(grey / 65535).float(), atol=1.01 / 255, rtol=0)
+    Image.fromarray(grey.astype(np.float32)).save(folder / "val" / "b.tif")
+    with pytest.raises(
+        ValueError, match=r"image 3, 'b.tif', cannot be read: its floats are from 0 to 65535; they have"
+    ):
+        by_id(coco_split(folder, "val"))
+
+
+def test_any_error_of_pillow_names_the_image(folder, monkeypatch):
+    for error in (Image.DecompressionBombError("too many pixels"), SyntaxError("not a TIFF"), RuntimeError("no AVIF")):
+
+        def refuse(path, error=error):
+            raise error
+
+        monkeypatch.setattr(Image, "open", refuse)
+        with pytest.raises(ValueError, match=f"image 3, 'b.png', cannot be read: {error}"):
+            coco_split(folder, "val")[0]
 
 
 def test_missing_files(folder):

@@ -85,7 +85,7 @@ def test_nothing_is_changed(nano, counted):
     assert all(torch.equal(value, before[name]) for name, value in nano.state_dict().items())
 
 
-@pytest.mark.parametrize("size", [(16, 128), (128, 31), (128.0, 128)])
+@pytest.mark.parametrize("size", [(16, 128), (128, 31), (128.0, 128), 128, (128,), None])
 def test_bad_size(nano, size):
     with pytest.raises(ValueError, match="at least 32, got"):
         count_macs(nano, size)

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from earlyexit import dyn_retinanet_nano, exit_loss
+from earlyexit import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, exit_loss
+from earlyexit.batching import same_size_batches
 
 SETTINGS = {"min_size": 64, "max_size": 128, "score_thresh": 0.0, "topk_candidates": 20, "detections_per_img": 100}
 
@@ -235,11 +236,50 @@ def test_bad_images(detector):
         ({"distillation": math.inf}, "distillation must be finite"),
         ({"exit_target": "first"}, "'first'"),
         ({"filler": "nearest"}, "'nearest'"),
+        ({"min_size": 0}, "min_size must be at least 1 pixel, got 0"),
+        ({"min_size": 500, "max_size": 100}, "min_size 500 is above max_size 100"),
+        ({"nms_thresh": 5}, "nms_thresh must be from 0 to 1, got 5"),
+        ({"detections_per_img": -1}, "detections_per_img must be at least 1, got -1"),
+        ({"head_convs": 0}, "head_convs must be 1 to 4 convolutions, got 0"),
+        ({"anchor_scale": -1}, "anchor_scale must be a finite number above 0, got -1"),
+        ({"exit_weights": {4: math.nan}}, "exit_weights must have a finite, positive weight"),
+        ({"opinions": 5}, r"opinions must name some of the exits 1-4, got \(5,\)"),
     ],
 )
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         dyn_retinanet_nano(5, **settings)
+
+
+def test_one_exit_is_as_good_as_a_list():
+    model = dyn_retinanet_nano(5, exits=2, opinions=2)
+    assert model.exits == (2,) and list(model.opinions) == ["2"]
+
+
+def test_unknown_weights_of_the_trunk():
+    with pytest.raises(ValueError, match="trunk_weights must be one of torchvision's .*'IMAGENET1K_V2'.*got 'foo'"):
+        dyn_retinanet_regnet_y_800mf(5, trunk_weights="foo")
+
+
+@pytest.mark.parametrize("size", [(1, 999), (999, 1), (3, 1000)])
+def test_an_image_of_which_nothing_would_be_left(nano, size):
+    with pytest.raises(ValueError, match=f"image 1 is too thin, {size[1]} x {size[0]}: .* 256 times the shorter"):
+        nano([torch.rand(3, 64, 64), torch.rand(3, *size)])
+    with pytest.raises(ValueError, match="image 0 is too thin"):
+        next(same_size_batches(nano.transform, [torch.rand(3, *size)]))
+    training = dyn_retinanet_nano(5)
+    with pytest.raises(ValueError, match="image 0 is too thin"):
+        training([torch.rand(3, *size)], [target((0, 0, 1, 1))])
+
+
+def test_the_thinnest_image(nano):
+    assert len(nano([torch.rand(3, 1, 256), torch.rand(3, 1024, 4)])) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_of_another_dtype_than_the_model(nano, dtype):
+    with pytest.raises(ValueError, match=f"image 0 must be torch.float32 as the model, got {dtype}"):
+        nano([torch.rand(3, 64, 64).to(dtype)])
 
 
 # Training

@@ -133,12 +133,24 @@ def absent(coco):
     coco["images"][0]["file_name"] = "lost.jpg"
 
 
+def first(part, **changes):
+    return lambda coco: coco[part][0].update(changes)
+
+
 BAD_LAYOUTS = [
-    (missing_key, 'no list "annotations"'),
-    (double_id, "2 images have the id 10"),
+    (missing_key, "no list 'annotations'"),
+    (double_id, "image 10: several images have the same id, 10"),
     (double_name, "file_name 'a.jpg'"),
-    (unknown_image, "image_id 999"),
-    (no_box, 'annotations[0] has no "bbox"'),
+    (unknown_image, "annotation 1: annotation of an unknown image: 999"),
+    (no_box, "annotation 1: no 'bbox'"),
+    (lambda coco: coco.pop("categories"), "no list 'categories'"),
+    (lambda coco: coco["categories"][0].update(id="a"), "a category is {id: a whole number, name: a word}, got"),
+    (first("images", id=[1]), "image number 1: id is not a whole number: [1]"),
+    (first("images", file_name=5), "image 10: file name is not a text: 5"),
+    (first("annotations", category_id=8), "annotation 1: unknown category: 8"),
+    (first("annotations", bbox=["a", 1, 1, 1]), "annotation 1: bbox is not four numbers"),
+    (first("annotations", bbox=[90, 90, 5, 5]), "annotation 1: bbox outside its image: [90, 90, 5, 5] in 32 x 24"),
+    (first("annotations", area=None), "annotation 1: area is not a number"),
 ]
 
 
@@ -214,6 +226,19 @@ def test_command_reports_a_bad_file(source, tmp_path, content, message):
     assert message in result.stderr
     assert str(path) in result.stderr
     assert not (tmp_path / "single").exists()
+
+
+def test_command_does_not_replace_another_data_set(source, tmp_path, coco):
+    out = tmp_path / "single"
+    assert run(source, out).exit_code == 0
+    before = (out / "annotations/instances.json").read_bytes()
+    coco["annotations"].append(box(9, 20))
+    (source / "instances.json").write_text(json.dumps(coco))
+    result = run(source, out)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "is of other images or classes: choose another --out, or delete" in result.stderr
+    assert (out / "annotations/instances.json").read_bytes() == before
+    assert files(out) == ["annotations/instances.json", "val/a.jpg", "val/deep/f.jpg"]
 
 
 def test_command_does_not_overwrite_its_input(source):

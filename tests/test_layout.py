@@ -14,6 +14,7 @@ from PIL import Image
 
 from earlyexit.data.coco import coco_split
 from earlyexit.data.prepare import placing
+from earlyexit.data.prepare.dividing import write_splits
 from earlyexit.data.prepare.layout import check_images, check_writable, forget_splits, write_split
 from earlyexit.data.prepare.report import Report
 
@@ -247,6 +248,25 @@ def test_forgotten_splits_lose_their_annotations_alone(images, coco, tmp_path):
     forget_splits(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out/annotations").iterdir()] == ["instances_other.json"]
     assert (tmp_path / "out/train/a.jpg").exists()
+
+
+def test_all_splits_are_checked_before_one_is_forgotten(images, coco, tmp_path):
+    out = tmp_path / "out"
+    parts = {"train": (coco, images), "test": (coco, images)}
+    write_splits(parts, out)
+    before = state(out)
+    for wrong, link, message in (
+        ((coco, out / "test"), "hard", "would overwrite 'a.jpg'"),
+        ((coco, images), "soft", "link must be one of"),
+        (({**coco, "images": coco["images"][1:]}, images), "hard", "instances_test.json' is of other images"),
+        (({**coco, "categories": [{"id": 3, "name": "dog"}]}, images), "hard", "of other images or classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_splits({**parts, "test": wrong}, out, link)
+        assert state(out) == before
+    (out / "annotations" / "instances_calibration.json").write_text("[]")
+    with pytest.raises(ValueError, match="instances_calibration.json' is of other images"):
+        write_splits(parts, out)
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def test_scales_make_scores_chances():
         assert before > 1 and after == pytest.approx(before, abs=1e-6)
     for gain, shift in fit_score_scales(scaled):  # what is calibrated needs no more
         assert gain == pytest.approx(1, abs=0.02) and shift == pytest.approx(0, abs=0.02)
-    with pytest.raises(ValueError, match="for each of the 4 exits"):
+    with pytest.raises(ValueError, match="for each of four exits"):
         rescale_records(records, scales[:2])
 
 

@@ -75,3 +75,10 @@ def test_errors(logits):
     for temperature in (0.0, -1.0):
         with pytest.raises(ValueError, match=f"temperature must be positive, got {temperature}"):
             exit_loss(logits, LABELS, temperature=temperature)
+    for distillation in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"distillation must be finite and at least 0, got {distillation}"):
+            exit_loss(logits, LABELS, distillation=distillation)
+    last = logits[0].shape[1] - 1
+    for bad in (last + 1, -1):
+        with pytest.raises(ValueError, match=rf"labels must be int64 from 0 to {last}, got torch.int64 \[{bad}, "):
+            exit_loss(logits, LABELS.index_fill(0, torch.tensor(0), bad))

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from earlyexit import cli, dyn_retinanet_nano, onnx_detector, onnx_export
 from earlyexit.onnx_detector import OnnxDetector
@@ -259,6 +260,35 @@ def test_bad_use_of_the_graphs(tmp_path, monkeypatch):
         OnnxDetector(tmp_path / "plain", dyn_retinanet_nano())
 
 
+@pytest.mark.parametrize(
+    "text", ["{bad", "{}", "[]", '{"classes": [], "image_size": [1, 1], "exits": [4], "levels": {}}']
+)
+def test_a_damaged_card_is_named(tmp_path, text):
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(ValueError, match=r"card.json' is damaged \(.*\): write the graphs again"):
+        OnnxDetector(tmp_path, make_detector())
+
+
+def test_a_graph_that_is_none_is_named(tmp_path):
+    levels = {"4": [[8, 8]]}
+    (tmp_path / "card.json").write_text(
+        json.dumps({"classes": CLASSES, "image_size": [64, 64], "exits": [4], "levels": levels})
+    )
+    for content in (None, b"no graph"):
+        if content:
+            (tmp_path / "detect_at_exit_4.onnx").write_bytes(content)
+        with pytest.raises(ValueError, match="detect_at_exit_4.onnx' is no graph that onnxruntime can run"):
+            OnnxDetector(tmp_path, make_detector())
+
+
+def test_graphs_of_an_older_export_do_not_stay(tmp_path, monkeypatch):
+    untraced(monkeypatch, tmp_path, make_detector(), ALL)
+    (tmp_path / "mine.onnx").touch()
+    untraced(monkeypatch, tmp_path, make_detector(), (4,))
+    names = {"backbone_to_exit_4.onnx", "detect_at_exit_4.onnx", "card.json", "mine.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
 def test_a_compiled_method_of_the_model_is_not_taken_over(exported):
     model, folder = exported
     other = make_detector()
@@ -276,8 +306,14 @@ def refused(capsys, monkeypatch, *arguments):
     return line
 
 
+def test_help_names_what_to_install():
+    text = " ".join(CliRunner().invoke(cli.app, ["onnx", "--help"]).output.split())
+    assert 'Needs the extra "onnx" of this package.' in text
+
+
 def test_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
     assert "got (1, 2)" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--exits", "1,2")
+    assert "numbers with commas" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--image-size", "")
     assert "got (128, 100)" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--image-size", "128,100")
     (tmp_path / "file").touch()
     assert "--out must be a folder" in refused(capsys, monkeypatch, "--out", tmp_path / "file")

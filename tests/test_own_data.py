@@ -127,8 +127,31 @@ def test_a_second_run_gives_the_same_and_another_seed_other_splits(source, tmp_p
     run("csv", source, tmp_path / "out", "--split-share", "0.6,0,0.4")
     assert files() == first
     assert len(first) == 2
-    run("csv", source, tmp_path / "out", "--split-share", "0.6,0,0.4", "--seed", "3")
-    assert files() != first
+    result = run("csv", source, tmp_path / "out", "--split-share", "0.6,0,0.4", "--seed", "3", "--link", "copy")
+    assert "is of other images or classes: choose another --out, or delete" in result.stderr
+    assert (result.exit_code, files()) == (2, first)
+    result = run("csv", source, tmp_path / "out", "--split-share", "1,0,0")
+    assert (result.exit_code, files()) == (2, first)
+    run("csv", source, tmp_path / "other", "--split-share", "0.6,0,0.4", "--seed", "3")
+    train = (tmp_path / "other" / "annotations" / "instances_train.json").read_bytes()
+    assert train != first["instances_train.json"]
+
+
+def test_annotations_are_never_lost(source, tmp_path):
+    """Of a data set in COCO's layout into its own folder: refused before anything is removed."""
+    data = tmp_path / "data"
+    run("coco", source, data, "--split-share", "1,0,0", "--link", "copy")
+    path = data / "annotations" / "instances_train.json"
+    before = path.read_bytes()
+    for images in ("train", "elsewhere"):
+        (data / images).is_dir() or (data / "train").rename(data / images)
+        for out in (data, tmp_path / "alias"):
+            out.exists() or out.symlink_to(data)
+            options = ["coco", str(path), "--images", str(data / images), "--out", str(out), "--split-share", "1,0,0"]
+            result = CliRunner().invoke(command.app, options)
+            assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+            assert "would overwrite" in result.output
+            assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
@@ -166,7 +189,12 @@ def test_bad_input_is_one_line(source, tmp_path):
         assert words in result.output
     result = run("csv", source, source / "JPEGImages" / "out")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
-    assert "lies in the folder of the images" in result.output
+    assert "lies in the folder of the images" in result.output and "--images" not in result.output
+    result = CliRunner().invoke(command.app, ["coco", str(source / "coco.json"), "--out", str(source / "mine")])
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+    assert "say with --images where they are" in result.output
+    result = CliRunner().invoke(command.app, ["coco", str(source / "nope"), "--out", str(source / "mine")])
+    assert result.output.startswith(f"there is no '{source / 'nope'}'")
     (source / "boxes.csv").unlink()
     result = run("csv", source, tmp_path / "out")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)

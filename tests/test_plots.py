@@ -1,9 +1,10 @@
 """Boxes on pictures."""
 
 import matplotlib.pyplot as plt
+import pytest
 import torch
 
-from earlyexit.plots import draw_detection
+from earlyexit.plots import draw_detection, save_figure
 
 
 def test_names_grow_towards_the_middle_and_the_best_is_drawn_last():
@@ -20,3 +21,16 @@ def test_names_grow_towards_the_middle_and_the_best_is_drawn_last():
     plt.close(figure)
     assert found == [("cup 0.60", "left", (1, 5)), ("barn 0.90", "right", (99, 5))]
     assert len(ax.patches) == 2 and ax.get_title() == "exit 2, confidence 0.75"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["$a^{$", "$5 or $6", "日本"])
+def test_any_name_can_be_drawn(tmp_path, name):
+    figure, ax = plt.subplots()
+    box = {"boxes": torch.tensor([[1.0, 5, 30, 60]]), "scores": torch.tensor([0.9]), "labels": torch.tensor([0])}
+    draw_detection(ax, torch.zeros(3, 99, 99), {**box, "exit": 1, "confidence": 0.5}, [name])
+    try:
+        save_figure(figure, tmp_path / "found.png", format="png")
+    finally:
+        plt.close(figure)
+    assert [path.name for path in tmp_path.iterdir()] == ["found.png"]

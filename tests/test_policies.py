@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -26,10 +27,12 @@ from earlyexit.records import (
     oracle_exits,
     random_exit,
     random_exits,
+    rescale_records,
     sweep,
     threshold_exits,
 )
 from earlyexit.records.matching import Matches
+from earlyexit.records.scales import _fit
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +90,45 @@ def test_sweep_calibrates_each_setting(records):
 
 
 def test_sweep_refuses_what_does_not_belong_together(records):
-    with pytest.raises(ValueError, match="1 to 34, got 35"):
-        sweep(records, records, settings=[35])
+    for settings in ([35], 35, 0, -3, []):
+        with pytest.raises(ValueError, match=rf"1 to 34, at least one, got {re.escape(str(settings))}"):
+            sweep(records, records, settings=settings)
     other = made_records(images=60)
     other.about["weights"] = "others"
     with pytest.raises(ValueError, match="same weights: calibrated on 'others', used on None"):
         sweep(records, other)
+
+
+@pytest.mark.parametrize("metrics", [["foo"], "mAP", []])
+def test_metrics_that_are_none(records, metrics):
+    with pytest.raises(ValueError, match=rf"metrics must be a list of some of .* got {re.escape(repr(metrics))}"):
+        evaluate_records(records, None, metrics=metrics)
+
+
+@pytest.mark.parametrize(("image", "exit"), [(60, 1), (-1, 1), (0, 5)])
+def test_detections_of_nothing(records, image, exit):
+    with pytest.raises(ValueError, match="must be .* got"):
+        records.detection(image, exit)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "rounds", "said"), [(2, 0, "rounds .* got 0"), (0, 4, "budgets .* got 0"), (-1, 4, "budgets .* got -1")]
+)
+def test_an_oracle_of_nothing(records, budgets, rounds, said):
+    with pytest.raises(ValueError, match=said):
+        oracle(records, budgets, rounds=rounds)
+
+
+@pytest.mark.parametrize("gain", [math.nan, -1.0])
+def test_scales_that_are_none(records, gain):
+    with pytest.raises(ValueError, match="score_scales must be a positive gain"):
+        rescale_records(records, [(gain, 0.0)] * 4)
+
+
+def test_a_fitted_gain_keeps_the_order():
+    """Also where the better scores are the worse detections."""
+    gain, _ = _fit(torch.tensor([-2.0, -1.0, 1.0, 2.0]).double(), torch.tensor([1.0, 0.5, 0.5, 0.0]).double())
+    assert gain > 0
 
 
 def test_random_exits_follow_their_shares():

@@ -68,8 +68,11 @@ BAD_ANNOTATIONS = [
     ({"bbox": [2, 3, 10, -8]}, "bbox with a negative width or height: [2, 3, 10, -8]"),
     ({"bbox": [32, 3, 5, 5]}, "bbox outside its image: [32, 3, 5, 5] in 32 x 24"),
     ({"bbox": [2, -5, 5, 5]}, "bbox outside its image: [2, -5, 5, 5] in 32 x 24"),
-    ({"area": None}, "area is not a number, or iscrowd not 0 or 1: None, 0"),
-    ({"iscrowd": "no"}, "area is not a number, or iscrowd not 0 or 1: 70.5, 'no'"),
+    ({"bbox": [2, 3, 10**31, 8]}, "bbox is not finite: [2, 3, 10000000000000000000000000000000, 8]"),
+    ({"area": None}, "area is not a number from 0 on, or iscrowd not 0 or 1: None, 0"),
+    ({"area": float("nan")}, "area is not a number from 0 on, or iscrowd not 0 or 1: nan, 0"),
+    ({"area": -9}, "area is not a number from 0 on, or iscrowd not 0 or 1: -9, 0"),
+    ({"iscrowd": "no"}, "area is not a number from 0 on, or iscrowd not 0 or 1: 70.5, 'no'"),
 ]
 
 
@@ -202,9 +205,11 @@ def test_boxes_are_not_compared_with_an_unknown_size():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": None}, "'x.json' is not a COCO instances file: it has no list 'images'"),
+        ({"images": None}, "'x.json': no list 'images', so it is not a COCO instances file"),
         ({"categories": [{"id": 1}]}, "got {'id': 1}"),
+        ({"categories": [{"id": 1, "name": 5}]}, "got {'id': 1, 'name': 5}"),
         ({"categories": [*CATEGORIES, {"id": 17, "name": "dog"}]}, "17 occurs 2 times"),
+        ({"categories": [*CATEGORIES, {"id": 18, "name": "cat"}]}, "'cat' occurs 2 times"),
     ],
 )
 def test_files_that_cannot_be_used_at_all(changes, message):
@@ -298,7 +303,6 @@ def test_splits_are_what_they_should_be(source, tmp_path):
 
 def test_protocol_of_the_paper(source, tmp_path):
     out = tmp_path / "single"
-    assert run(source, out).exit_code == 0
     result = run(source, out, "--protocol", "paper")
     assert "calibration images ARE the training images" in result.stdout
     assert ids(out, "train") == ids(out, "calibration") == [1, 2, 3, 4, 5]
@@ -311,6 +315,16 @@ def test_counts_of_the_paper_are_recognised():
     assert coco_single.compare_with_paper(train, test).endswith("593 validation images, 14,486 in all, as in the paper")
     train["images"].pop()
     assert coco_single.compare_with_paper(train, test).startswith("NOT the paper's")
+
+
+@pytest.mark.parametrize("options", [("--share", 0.6), ("--protocol", "paper")])
+def test_other_splits_are_not_replaced(source, tmp_path, options):
+    assert run(source, tmp_path / "single").exit_code == 0
+    before = state(tmp_path / "single")
+    result = run(source, tmp_path / "single", *options)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "instances_train.json' is of other images or classes: choose another --out, or delete" in result.stderr
+    assert state(tmp_path / "single") == before
 
 
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
@@ -403,6 +417,10 @@ def no_images(folder):
     (folder / "val2017").rename(folder / "val")
 
 
+def no_records(folder):
+    change(folder, "train2017", lambda coco: coco.update(images=[], annotations=[]))
+
+
 def leak(folder):
     def edit(coco):
         coco["images"].append(record(1))
@@ -421,6 +439,7 @@ def leak(folder):
         (no_annotations, "no annotation file"),
         (no_images, "no image folder"),
         (leak, "1 images are in train2017 and in val2017, such as 1"),
+        (no_records, "instances_train2017.json' has no image that can be used"),
     ],
 )
 def test_unusable_input_ends_in_one_line(source, tmp_path, spoil, message):
@@ -466,8 +485,7 @@ def killed_run(source, out, steps):
 @pytest.mark.parametrize("steps", [1, 4, 6, 10])
 def test_killed_and_repeated_gives_the_same_folder(source, tmp_path, steps):
     out = tmp_path / "single"
-    run(source, out, "--link", "copy", "--share", 0.6)  # other splits, which must not survive beside new ones
-    before = {split: ids(out, split) for split in ("train", "calibration", "test")}
+    run(source, out, "--link", "copy")  # its splits must not survive beside new ones
     for path in out.glob("*/*.jpg"):
         path.unlink()
     # Fork: a fresh interpreter takes seconds.
@@ -480,4 +498,3 @@ def test_killed_and_repeated_gives_the_same_folder(source, tmp_path, steps):
     run(source, out, "--link", "copy")
     run(source, tmp_path / "undisturbed", "--link", "copy")
     assert state(out) == state(tmp_path / "undisturbed")
-    assert {split: ids(out, split) for split in before} != before

@@ -155,6 +155,26 @@ def test_head_of_another_number_of_classes_does_not_fit(states):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["lost.pth", "lost.safetensors", "folder"])
+def test_no_file(empty, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=f"no such file '.*{name}'"):
+        load_published_weights(empty, backbone=tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+def test_a_file_of_something_else(empty, tmp_path, name):
+    (tmp_path / name).write_text("no tensors")
+    with pytest.raises(ValueError, match=f"{name}' is no file of tensors"):
+        load_published_weights(empty, backbone=tmp_path / name)
+
+
+@pytest.mark.parametrize("state", [{1: torch.ones(1)}, {"latent": 2}])
+def test_what_is_no_state_dict(empty, state):
+    with pytest.raises(ValueError, match="the weights of the backbone must be tensors by name, got"):
+        load_published_weights(empty, backbone=state)
+
+
 def test_nothing_given(empty):
     with pytest.raises(ValueError, match="at least one of"):
         load_published_weights(empty)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import earlyexit
 from earlyexit import evaluation
@@ -264,5 +265,9 @@ def test_unreadable_records_are_named(tmp_path):
         ExitRecords.load(tmp_path / "text")
     with pytest.raises(ValueError, match="no exit records of format 1"):
         ExitRecords.load(earlyexit.weights.weights_path("scenes"))
+    for text, said in (("[1]", "holds no exit records of format 1"), ("{", "cannot be read as records: Expecting")):
+        save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", {"about": text})
+        with pytest.raises(ValueError, match=f"x.safetensors' {said}"):
+            ExitRecords.load(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="the data set is empty"):
         collect_records(None, [])

@@ -12,8 +12,9 @@ from PIL import Image
 from squares import options, refused, settings, write_folder
 from typer.testing import CliRunner
 
+from earlyexit import cli
 from earlyexit.loading import check_dataset, make_loader, without_traceback
-from earlyexit.settings import check_resumable
+from earlyexit.resuming import check_resumable
 from earlyexit.training import train
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_prep"
@@ -55,6 +56,11 @@ def spoilt(tmp_path):
         ("--ema", "1", "ema must be in [0, 1), got 1.0"),
         ("--jitter", "2", "jitter must be in [0, 1), got 2.0"),
         ("--seed", "-1", "seed must be a whole number from 0 to 2**63 - 1, got -1"),
+        ("--workers", "65", "workers must be at most 64, since each is a process, got 65"),
+        ("--out", "", "out must be a folder, got ''"),
+        ("--warm-start", "", "warm_start must be a name or a file, got ''"),
+        ("--opinions", "", "--opinions takes numbers with commas between them, got ''"),
+        ("--exit-weights", "nan", "exit_weights must have a finite, positive weight for each of the exits (4,)"),
         ("--init", "", "init must be a name or a file, or none for random weights, got ''"),
         ("--init", "nope", "init must be 'imagenet', one of ['scenes'"),
         ("--exits", "5", "exits must name some of the exits 1-4, got (5,)"),
@@ -68,6 +74,33 @@ def test_options_of_a_training(data, tmp_path, capsys, monkeypatch, option, valu
     assert line.startswith(f"earlyexit: {shown}")
     assert "abc" not in value or line.endswith("got 'abc' (see --help)")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        (["--model", "x"], "model must be one of ('nano', 'regnet_y_800mf'), got 'x'"),
+        (["--norm", "x"], "norm must be one of ('batch', 'frozen', 'sync'), got 'x'"),
+        (["--filler", "x"], "filler must be one of ('downsample', 'zero', 'topdown', 'learned'), got 'x'"),
+        (["--freeze", 9], "freeze must be the number of frozen stages, 0 to 4, got 9"),
+        (["--max-size", 3], "min_size and max_size must be at least 32 pixels, got {'min_size': 64, 'max_size': 3}"),
+        (["--exits", "1,1,4", "--exit-weights", "1,1,1"], "exit_weights must be one number for each of the exits, all"),
+        (["--task", "classify", "--filler", "zero"], "the task 'classify' trains no detector and has no use for"),
+        (["--task", "classify", "--exits", "1,4", "--allow-empty"], "the task 'classify' trains no detector"),
+    ],
+)
+def test_settings_are_not_shown_that_no_training_can_have(data, tmp_path, capsys, monkeypatch, more, shown):
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", "--show", *more))
+    assert line.startswith(f"earlyexit: {shown}")
+
+
+def test_no_advice_before_a_refusal(data, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "train", str(data), *map(str, options(tmp_path / "file"))])
+    with pytest.raises(SystemExit):
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("earlyexit: --out must be a folder that can be written to")
 
 
 def no_boxes(coco):
@@ -104,10 +137,10 @@ def no_categories(coco):
     [
         (no_boxes, "image 100, '0.png', has no box; leave such images out, or use --allow-empty"),
         (two_boxes, "image 100, '0.png', has no box"),
-        (outside, "image 102, '2.png', has the box [64, 0, 10, 10], most of which is outside its 64 x 64 pixels"),
+        (outside, "annotation 3: bbox outside its image: [64, 0, 10, 10] in 64 x 64"),
         (huge, "image 102, '2.png', has the box [0, 0, 1000000000.0, 1000000000.0], most of which is outside"),
         (same_id, "have the same id"),
-        (text_id, "image 'first', '0.png', needs a whole number as its id"),
+        (text_id, "image number 1: id is not a whole number: 'first'"),
         (no_categories, "its annotations have no categories"),
         (lambda coco: coco.update(images=[], annotations=[]), "there is nothing to train on: 0 images"),
     ],
@@ -175,6 +208,9 @@ def test_a_checkpoint_of_something_else(tmp_path):
     torch.save({"other": 1}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint.pt' is not a checkpoint of this run \(KeyError: 'model'\)"):
         load_checkpoint(tmp_path / "checkpoint.pt", {"model": torch.nn.Linear(1, 1)})
+    torch.save({"rows": 5}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"not a checkpoint of this run \(TypeError: its rows must be a list, got 5\)"):
+        load_checkpoint(tmp_path / "checkpoint.pt", {})
 
 
 # Other commands
@@ -299,7 +335,7 @@ def test_nothing_is_made_of_no_single_object(photos, tmp_path):
 def test_annotation_of_no_image_on_the_sheet(photos, tmp_path):
     coco_file(tmp_path / "annotations" / "instances_train.json", ["a.jpg"], [0, 7])
     line = said(prepare("contact_sheet", tmp_path, "--out", tmp_path / "sheet.png"))
-    assert line == "annotation 8 is of image 7, which is not in the list"
+    assert "annotation 8: annotation of an unknown image: 7" in line
 
 
 @pytest.mark.parametrize("script", ["own_data", "coco_single", "ilsvrc_single", "single_object", "contact_sheet"])

@@ -147,6 +147,25 @@ def test_export_is_the_same_with_another_number_of_workers(tmp_path):
     assert files[0] == files[1]
 
 
+def test_export_goes_on_but_replaces_nothing_else(tmp_path):
+    def export(count, **more):
+        return export_scenes(tmp_path, {"train": count}, **{"size": 64, "workers": 1, **more})["train"]
+
+    export(2)
+    before = export(2).read_bytes()
+    for arguments in ({"count": 1}, {"count": 2, "seed": 1}, {"count": 2, "size": 65}):
+        with pytest.raises(ValueError, match="instances_train.json' is of .*: choose another folder, or delete"):
+            export(**arguments)
+        assert export(2).read_bytes() == before
+    path = export(3)  # the two and one more
+    assert len(list(tmp_path.rglob("*.jpg"))) == 3
+    for other in ("{broken", "[]", json.dumps({"images": [], "annotations": [], "categories": []})):
+        path.write_text(other)
+        with pytest.raises(ValueError, match="choose another folder"):
+            export(3)
+        assert path.read_text() == other
+
+
 def test_export_rejects_bad_counts(tmp_path):
     with pytest.raises(ValueError, match="-4"):
         export_scenes(tmp_path, {"train": -4})
@@ -177,11 +196,11 @@ def test_command_writes_one_split(command, tmp_path):
 def test_command_reports_bad_arguments(command, tmp_path):
     occupied = tmp_path / "file"
     occupied.write_text("")
-    for code, message, arguments in (
-        (1, "cannot write", ["--out", occupied]),
-        (2, "-3", ["--out", tmp_path, "--train", -3]),
-        (2, "'valid'", ["--out", tmp_path, "--split-only", "valid"]),
+    for message, arguments in (
+        ("cannot write", ["--out", occupied]),
+        ("-3", ["--out", tmp_path, "--train", -3]),
+        ("'valid'", ["--out", tmp_path, "--split-only", "valid"]),
     ):
         done = command(*arguments)
-        assert done.exit_code == code
+        assert done.exit_code == 2
         assert message in done.output

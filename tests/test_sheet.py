@@ -82,6 +82,19 @@ def test_nothing_to_show_and_a_missing_image_leave_no_sheet(coco, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_names_may_hold_any_letter(tmp_path):
+    coco = make([1], {1: "$a^{$", 2: "日本"}, [(1, 1, [5, 5, 9, 9]), (1, 2, [50, 5, 9, 9])])
+    Image.new("RGB", (100, 80)).save(tmp_path / "1.png")
+    assert contact_sheet(coco, tmp_path, tmp_path / "sheet.png") == 1
+
+
+def test_records_are_checked(coco, tmp_path):
+    coco["annotations"][0]["image_id"] = 77
+    with pytest.raises(ValueError, match="annotation 1: annotation of an unknown image: 77"):
+        contact_sheet(coco, tmp_path, tmp_path / "sheet.png")
+
+
 def test_summary_counts_by_hand():
     found = [
         (1, 2, [0, 0, 31, 33]),  # 1,023: small

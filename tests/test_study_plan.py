@@ -64,6 +64,7 @@ def test_other_data_have_the_papers_recipe(data, epochs):
         ({"seeds": [1, 1]}, r"\[1, 1\]"),
         ({"seeds": []}, r"\[\]"),
         ({"epochs_factor": 0}, "got 0"),
+        ({"epochs_factor": float("inf")}, "got inf"),
     ],
 )
 def test_plan_says_what_is_wrong(changes, said):

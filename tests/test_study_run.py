@@ -225,6 +225,13 @@ def test_check_says_which_files_changed(finished, single, capsys, monkeypatch):
     assert ended.value.code == 1 and "other numbers come out of it: zero, scores\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"sources": 3, "fingerprint": {}}'])
+def test_check_names_a_damaged_manifest(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="manifest.json' is damaged"):
+        check_manifest(tmp_path)
+
+
 def test_load_models_names_a_broken_file(finished):
     (finished / "models" / "proposed-1.json").write_text("{")
     with pytest.raises(ValueError, match="proposed-1.json"):

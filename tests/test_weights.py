@@ -1,7 +1,10 @@
 """The weights that come with the package, and how weights are stored."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_detector
 from earlyexit.data.embedded import scene_dataset
@@ -63,10 +66,55 @@ def test_pretrained_backbone_fits_the_detector():
 def test_unknown_and_unfit_weights():
     with pytest.raises(ValueError, match="scenes-pretrained.*got 'coco'"):
         dyn_retinanet_nano(weights="coco")
-    with pytest.raises(ValueError, match=r"do not fit; earlyexit.load_detector\('scenes'\)"):
+    with pytest.raises(ValueError, match=r"do not fit; earlyexit.load_detector\('scenes'\)") as refusal:
         dyn_retinanet_nano(7, weights="scenes")
+    assert "'classes': 20" in str(refusal.value)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 600
     with pytest.raises(ValueError, match=r"load_detector\('scenes-early'\).*'filler': 'learned'"):
         dyn_retinanet_nano(weights="scenes-early")
+
+
+CARD = {"task": "detect", "model": "nano", "classes": ["cat"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{not", "is damaged, it is no JSON"),
+        ("[1, 2]", r"must be names with values, got \[1, 2\]"),
+        ('{"task": "detect", "classes": ["cat"]}', "lacks model: it has"),
+        ('{"task": "detect", "model": "nano"}', "lacks classes: it has"),
+        *[
+            (json.dumps({**CARD, name: value}), f"is damaged: {name} must be .*, got ")
+            for name, values in {
+                "model": [[1]],
+                "classes": [20, None, [], [1, 2]],
+                "min_size": [0, "big"],
+                "opinions": [3],
+                "score_scales": [5, [["a", 1]]],
+                "thresholds": [[0.5, 0.5], ["a", 1, 1], "abc", [-1, 1, 1]],
+            }.items()
+            for value in values
+        ],
+    ],
+)
+def test_a_damaged_card_is_named(tmp_path, text, message):
+    path = tmp_path / "x.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, {"about": text})
+    with pytest.raises(ValueError, match=rf"the card in '.*x.safetensors' {message}"):
+        load_detector(path)
+    with pytest.raises(ValueError, match="x.safetensors'"):
+        own_thresholds(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("model", "huge"), ("filler", "x"), ("opinions", [7]), ("score_scales", [[1, 0]])]
+)
+def test_a_card_of_no_detector_is_named(tmp_path, name, value):
+    path = tmp_path / "x.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, {"about": json.dumps({**CARD, name: value})})
+    with pytest.raises(ValueError, match=f"cannot make the detector of '.*x.safetensors': {name} must"):
+        load_detector(path)
 
 
 def test_what_half_precision_cannot_hold_is_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..commands import export
+from ..exporting import export, export_paths
 from ..study.results import load_models
 
 BUDGET = 0.5  # whose thresholds are stored
@@ -30,9 +30,9 @@ def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
     reached = {name: row[name] for name in ("budget", "share", "kept", "mAP", "loss_at_most", "exits")}
     metrics = {"images": best["data"]["test"]["images"], "forced_exit": {r["exit"]: r for r in best["forced"]}}
     metrics |= {"accuracy": [r["accuracy"] for r in best["forced"]], "thresholds": reached}
-    path = Path(name).with_suffix(".safetensors")
-    export(Path(runs) / best["name"], path, None, "test", about=more, metrics=metrics)
-    return path
+    run = Path(runs) / best["name"]
+    export(run, Path(name), None, "test", about=more, metrics=metrics)
+    return export_paths(run, Path(name))[0]
 
 
 def _at_budget(model: dict) -> dict:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools.coco import COCO
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
+from .images import open_image, to_rgb
 from .reading import read_coco
 
 
@@ -55,8 +56,9 @@ class CocoDataset(CocoDetection):
     def _load_image(self, id: int) -> Image.Image:
         info = self.coco.imgs[id]
         try:
-            image = super()._load_image(id)
-        except (OSError, UnidentifiedImageError) as error:
+            with open_image(Path(self.root) / info["file_name"]) as opened:
+                image = to_rgb(opened)
+        except ValueError as error:
             raise ValueError(f"image {id}, {info['file_name']!r}, cannot be read: {error}") from None
         if image.size != (info["width"], info["height"]):
             said = (info["width"], info["height"])
@@ -81,16 +83,15 @@ def coco_split(data: str | Path, split: str, transforms: Callable | None = None)
 
 
 def index_coco(content: dict) -> COCO:
-    """pycocotools' index over a COCO dict; areas and crowd flags that are missing are filled in, ids start at 1."""
-    # pycocotools takes annotation 0 for "no match".
-    shift = 1 if any(annotation["id"] == 0 for annotation in content["annotations"]) else 0
-    for annotation in content["annotations"]:
-        annotation["id"] += shift
+    """pycocotools' index over a COCO dict; annotations are numbered anew, missing areas and crowd flags filled in."""
+    # pycocotools looks annotations up by id, and takes 0 for "no match": with two of one id it gives a wrong mAP.
+    annotations = [{**annotation, "id": number} for number, annotation in enumerate(content["annotations"], 1)]
+    for annotation in annotations:
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         coco = COCO()
-        coco.dataset = content
+        coco.dataset = {**content, "annotations": annotations}
         coco.createIndex()
     return coco
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from .prepare.clean import LOST
+from .prepare.faults import check_records
 from .prepare.splits import Coco, take_images
 
 KEPT = "kept"
@@ -30,8 +31,7 @@ def classify_images(coco: Coco) -> dict[int, str]:
         ``UNUSABLE``, in the order of the images.
 
     Raises:
-        ValueError: a key is missing, an image id or file name occurs twice, or an annotation
-            names an unknown image.
+        ValueError: a record cannot be used (see :func:`check_records`), or a file name occurs twice.
     """
     check_layout(coco)
     annotations: dict[int, list[Coco]] = {image["id"]: [] for image in coco["images"]}
@@ -58,33 +58,13 @@ def keep_single_objects(coco: Coco) -> Coco:
 
 
 def check_layout(coco: Coco) -> None:
-    """Raise a ValueError that shows the first thing that is not COCO's layout."""
-    if not isinstance(coco, dict):
-        raise ValueError(f"the top level is a {type(coco).__name__}; COCO's is an object with images, annotations")
-    for key, needed in (("images", ("id", "file_name")), ("annotations", ("id", "image_id", "bbox"))):
-        _check_entries(coco, key, needed)
-    for field in ("id", "file_name"):
-        value, count = Counter(image[field] for image in coco["images"]).most_common(1)[0]
-        if count > 1:
-            raise ValueError(f"{count} images have the {field} {value!r}; each image needs its own")
-    known = {image["id"] for image in coco["images"]}
-    for annotation in coco["annotations"]:
-        if annotation["image_id"] not in known:
-            raise ValueError(
-                f"annotation {annotation['id']!r} has image_id {annotation['image_id']!r}, "
-                'which is the id of no entry in "images"'
-            )
-
-
-def _check_entries(coco: Coco, key: str, needed: tuple[str, ...]) -> None:
-    if not isinstance(coco.get(key), list):
-        raise ValueError(f'no list "{key}"; the keys are {sorted(coco)}, COCO has images, annotations, categories')
-    if key == "images" and not coco[key]:
+    """Raise a ValueError that shows the first record that cannot be used, or a file name that occurs twice."""
+    check_records(coco, sized=False)
+    if not coco["images"]:
         raise ValueError('"images" is empty; at least one image is needed')
-    for number, entry in enumerate(coco[key]):
-        missing = [name for name in needed if not isinstance(entry, dict) or name not in entry]
-        if missing:
-            raise ValueError(f'{key}[{number}] has no "{missing[0]}": {str(entry)[:80]}')
+    name, count = Counter(image["file_name"] for image in coco["images"]).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} images have the file_name {name!r}; each image needs its own")
 
 
 def _verdict(annotations: list[Coco], lost: int) -> str:
@@ -97,7 +77,6 @@ def _verdict(annotations: list[Coco], lost: int) -> str:
     (annotation,) = annotations
     if annotation.get("iscrowd", 0):
         return CROWD
-    box = annotation["bbox"]
-    _, _, width, height = box if len(box) == 4 else (0, 0, 0, 0)
+    _, _, width, height = annotation["bbox"]
     # "area" is that of the outline; a data set without outlines may leave it out.
     return KEPT if width > 0 and height > 0 and annotation.get("area", width * height) > 0 else NO_AREA

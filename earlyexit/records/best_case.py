@@ -38,7 +38,11 @@ def oracle(
     Returns:
         Rows of `evaluate_exits` with their "budget" and the exits "chosen", (N,).
     """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
     if isinstance(budgets, int):
+        if budgets < 1:
+            raise ValueError(f"budgets must be at least 1 row, or the budgets themselves, got {budgets}")
         least, most = float(records.gmacs.amin(0).mean()), float(records.gmacs[-1].mean())
         budgets = np.linspace(least, most, budgets).tolist()
     matches = match_records(records)

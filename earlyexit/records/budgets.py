@@ -1,5 +1,6 @@
 """The best thresholds that a budget of compute allows."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,8 +62,11 @@ def thresholds_for_budget(
     Raises:
         ValueError: unless exactly one of `gmacs` and `min_map` is given, and if it cannot be reached.
     """
-    if (gmacs is None) == (min_map is None):
-        raise ValueError(f"give either gmacs or min_map, got gmacs={gmacs}, min_map={min_map}")
+    limits = [limit for limit in (gmacs, min_map) if limit is not None]
+    if len(limits) != 1 or math.isnan(limits[0]):
+        raise ValueError(f"give either gmacs or min_map, a number, got gmacs={gmacs}, min_map={min_map}")
+    if not 0.5 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0.5 and 1, got {confidence}")
     scores = records.confidence if scores is None else scores
     if scores.shape != (NUM_EXITS, len(records)):
         raise ValueError(f"scores must be (4, {len(records)}), one for each exit and image, got {tuple(scores.shape)}")

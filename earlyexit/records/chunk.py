@@ -30,7 +30,7 @@ def run_chunk(
     found: dict[str | None, list[dict]] = {name: [] for name in fillers}  # four of each image
     sizes: list[tuple[int, int]] = []
     for batch, _ in loader:
-        check_images(batch)
+        check_images(batch, model)
         with torch.inference_mode():
             batch_logits, batch_found = run_all_exits(model, [image.to(device) for image in batch], fillers)
         logits.append(batch_logits)

@@ -11,6 +11,7 @@ from ..backbone import NUM_EXITS
 from ..compute import count_macs
 from ..data.coco import CocoDataset
 from ..detector import EarlyExitRetinaNet
+from ..evaluation import check_data
 from .chunk import run_chunk, use_filler
 from .describe import describe
 from .jobs import run_jobs
@@ -52,8 +53,7 @@ def collect_records(
     Raises:
         ValueError: if `path` holds records of another model, data set or filler.
     """
-    if not len(dataset):
-        raise ValueError("there are no images to record: the data set is empty")
+    check_data(model, dataset)
     device = next(model.parameters()).device
     if workers > 1 and device.type != "cpu":
         raise ValueError(f"workers share a CPU, but the model is on {device}: use workers=1, got {workers}")

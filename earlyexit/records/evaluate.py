@@ -37,7 +37,7 @@ def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[st
         exactly one object.
     """
     chosen = check_chosen(chosen, len(records))
-    reached = average_precision(match_records(records), chosen, metrics=metrics or METRICS)
+    reached = average_precision(match_records(records), chosen, metrics=METRICS if metrics is None else metrics)
     counts = torch.bincount(chosen, minlength=NUM_EXITS + 1)[1:].tolist()
     right = correct_classes(records)
     return {
@@ -81,11 +81,12 @@ def sweep(
         if ours != theirs:
             raise ValueError(f"thresholds must come from the same weights: calibrated on {theirs!r}, used on {ours!r}")
         confidence = calibration_records.confidence
+    indices = [*range(1, settings + 1)] if isinstance(settings, int) else [*settings]
+    if not indices or not set(indices) <= set(range(1, NUM_SETTINGS + 1)):
+        raise ValueError(f"settings are threshold indices from 1 to {NUM_SETTINGS}, at least one, got {settings!r}")
     wanted = exit_proportions()
     rows = []
-    for index in range(1, settings + 1) if isinstance(settings, int) else settings:
-        if index not in range(1, NUM_SETTINGS + 1):
-            raise ValueError(f"settings are threshold indices from 1 to {NUM_SETTINGS}, got {index!r}")
+    for index in indices:
         thresholds = calibrate_thresholds(confidence, wanted[index - 1])
         result = evaluate_records(records, thresholds, metrics=metrics)
         realised = [count / len(records) for count in result["exits"].values()]
@@ -122,7 +123,7 @@ def random_exit(
     for _ in range(repeats):
         chosen = random_exits(len(records), proportions, generator)
         draws.append(evaluate_exits(records, chosen, metrics=metrics))
-    names = [*(metrics or METRICS), "gmacs", "accuracy"]
+    names = [*(METRICS if metrics is None else metrics), "gmacs", "accuracy"]
     values = {name: [draw[name] for draw in draws] for name in names}
     known = {name: v for name, v in values.items() if None not in v}
     mean = {name: float(np.mean(known[name])) if name in known else None for name in names}

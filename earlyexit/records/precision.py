@@ -32,6 +32,8 @@ def average_precision(
     Returns:
         The metrics by name, None where no object is in the range of area.
     """
+    if isinstance(metrics, str) or not metrics or not set(metrics) <= set(_OF):
+        raise ValueError(f"metrics must be a list of some of {list(_OF)}, got {metrics!r}")
     images = matches.objects.shape[2]
     chosen = check_chosen(chosen, images).numpy()
     counts = np.ones(images, dtype=np.int64) if counts is None else _checked_counts(counts, images)

@@ -105,6 +105,8 @@ class ExitRecords:
         """What `model([image], exit=exit)` gives for the image at position `image`."""
         if exit not in range(1, NUM_EXITS + 1):
             raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
+        if not 0 <= image < len(self):
+            raise ValueError(f"image must be a position from 0 to {len(self) - 1}, got {image}")
         start, end = self.found.offsets[NUM_EXITS * image + exit - 1 :][:2].tolist()
         found = {name: getattr(self.found, name)[start:end] for name in ("boxes", "scores", "labels")}
         return {**found, "exit": exit, "confidence": float(self.confidence[exit - 1, image])}
@@ -125,9 +127,9 @@ class ExitRecords:
             with safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {}).get("about", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             raise ValueError(f"{str(path)!r} cannot be read as records: {error}") from None
-        if about.pop("format", None) != FORMAT:
+        if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise ValueError(f"{str(path)!r} holds no exit records of format {FORMAT}")
         parts = {"found": Detections, "truth": Truth}
         nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in parts.items()}

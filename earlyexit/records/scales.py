@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbone import NUM_EXITS
-from ..postprocess import EDGE, rescale_scores
+from ..postprocess import EDGE, check_scales, rescale_scores
 from .matching import match_records
 from .record import ExitRecords
 
@@ -38,8 +38,7 @@ def fit_score_scales(records: ExitRecords) -> list[tuple[float, float]]:
 
 def rescale_records(records: ExitRecords, scales: Sequence[tuple[float, float]]) -> ExitRecords:
     """The records that a model with these `score_scales` gives."""
-    if len(scales) != NUM_EXITS:
-        raise ValueError(f"scales must be a gain and a shift for each of the {NUM_EXITS} exits, got {list(scales)}")
+    scales = check_scales(scales)
     counts = records.found.offsets.diff()
     exit = torch.repeat_interleave(torch.arange(len(counts)), counts) % NUM_EXITS
     gain, shift = torch.tensor(scales)[exit].unbind(1)
@@ -57,4 +56,5 @@ def _fit(logits: Tensor, right: Tensor) -> tuple[float, float]:
         return value
 
     optimizer.step(loss)
-    return tuple(round(value, 6) for value in weights.tolist())
+    gain, shift = weights.tolist()
+    return max(round(gain, 6), EDGE), round(shift, 6)  # a negative gain would turn the order of the detections round

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from ..data.prepare.layout import check_split
 from ..data.prepare.placing import place_image
-from ..data.reading import load_coco
+from ..data.reading import read_coco
 from ..files import write_whole
 from .results import SPLITS
 
@@ -15,10 +16,11 @@ def first_images(folder: str | Path, out: str | Path, limit: int) -> Path:
         raise ValueError(f"at least one image is needed, got the limit {limit}")
     folder, out = Path(folder), Path(out)
     for split in SPLITS:
-        content = load_coco(folder / "annotations" / f"instances_{split}.json", outlines=False)
+        content = read_coco(folder / "annotations" / f"instances_{split}.json", outlines=False)
         content["images"] = sorted(content["images"], key=lambda image: image["id"])[:limit]
         kept = {image["id"] for image in content["images"]}
         content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+        check_split(content, folder / split, out, split, "hard")
         for image in content["images"]:
             target = out / split / image["file_name"]
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ _DECIDES_NOTHING = (
     "beyond_command.py",
     "cli.py",
     "course.py",
+    "exporting.py",
     "data/embedded.py",
     "data/filtering.py",
     "data/prepare",
@@ -92,7 +93,7 @@ def check_manifest(out: str | Path, package: Path = PACKAGE) -> list[str]:
     Raises:
         ValueError: if there are no results.
     """
-    before, now = _read(out)["sources"], source_hashes(package)
+    before, now = _read(out, "sources"), source_hashes(package)
     return [name for name in sorted(before | now) if before.get(name) != now.get(name)]
 
 
@@ -101,14 +102,17 @@ def check_numbers(out: str | Path) -> list[str]:
 
     If there are none, what `check_manifest` lists was rewritten without a change of results, as far as a sample tells.
     """
-    return differing(_read(out)["fingerprint"], fingerprint())
+    return differing(_read(out, "fingerprint"), fingerprint())
 
 
-def _read(out: str | Path) -> dict:
+def _read(out: str | Path, part: str) -> dict:
     path = Path(out) / "manifest.json"
     if not path.is_file():
         raise ValueError(f"{str(out)!r} holds no manifest.json: run `earlyexit study` first, or give --out")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))[part]}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{str(path)!r} is damaged: run `earlyexit study` again, or give another --out") from None
 
 
 def _decides_nothing(name: str) -> bool:

@@ -6,6 +6,7 @@ for bit: the paper's comparison of fillers (section 5.3) evaluates one model in 
 models needs losses at early exits, `exits=(1, 2, 4)`, which is what the group "fair" has.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,8 +73,8 @@ def plan(
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds must be different whole numbers from 0 on, at least one, got {list(seeds)}")
-    if not epochs_factor > 0:
-        raise ValueError(f"the factor of the epochs must be above 0, got {epochs_factor}")
+    if not 0 < epochs_factor < math.inf:
+        raise ValueError(f"the factor of the epochs must be a finite number above 0, got {epochs_factor}")
     whole = replace(recipe(data, model), data=Path(folder).as_posix(), seed=seeds[0])
 
     def training(name: str, group: str, **changes) -> Training:

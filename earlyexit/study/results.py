@@ -9,7 +9,8 @@ from typing import Any
 
 from ..data.coco import CocoDataset, coco_split
 from ..files import write_whole
-from ..settings import FREE_TO_CHANGE, TrainSettings
+from ..resuming import FREE_TO_CHANGE
+from ..settings import TrainSettings
 
 SPLITS = ("train", "calibration", "test")
 _ELSEWHERE = FREE_TO_CHANGE | {"data", "out"}  # where things lie decides nothing

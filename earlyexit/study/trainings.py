@@ -5,7 +5,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from ..data.coco import coco_split
-from ..settings import TrainSettings, check_resumable
+from ..resuming import check_resumable
+from ..settings import TrainSettings
 
 _NO_OPTION = {"data", "resume", "progress"}
 

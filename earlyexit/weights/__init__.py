@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..files import write_whole
+from .card import parse_card
 
 FOLDER = Path(__file__).parent
 
@@ -38,18 +39,20 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
     """Load weights into `model`, strictly; half precision on disk becomes the model's own.
 
     Raises:
-        ValueError: if there is no such file, or with the missing, unexpected and misshapen weights listed.
+        ValueError: if there is no such file, or with the first weights that are missing, unexpected or misshapen.
     """
     try:
         model.load_state_dict(load_state(weights))
     except RuntimeError as error:
         about = read_about(weights)
         made = {key: about[key] for key in ("model", "filler", "opinions", "exit_target") if key in about}
+        made |= {"classes": len(about["classes"])} if "classes" in about else {}
         if about.get("task") == "detect":
             hint = f"earlyexit.load_detector({str(weights)!r}) makes the detector that they are of: {made}"
         else:
-            hint = f"another number of classes? They are of {about or 'an unknown model'}"
-        raise ValueError(f"the weights {str(weights)!r} do not fit; {hint}. {error}") from error
+            hint = f"another number of classes? They are of {made or 'an unknown model'}"
+        what = " ".join(str(error).split())  # PyTorch lists every weight, each in a line of its own
+        raise ValueError(f"the weights {str(weights)!r} do not fit; {hint}. {what:.300} ...") from error
 
 
 def load_state(weights: str | Path) -> dict[str, torch.Tensor]:
@@ -78,9 +81,9 @@ def save_weights(model: nn.Module, path: str | Path, *, half: bool = False, abou
 
 
 def read_about(weights: str | Path) -> dict:
-    """What `save_weights` was told about the weights; empty for files made elsewhere."""
+    """What `save_weights` was told about the weights, see `parse_card`; empty for files made elsewhere."""
     with _opened(weights_path(weights)) as file:
-        return json.loads((file.metadata() or {}).get("about", "{}"))
+        return parse_card((file.metadata() or {}).get("about", "{}"), weights)
 
 
 def _opened(path: Path):

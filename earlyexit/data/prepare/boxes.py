@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
+from ..images import open_image
 from .clean import LOST
 from .report import Report
 
@@ -57,9 +56,9 @@ def fill_size(record: ImageBoxes, images: Path, report: Report) -> bool:
     if record.width > 0 and record.height > 0:
         return True
     try:
-        with Image.open(images / record.file_name) as image:
+        with open_image(images / record.file_name) as image:
             record.width, record.height = image.size
-    except (OSError, UnidentifiedImageError) as error:
+    except ValueError as error:
         report.drop(record.source, f"size unknown and image unreadable: {error}")
         return False
     report.mend(record.source, f"size filled in from the image: {record.width} x {record.height}")

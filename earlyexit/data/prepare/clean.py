@@ -1,11 +1,10 @@
 """Leaving out of a COCO file what cannot be used, and saying what and why."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from .faults import annotation_problem, clip_box, image_problem, is_id, label
+from .faults import annotation_problem, category_ids, clip_box, image_problem, image_size, is_id, label
 from .report import Report
 from .splits import Coco
 
@@ -38,9 +37,12 @@ def clean_coco(coco: Coco, report: Report, name: str) -> Coco:
     Raises:
         ValueError: a list is missing altogether, or the categories are unusable.
     """
-    known = _category_ids(coco, name)
+    try:
+        known = category_ids(coco)
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from None
     images, dropped = _clean_images(coco["images"], report, name)
-    sizes = {i: (image.get("width") or math.inf, image.get("height") or math.inf) for i, image in images.items()}
+    sizes = {i: image_size(image) for i, image in images.items()}
     kept, lost = {}, Counter()
     for number, found in enumerate(coco["annotations"]):
         problem = annotation_problem(found, sizes, known)
@@ -59,21 +61,6 @@ def clean_coco(coco: Coco, report: Report, name: str) -> Coco:
     cleaned = [_clip(found, sizes[found["image_id"]], report, name) for found in kept.values()]
     marked = [_mark(image, lost[i]) for i, image in images.items()]
     return {**coco, "images": marked, "annotations": cleaned}
-
-
-def _category_ids(coco: Coco, name: str) -> set[int]:
-    for part in ("images", "annotations", "categories"):
-        if not isinstance(coco, dict) or not isinstance(coco.get(part), list):
-            raise ValueError(f"{name!r} is not a COCO instances file: it has no list {part!r}")
-    ids = Counter()
-    for category in coco["categories"]:
-        if not isinstance(category, dict) or not is_id(category.get("id")) or not category.get("name"):
-            raise ValueError(f"{name!r}: a category is {{id: a whole number, name: a word}}, got {str(category)[:80]}")
-        ids[category["id"]] += 1
-    twice = [number for number, count in ids.items() if count > 1]
-    if twice:
-        raise ValueError(f"{name!r}: each category has an id of its own, but {twice[0]} occurs {ids[twice[0]]} times")
-    return set(ids)
 
 
 def _clean_images(records: list, report: Report, name: str) -> tuple[dict[int, Coco], set[int]]:

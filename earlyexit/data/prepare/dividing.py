@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from .layout import forget_splits, write_split
+from .earlier import check_earlier
+from .layout import annotation_file, check_split, forget_splits, write_split
 from .splits import Coco, take_calibration
 
 SPLITS = ("train", "calibration", "test")
@@ -48,7 +49,15 @@ def divide(coco: Coco, shares: Shares, seed: int = 0) -> dict[str, Coco]:
 
 
 def write_splits(parts: Mapping[str, tuple[Coco, Path]], out: str | Path, link: str = "hard") -> None:
-    """Write splits, each with the folder of its images; see `write_split`. A killed run leaves none half or mixed."""
+    """Write splits, each with the folder of its images; see `write_split`. A killed run leaves none half or mixed.
+
+    Raises:
+        ValueError: as `write_split`, or there are splits of other images in the folder; before anything is changed.
+    """
+    for split, (coco, images) in parts.items():
+        check_split(coco, images, out, split, link)
+    for split in SPLITS:
+        check_earlier(annotation_file(out, split), parts[split][0] if split in parts else None)
     forget_splits(out)
     for split, (coco, images) in parts.items():
         write_split(coco, images, out, split, link)

@@ -97,11 +97,9 @@ def write_split(coco: Coco, images: str | Path, out: str | Path, split: str, lin
         ValueError: unknown `link`, a file name that leaves the folder, or `out` would overwrite the images.
         OSError: `out` cannot be written, an image cannot be read.
     """
-    if link not in LINKS:
-        raise ValueError(f"link must be one of {LINKS}, got {link!r}")
+    check_split(coco, images, out, split, link)
     images, folder = Path(images), Path(out) / split
     names = [image["file_name"] for image in coco["images"]]
-    _check_apart(names, images, folder)
     for parent in {(folder / name).parent for name in names} | {folder, Path(out) / "annotations"}:
         parent.mkdir(parents=True, exist_ok=True)
         for half_written in [*parent.glob(".*.part"), *parent.glob(f".instances_{split}.json.*.tmp")]:
@@ -109,7 +107,7 @@ def write_split(coco: Coco, images: str | Path, out: str | Path, split: str, lin
     for name in tqdm(names, f"placing {split}", leave=False, disable=None):
         place_image(images / name, folder / name, link)
     text = json.dumps(coco, separators=(",", ":"))
-    path = Path(out) / "annotations" / f"instances_{split}.json"
+    path = annotation_file(out, split)
     return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -119,7 +117,12 @@ def forget_splits(out: str | Path, splits: Iterable[str] = ("train", "calibratio
     A run that is killed half way then leaves splits missing, never old beside new ones that share images.
     """
     for split in splits:
-        (Path(out) / "annotations" / f"instances_{split}.json").unlink(missing_ok=True)
+        annotation_file(out, split).unlink(missing_ok=True)
+
+
+def annotation_file(out: str | Path, split: str) -> Path:
+    """Where the annotations of a split are in a folder."""
+    return Path(out) / "annotations" / f"instances_{split}.json"
 
 
 def check_writable(out: str | Path) -> None:
@@ -129,7 +132,11 @@ def check_writable(out: str | Path) -> None:
         raise ValueError(f"cannot write to {str(out)!r}: {str(existing)!r} is no folder that may be written to")
 
 
-def _check_apart(names: list[str], images: Path, folder: Path) -> None:
+def check_split(coco: Coco, images: str | Path, out: str | Path, split: str, link: str) -> None:
+    """`ValueError` as of `write_split`, before anything is written."""
+    if link not in LINKS:
+        raise ValueError(f"link must be one of {LINKS}, got {link!r}")
+    folder, names = Path(out) / split, [image["file_name"] for image in coco["images"]]
     for name in names:
         if not stays_inside(name):
             raise ValueError(f"file name {name!r} leaves the image folder; it has to be relative to it")

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image, UnidentifiedImageError
 
-from ...files import write_whole
+from ...plots import save_figure
+from ..images import open_image, to_rgb
+from .faults import check_records
 
 CELL, DOTS = 2.4, 110  # side of a cell in inches, dots per inch
 # Dark enough for white letters, and classes that follow each other differ.
@@ -59,12 +60,9 @@ def contact_sheet(
         per_class, most, seed: see `choose_images`.
 
     Raises:
-        ValueError: no image has an object, an object is of no image, or an image that was chosen cannot be read.
+        ValueError: a record cannot be used, no image has an object, or an image that was chosen cannot be read.
     """
-    known = {image["id"] for image in coco["images"]}
-    for found in coco["annotations"]:
-        if found["image_id"] not in known:
-            raise ValueError(f"annotation {found['id']} is of image {found['image_id']!r}, which is not in the list")
+    check_records(coco, sized=False)
     chosen = choose_images(coco, per_class=per_class, most=most, seed=seed)
     if not chosen:
         raise ValueError("there is nothing to show: no image has an object")
@@ -78,8 +76,8 @@ def contact_sheet(
     for cell, (name, image_id) in zip(cells, chosen, strict=True):
         _show_image(cell, Path(images) / by_id[image_id]["file_name"])
         _draw_boxes(cell, objects[image_id], name, colours)
-        cell.set_title(_short(name, 26), fontsize=10, color=colours[name], fontweight="bold", pad=3)
-    write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
+        cell.set_title(_short(name, 26), fontsize=10, color=colours[name], fontweight="bold", pad=3, parse_math=False)
+    save_figure(figure, Path(path), format="png")
     return len(chosen)
 
 
@@ -97,11 +95,11 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
 
 def _show_image(cell: Axes, path: Path) -> None:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             image.draft("RGB", (512, 512))  # a large JPEG is decoded small
-            small = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+            small = to_rgb(image)
+    except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from None
     small.thumbnail((512, 512))
     cell.imshow(small, extent=(0, width, height, 0), interpolation="antialiased")  # boxes keep their pixels
@@ -119,7 +117,9 @@ def _draw_boxes(cell: Axes, objects: list[tuple[str, list[float]]], chosen: str,
             place = {"va": "bottom" if y > 0.08 * height else "top", "ha": "left" if x < 0.7 * width else "right"}
             label = {"facecolor": colours[name], "edgecolor": "none", "pad": 1.0, "alpha": 0.92}
             at = (x if x < 0.7 * width else min(x + w, width), y)
-            cell.text(*at, _short(name, 16), fontsize=7, color="white", clip_on=True, bbox=label, **place)
+            cell.text(
+                *at, _short(name, 16), fontsize=7, color="white", clip_on=True, bbox=label, parse_math=False, **place
+            )
 
 
 def _short(text: str, most: int) -> str:

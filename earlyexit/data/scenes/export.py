@@ -28,8 +28,8 @@ def export_scenes(
     on `size` and `seed`, not on `workers` (processes; default: one per core). Every file appears under its
     name only when complete, the annotations of a split after its images; a later run with the same
     arguments writes the same again.
-    Raises ValueError for an unknown split, a negative count, or a bad size, seed or number of workers, and
-    OSError if `out` cannot be written.
+    Raises ValueError for an unknown split, a negative count, or a bad size, seed or number of workers, and if there
+    are annotations of something else, or of more scenes; OSError if `out` cannot be written.
     """
     for split, count in counts.items():
         if count < 0:
@@ -39,8 +39,10 @@ def export_scenes(
     if workers < 1:
         raise ValueError(f"workers is {workers}: it must be 1 or more")
     out = Path(out)
-    (out / "annotations").mkdir(parents=True, exist_ok=True)
     counts = {split: count for split, count in counts.items() if count}
+    for split, count in counts.items():
+        _check_earlier(_annotation_file(out, split), _info(size, seed), count)
+    (out / "annotations").mkdir(parents=True, exist_ok=True)
     if workers == 1 or sum(counts.values()) < 2:
         return {split: _export_split(out, split, count, size, seed, map) for split, count in counts.items()}
     # A fresh interpreter per worker: forking a process that has threads (as torch does) can hang.
@@ -49,9 +51,27 @@ def export_scenes(
         return {split: _export_split(out, split, count, size, seed, run) for split, count in counts.items()}
 
 
+def _check_earlier(path: Path, info: dict, count: int) -> None:
+    """`ValueError` if there is an annotation file that is not of the first scenes of the same kind."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        same = there["info"] == info and len(there["images"]) <= count
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        what = "something else, or of more scenes, than what is to be drawn"
+        raise ValueError(f"{str(path)!r} is of {what}: choose another folder, or delete {str(path.parent.parent)!r}")
+
+
+def _annotation_file(out: Path, split: str) -> Path:
+    return out / "annotations" / f"instances_{split}.json"
+
+
 def _export_split(out: Path, split: str, count: int, size: int, seed: int, run: Callable) -> Path:
     (out / split).mkdir(exist_ok=True)
-    path = out / "annotations" / f"instances_{split}.json"
+    path = _annotation_file(out, split)
     # An annotation file left by other arguments must not describe half-replaced images.
     path.unlink(missing_ok=True)
     job = functools.partial(_write_image, out / split, split, size, seed)
@@ -100,8 +120,11 @@ def _coco(records: Iterable[dict], size: int, seed: int) -> dict:
     categories = [
         {"id": number, "name": name, "supercategory": FAMILY_OF[name]} for number, name in enumerate(CLASS_NAMES, 1)
     ]
-    info = {"description": "scenes", "seed": seed, "size": size, "generator_version": GENERATOR_VERSION}
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    return {"info": _info(size, seed), "images": images, "annotations": annotations, "categories": categories}
+
+
+def _info(size: int, seed: int) -> dict:
+    return {"description": "scenes", "seed": seed, "size": size, "generator_version": GENERATOR_VERSION}
 
 
 def _write(path: Path, data: bytes) -> None:
