@@ -10,7 +10,7 @@ import torch
 
 from .files import read_table
 
-WIDTH = 76  # of printed verdicts
+WIDTH = 76  # of what is printed
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = (
     "sweep",
@@ -81,10 +81,12 @@ class Study:
         m = self.manifest
         hours = sum(m["seconds"].values()) / 3600
         images = ", ".join(f"{m['data'][split]['images']:,} {split}" for split in ("train", "calibration", "test"))
-        return (
-            f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}\n"
-            f"{m['command']}\n{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} process hours"
-        )
+        lines = [
+            f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}",
+            m["command"],
+            f"{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} process hours",
+        ]
+        return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
 
 
 def _in_words(claim: dict) -> str:
