@@ -66,7 +66,7 @@ def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: 
         rounds: see `time_ratio`.
 
     Returns:
-        Rows of "exit", "share", "time" (both of full depth) and "ms".
+        Rows of "exit", "height", "width", "share", "time" (both of full depth) and "ms".
     """
     macs, fast = count_macs(model, size), for_inference(model)
     fast.transform.min_size, fast.transform.max_size = (min(size),), max(size)
@@ -76,5 +76,6 @@ def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: 
         for exit in (1, 2, 3, 4):
             found = time_ratio(lambda batch, e=exit: fast(batch, exit=e), fast, [image], 1, rounds=rounds)
             share = macs[exit]["total"] / macs[4]["total"]
-            rows.append({"exit": exit, "share": share, "time": found["mean"], "ms": found["ms"]})
+            about = {"exit": exit, "height": size[0], "width": size[1]}
+            rows.append({**about, "share": share, "time": found["mean"], "ms": found["ms"]})
     return rows

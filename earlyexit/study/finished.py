@@ -30,7 +30,7 @@ BEYOND = (  # see `earlyexit beyond`
     "beyond_rules",
     "beyond_empty",
     "beyond_times",
-    "beyond_large",
+    "beyond_clock",
     "beyond_fresh",
 )
 
