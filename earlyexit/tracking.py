@@ -8,8 +8,7 @@ from torch import nn
 
 from .data.coco import CocoDataset
 from .evaluation import coco_metrics, detect_all
-from .files import write_whole
-from .plots import TRUTH_COLOUR, draw_boxes, draw_detection, image_grid
+from .plots import TRUTH_COLOUR, draw_boxes, draw_detection, image_grid, save_figure
 from .processes import process_state
 
 PICTURED = 8  # images in the picture of an epoch
@@ -82,7 +81,7 @@ def draw_examples(model: nn.Module, dataset: CocoDataset, path: Path, *, min_sco
         draw_detection(ax, image, on_cpu, dataset.classes, min_score=min_score)
         draw_boxes(ax, target["boxes"], [""] * len(target["boxes"]), colour=TRUTH_COLOUR, dashed=True)
     try:
-        write_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=80))
+        save_figure(figure, path, format="png", dpi=80)
     finally:
         plt.close(figure)
 
