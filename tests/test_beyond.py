@@ -5,6 +5,7 @@ import torch
 from made_records import made_records
 
 from earlyexit import count_macs, dyn_retinanet_nano
+from earlyexit.beyond import clock
 from earlyexit.beyond.clock import times_of_budgets, times_of_exits
 from earlyexit.beyond.fresh import _rows
 from earlyexit.beyond.plan import ABLATIONS, RECIPE, plan_beyond
@@ -133,7 +134,10 @@ def test_time_ratio_takes_turns():
         time_ratio(len, len, [], 16)
 
 
-def test_times_of_budgets_are_those_of_their_thresholds():
+def test_times_of_budgets_are_those_of_their_thresholds(monkeypatch):
+    # The export has tests of its own and takes half a minute.
+    monkeypatch.setattr(clock, "export_onnx", lambda model, folder, size: None)
+    monkeypatch.setattr(clock, "OnnxDetector", lambda folder, model: model)
     torch.manual_seed(0)
     model = dyn_retinanet_nano(6, filler="learned", min_size=64, max_size=64).eval()
     rows = [
