@@ -1,0 +1,67 @@
+"""Time of each exit of the small detector, folded and compiled, one image at a time and sixteen, on one thread.
+
+    python benchmarks/compiled.py [--repeats 20] [--json benchmarks/compiled.json]
+
+The two versions take turns. Compiling takes minutes and is measured, too: the first call of each exit and batch size.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+
+import earlyexit
+from earlyexit import course
+from earlyexit.inference import for_inference
+from earlyexit.provenance import provenance
+
+EXITS = (1, 2, 3, 4)
+
+
+def seconds(model, images: list[torch.Tensor], exit: int) -> float:
+    """Of one call with all images leaving at an exit."""
+    started = time.perf_counter()
+    model(images, exit=exit)
+    return time.perf_counter() - started
+
+
+@torch.inference_mode()
+def measure(repeats: int) -> dict:
+    """Median milliseconds of an image by version, batch size and exit, and the seconds of all first calls."""
+    model, _ = earlyexit.load_detector("scenes-early")
+    versions = {"folded": for_inference(model), "compiled": for_inference(model, compiled=True)}
+    data = course.start(None, count=600).dataset
+    images = [data[i][0] for i in range(16)]
+    batches = {1: images[:1], 16: images}
+    first = {
+        name: round(sum(seconds(version, batch, exit) for exit in EXITS for batch in batches.values()), 1)
+        for name, version in versions.items()
+    }
+    found: dict = {name: {} for name in versions}
+    for size, batch in batches.items():
+        for exit in EXITS:
+            taken = [[seconds(version, batch, exit) for version in versions.values()] for _ in range(repeats)]
+            for name, values in zip(versions, zip(*taken, strict=True), strict=True):
+                row = found[name].setdefault(f"batch{size}", {})
+                row[f"exit {exit}"] = round(1000 * statistics.median(values) / size, 3)
+    return {"first_calls_seconds": first, "milliseconds": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    result = {**measure(arguments.repeats), "repeats": arguments.repeats, "threads": 1, **provenance()}
+    text = json.dumps(result, indent=1)
+    print(text)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
