@@ -19,7 +19,7 @@ def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> Early
     Args:
         model: a trained detector; it is left as it is.
         compiled: let `torch.compile` build the steps between two exits and the neck and head of each exit. For small
-            images on one thread of a CPU that saves about a tenth of the time, see `benchmarks/compiled.json`. The
+            images on one thread of a CPU that saves 5 to 12 % of the time, see `benchmarks/compiled.json`. The
             first images of a size take a minute or more, and on a CPU it needs a C++ compiler.
     """
     fast = copy.deepcopy(model).eval()
