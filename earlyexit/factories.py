@@ -53,7 +53,8 @@ def dyn_retinanet_nano(
 
     Args:
         num_classes: number of classes, labelled from 0; 20 for the scenes.
-        weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file.
+        weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file. For those of a
+            detector with other options, as "scenes-early", `load_detector` makes the detector that they fit.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
             own, see `EarlyPyramid`.
         **detector: passed to `EarlyExitRetinaNet`.

@@ -10,7 +10,7 @@ from earlyexit.beyond.clock import times_of_budgets, times_of_exits
 from earlyexit.beyond.fresh import _rows
 from earlyexit.beyond.plan import ABLATIONS, RECIPE, plan_beyond
 from earlyexit.beyond.summary import summarise_beyond
-from earlyexit.beyond.tables import budgets_table, exits_table, rules_table, times_table
+from earlyexit.beyond.tables import budgets_table, clock_table, exits_table, rules_table, times_table
 from earlyexit.beyond.times import time_ratio
 from earlyexit.settings import check_settings
 
@@ -161,3 +161,5 @@ def test_times_of_exits_stand_beside_their_compute():
     assert [row["share"] for row in rows] == [macs[k]["total"] / macs[4]["total"] for k in (1, 2, 3, 4)]
     assert rows[0]["time"] < 0.9 and rows[0]["ms"] < rows[3]["ms"]
     assert model.transform.min_size == (128,)  # the model is as it was
+    (row,) = clock_table([{"detector": "nano", **rows[0]}])
+    assert row["detector"] == "nano" and row["share"] == round(rows[0]["share"], 4) and row["width"] == 160

@@ -51,20 +51,20 @@ def measure_beyond(training: Training, out: str | Path) -> Path:
     settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
     model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
     split = "calibration" if training.group == "ablation" else "test"
-    test = _records(model, settings.data, split, run)
-    result: dict = {"split": split, "forced": forced(test)}
+    records = _records(model, settings.data, split, run)
+    result: dict = {"split": split, "forced": forced(records)}
     if training.group in ("early", "many"):
         calibration = _records(model, settings.data, "calibration", run)
         scales = fit_score_scales(calibration)
-        result |= {"score_scales": scales, "budgets_unscaled": budgets(test, calibration, repeats=2)}
-        test, calibration = (rescale_records(records, scales) for records in (test, calibration))
-        result["budgets"] = budgets(test, calibration)
+        result |= {"score_scales": scales, "budgets_unscaled": budgets(records, calibration, repeats=2)}
+        records, calibration = (rescale_records(r, scales) for r in (records, calibration))
+        result["budgets"] = budgets(records, calibration)
         if training.group == "early":
-            result["rules"] = rules(test, calibration)
+            result["rules"] = rules(records, calibration)
         else:
             size = network_size(model, coco_split(settings.data, "test")[0][0])
-            full = torch.full((len(test),), 4)
-            result["empty"] = skip_empty(test, full, EMPTY, count_macs(model, size)[1]["backbone"])
+            full = torch.full((len(records),), 4)
+            result["empty"] = skip_empty(records, full, EMPTY, count_macs(model, size)[1]["backbone"])
     story = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     about = {"name": training.name, "group": training.group, "settings": story["settings"]}
     about |= {"data": describe_data(settings.data), "seconds": round(time.perf_counter() - started, 1)}

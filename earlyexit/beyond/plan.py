@@ -20,9 +20,8 @@ RECIPE = {
     "theta": 0.1,
 }
 # What each ablation changes of the recipe. The first is the recipe itself, trained as briefly as the others, the second
-# the paper's way. Those that
-# fill missing levels the paper's way have one head for all exits, which hears an opinion at all of them: with opinions
-# at some exits alone it would have to mean two things by one score.
+# the paper's way. Those that fill missing levels the paper's way have one head for all exits, which hears an opinion at
+# all of them: with opinions at some exits alone it would have to mean two things by one score.
 _SHARED = {"opinions": (1, 2, 3, 4)}
 ABLATIONS = {
     "recipe": {},

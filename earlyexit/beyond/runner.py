@@ -20,7 +20,7 @@ from ..study.results import load_models, model_path, plain
 from ..study.trainings import is_trained, train_arguments
 from .clock import times_of_budgets, times_of_exits
 from .summary import summarise_beyond
-from .tables import budgets_table, empty_table, exits_table, rules_table, times_table
+from .tables import budgets_table, clock_table, empty_table, exits_table, rules_table, times_table
 
 TIMED = 128  # test images
 LARGE = (800, 1216)  # of the paper's images
@@ -101,7 +101,7 @@ def _times(training: Training, result: dict, path: Path, say: Callable[[str], ob
 def _write(out: Path, models: list[dict], times: dict[str, list[dict]]) -> None:
     made = {"exits": exits_table, "budgets": budgets_table, "rules": rules_table, "empty": empty_table}
     tables = {name: table(models) for name, table in made.items()}
-    tables |= {"times": times_table(times["budgets"]), "clock": times["exits"]}
+    tables |= {"times": times_table(times["budgets"]), "clock": clock_table(times["exits"])}
     for name, rows in tables.items():
         if rows:
             write_table(out / f"beyond_{name}.csv", rows)

@@ -76,5 +76,10 @@ def times_table(rows: Sequence[dict]) -> list[dict]:
     ]
 
 
+def clock_table(rows: Sequence[dict]) -> list[dict]:
+    """Each exit's time beside its compute, rows of `times_of_exits` with the name of their detector."""
+    return [{name: _round(value, 4) for name, value in row.items()} for row in rows]
+
+
 def _round(value, digits: int = 2):
     return round(value, digits) if isinstance(value, float) else value

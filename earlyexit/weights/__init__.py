@@ -4,6 +4,7 @@ Beside each `NAME.safetensors` lies `NAME.json`, its card: command, seed, data, 
 """
 
 import json
+import textwrap
 from pathlib import Path
 
 import torch
@@ -51,8 +52,8 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
             hint = f"earlyexit.load_detector({str(weights)!r}) makes the detector that they are of: {made}"
         else:
             hint = f"another number of classes? They are of {made or 'an unknown model'}"
-        what = " ".join(str(error).split())  # PyTorch lists every weight, each in a line of its own
-        raise ValueError(f"the weights {str(weights)!r} do not fit; {hint}. {what:.300} ...") from error
+        what = textwrap.shorten(str(error), 300)  # PyTorch lists every weight, each in a line of its own
+        raise ValueError(f"the weights {str(weights)!r} do not fit; {hint}. {what}") from error
 
 
 def load_state(weights: str | Path) -> dict[str, torch.Tensor]:
