@@ -42,10 +42,3 @@ def all_anchors(
     with torch.inference_mode(False), torch.no_grad():  # a tensor of inference mode could not be trained with later
         maps = [torch.empty((1, 1, *level), device=device) for level in levels]
         return generator(ImageList(torch.empty((1, 1, *size), device=device), [size]), maps)[0]
-
-
-def also_at_full_depth(early: AnchorGenerator, count: int) -> Tensor:
-    """(count,) which of the anchors of `anchors_without_finest`, in their order, a full pyramid has, too."""
-    per_size = torch.arange(len(early.sizes[0])) >= len(early.sizes[0]) // 2
-    per_cell = per_size.repeat(len(early.aspect_ratios[0]))  # sizes change faster than shapes
-    return per_cell.repeat(count // len(per_cell))

@@ -39,9 +39,6 @@ class EarlyExitRetinaNet(RetinaNet):
         score_scales: gain and shift of the scores at each of the four exits, see `fit_score_scales`.
         exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
         exit_weights: weights for that average, by exit.
-        sandwich: take the first and the last of `exits` and one drawn between them at each step.
-        early_gradient: how much of the detection gradient of exits before the last goes back into the backbone.
-        head_distillation: weight of what the head of the last exit teaches at the earlier ones.
         distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
         exit_target: what the exits say of an image with several objects: "single" (that is an error), "largest" (the
             largest box's class), or "present" (which classes are there, with a binary loss each; none is an answer).
@@ -62,9 +59,6 @@ class EarlyExitRetinaNet(RetinaNet):
         score_scales: Sequence[Sequence[float]] | None = None,
         exits: Iterable[int] = (4,),
         exit_weights: Mapping[int, float] | None = None,
-        sandwich: bool = False,
-        early_gradient: float = 1.0,
-        head_distillation: float = 0.0,
         distillation: float = 0.5,
         exit_target: str = "single",
         allow_empty: bool = False,
@@ -78,7 +72,7 @@ class EarlyExitRetinaNet(RetinaNet):
         check_resizing(self.transform)
         check_limits(**{name: getattr(self, name) for name in POSTPROCESSING})
         exits = check_exits("exits", exits)
-        check_exit_training(exits, exit_weights, early_gradient, head_distillation)
+        check_exit_training(exits, exit_weights)
         for name, value in {"theta": theta, "lambda_": lambda_, "distillation": distillation}.items():
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be finite and at least 0, got {value}")
@@ -88,8 +82,7 @@ class EarlyExitRetinaNet(RetinaNet):
         self.neck = neck
         self.theta, self.lambda_, self.distillation = theta, lambda_, distillation
         self.exits, self.exit_target, self.allow_empty = exits, exit_target, allow_empty
-        self.exit_weights, self.sandwich, self.early_gradient = exit_weights, sandwich, early_gradient
-        self.head_distillation = head_distillation
+        self.exit_weights = exit_weights
         early = {str(exit): early[exit] for exit in check_exits("early", early or {})}
         self.early_necks = nn.ModuleDict({exit: parts[0] for exit, parts in early.items()})
         self.early_heads = nn.ModuleDict({exit: parts[1] for exit, parts in early.items()})

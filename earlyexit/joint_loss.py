@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
-from .anchors import also_at_full_depth
-from .exit_training import head_distillation, normalised_weights, sandwich, scale_gradient
+from .exit_training import normalised_weights
 from .losses import exit_loss, present_loss
 from .targets import exit_labels, present_classes
 
@@ -26,16 +25,14 @@ def joint_losses(
         targets: likewise.
 
     Returns:
-        "classification" and "bbox_regression", with theta above 0 "exit", and "head_distillation" if it has a weight.
+        "classification" and "bbox_regression", and with theta above 0 "exit".
     """
     logits, found = [], {}
-    exits = sandwich(model.exits) if model.sandwich else model.exits
     for reached in model.backbone.exits(batch.tensors):
         logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
-        if reached.index in exits:
-            scale = 1.0 if reached.index == exits[-1] else model.early_gradient
-            found[reached.index] = model.outputs_at(scale_gradient(reached, scale), batch)
-        if not model.theta and reached.index == max(exits):
+        if reached.index in model.exits:
+            found[reached.index] = model.outputs_at(reached, batch)
+        if not model.theta and reached.index == max(model.exits):
             break  # nothing deeper has a loss
     terms = detection_losses(model, found, targets)
     if model.theta:
@@ -56,23 +53,11 @@ def class_loss(model: "EarlyExitRetinaNet", logits: list[Tensor], targets: Seque
 def detection_losses(
     model: "EarlyExitRetinaNet", found: dict[int, tuple], targets: Sequence[dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """torchvision's losses of what `outputs_at` gave, by exit, as a weighted mean over the exits.
-
-    With several exits and `head_distillation`, what the deepest of them teaches the others is one more term.
-    """
+    """torchvision's losses of what `outputs_at` gave, by exit, as a weighted mean over the exits."""
     terms = {"classification": 0.0, "bbox_regression": 0.0}
-    if model.head_distillation:
-        terms["head_distillation"] = 0.0
     weights = normalised_weights(list(found), model.exit_weights)
-    teacher = found[max(found)][0]
-    for exit, (outputs, anchors, counts) in found.items():
+    for exit, (outputs, anchors, _) in found.items():
         losses = model.compute_loss(targets, outputs, [anchors] * len(targets))
-        if model.head_distillation and outputs is not teacher:
-            student = outputs
-            if len(counts) < len(model.anchor_generator.sizes):
-                shared = also_at_full_depth(model.early_anchors, len(anchors))
-                student = {name: values[:, shared] for name, values in outputs.items()}
-            losses["head_distillation"] = model.head_distillation * head_distillation(student, teacher)
         for name, loss in losses.items():
             terms[name] = terms[name] + model.lambda_ * weights[exit] * loss
     return terms

@@ -8,7 +8,6 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 FILLERS = ("downsample", "zero")  # the paper's
-ALL_FILLERS = (*FILLERS, "topdown")
 
 
 class P6P7(ExtraFPNBlock):
@@ -39,8 +38,7 @@ class EarlyExitFPN(nn.Module):
         out_channels: channels of every pyramid level.
         filler: how missing levels are made. "zero": zero feature maps take their place and the ordinary pyramid
             runs. "downsample": the last lateral map is halved until P5 exists; as in the published code this path
-            has no top-down additions at all, not even between levels that do exist. "topdown": the same, with the
-            top-down additions between the levels that exist.
+            has no top-down additions at all, not even between levels that do exist.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int = 256, *, filler: str = "downsample"):
@@ -59,8 +57,8 @@ class EarlyExitFPN(nn.Module):
 
     @filler.setter
     def filler(self, filler: str) -> None:
-        if filler not in ALL_FILLERS:
-            raise ValueError(f"filler must be one of {ALL_FILLERS}, got {filler!r}")
+        if filler not in FILLERS:
+            raise ValueError(f"filler must be one of {FILLERS}, got {filler!r}")
         self._filler = filler
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,8 +75,6 @@ class EarlyExitFPN(nn.Module):
 
     def _downsampled(self, maps: list[Tensor]) -> dict[str, Tensor]:
         laterals = [self.fpn.get_result_from_inner_blocks(m, i) for i, m in enumerate(maps)]
-        for i in reversed(range(len(laterals) - 1)) if self.filler == "topdown" else ():
-            laterals[i] = laterals[i] + F.interpolate(laterals[i + 1], size=laterals[i].shape[-2:], mode="nearest")
         while len(laterals) < 3:
             laterals.append(F.interpolate(laterals[-1], size=_half(*laterals[-1].shape[-2:]), mode="nearest"))
         levels = [self.fpn.get_result_from_layer_blocks(lateral, i) for i, lateral in enumerate(laterals)]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .settings import TrainSettings
+from .weights.card import refuse_removed
 
 # What may differ between a run and its resumption. The order and the augmentation depend on none of these. Where
 # batch normalisation uses the batch (norm="batch"), another split of a step into parts changes its statistics a little.
@@ -23,6 +24,7 @@ def check_resumable(settings: TrainSettings, out: Path, images: int, classes: li
     if not settings.resume:
         raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")
     story = _read_story(out / "settings.json")
+    refuse_removed(story["settings"], out)
     # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
     # what the run did.
     now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings("", "")))

@@ -7,7 +7,7 @@ from .engine import PRECISIONS
 from .exit_training import check_exit_training, check_exits
 from .freezing import NORMS, check_frozen
 from .models import DETECTORS
-from .neck import ALL_FILLERS
+from .neck import FILLERS
 from .schedule import OPTIMIZERS, SCHEDULES
 from .targets import EXIT_TARGETS
 
@@ -17,7 +17,7 @@ WORDS = {
     "model": tuple(DETECTORS),
     "norm": NORMS,
     "exit_target": EXIT_TARGETS,
-    "filler": (*ALL_FILLERS, "learned"),
+    "filler": (*FILLERS, "learned"),
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
@@ -26,10 +26,7 @@ AT_LEAST_1 = ("epochs", "batch_size", "accumulate", "save_every")
 AT_LEAST_0 = ("theta", "lambda_", "distillation", "weight_decay", "warmup", "clip", "workers")
 MOST_WORKERS = 64  # each is a process with PyTorch in its memory
 # What a classifier has no use for.
-OF_DETECTORS = (
-    *("theta", "lambda_", "exits", "exit_weights", "sandwich", "early_gradient", "head_distillation"),
-    *("exit_target", "filler", "opinions", "allow_empty"),
-)
+OF_DETECTORS = (*("theta", "lambda_", "exits", "exit_weights", "exit_target", "filler", "opinions", "allow_empty"),)
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,6 @@ class TrainSettings:
     distillation: float = 0.5
     exits: tuple[int, ...] = (4,)
     exit_weights: tuple[float, ...] | None = None
-    sandwich: bool = False
-    early_gradient: float = 1.0
-    head_distillation: float = 0.0
     exit_target: str = "single"
     filler: str = "downsample"
     opinions: tuple[int, ...] = ()
@@ -90,7 +84,7 @@ def check_settings(s: TrainSettings) -> None:
         if getattr(s, name) not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {getattr(s, name)!r}")
     _check_numbers(s)
-    check_exit_training(s.exits, weights_by_exit(s), s.early_gradient, s.head_distillation)
+    check_exit_training(s.exits, weights_by_exit(s))
     check_exits("opinions", s.opinions)
     _check_beginning(s)
     given = [name for name in OF_DETECTORS if getattr(s, name) != getattr(TrainSettings, name)]

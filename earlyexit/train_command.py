@@ -51,9 +51,6 @@ def train_command(
         str | None,
         typer.Option(help="Weights of the detection losses at --exits, e.g. 0.3,0.3,0.4."),
     ] = None,
-    sandwich: Annotated[bool, typer.Option(help="Each step: the first and last of --exits, and one between.")] = False,
-    early_gradient: Annotated[float, typer.Option(help="Share of early exits' gradient into the backbone, 0-1.")] = 1.0,
-    head_distillation: Annotated[float, typer.Option(help="Weight of what the last head teaches early ones.")] = 0.0,
     exit_target: Annotated[
         str, typer.Option(help="single, largest or present: what the exits say of an image.")
     ] = "single",

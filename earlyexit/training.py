@@ -122,8 +122,7 @@ def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
     else:
         loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
         where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
-        early = {"exit_weights": weights_by_exit(s), "sandwich": s.sandwich, "early_gradient": s.early_gradient}
-        early |= {"head_distillation": s.head_distillation, "opinions": s.opinions}
+        early = {"exit_weights": weights_by_exit(s), "opinions": s.opinions}
         model = make_detector(s.model, num_classes, **loss, **where, **early, **sizes, **trunk)
     if s.init and s.init != "imagenet":
         fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)

@@ -13,6 +13,8 @@ from earlyexit.beyond.summary import summarise_beyond
 from earlyexit.beyond.tables import budgets_table, clock_table, exits_table, rules_table, times_table
 from earlyexit.beyond.times import time_ratio
 from earlyexit.settings import check_settings
+from earlyexit.study.finished import open_study
+from earlyexit.study.results import load_models
 
 
 def model(name="early-0", full=60.0, kept=(0.99, 0.97, 0.91), **more):
@@ -88,6 +90,18 @@ def test_tables():
     assert [row["share"] for row in rows] == [0.3, 0.4, 0.95, 1.0] and rows[0]["kept"] == 0.8
     one = budgets_table([model(budgets_unscaled=model()["budgets"][:1])])
     assert [row["scores"] for row in one] == ["as they are"] + ["comparable"] * 3 and one[0]["exit 1"] == 5
+
+
+def test_rows_of_experiments_that_lost_stay():
+    study = open_study()
+    models, rows = load_models(study.folder / "beyond"), study.table("beyond_exits")
+    lost = ("neck-topdown", "head-distillation", "gradient-stopped", "gradient-half", "sandwich")
+    for name in (f"ablation-{name}" for name in lost):
+        assert name.removeprefix("ablation-") not in ABLATIONS
+        assert exits_table([models[name]]) == [row for row in rows if row["model"] == name]
+    # With those of the plan they are all that the table has.
+    planned = {f"ablation-{name}" for name in (*ABLATIONS, *lost)}
+    assert {row["model"] for row in rows if row["group"] == "ablation"} == planned
 
 
 def test_fresh_images_leave_by_the_thresholds_that_were_found():

@@ -125,20 +125,3 @@ def test_errors():
             neck(given)
     with pytest.raises(ValueError, match=r"got \['c2'\]"):
         neck({"c2": features["c2"]})
-
-
-@torch.inference_mode()
-def test_top_down_between_the_levels_that_exist():
-    neck, features = make_neck("topdown"), feature_maps(12, 16, 2)
-    pyramid = neck(features)
-    inner4 = lateral(neck, features, 1)
-    inner3 = lateral(neck, features, 0) + F.interpolate(inner4, scale_factor=2)
-    torch.testing.assert_close(pyramid["p3"], output(neck, 0, inner3))
-    torch.testing.assert_close(pyramid["p4"], output(neck, 1, inner4))
-    torch.testing.assert_close(pyramid["p5"], output(neck, 2, inner4[:, :, ::2, ::2]))
-    check_coarse_levels(neck, pyramid)
-    neck.filler, alone = "downsample", feature_maps(12, 16, 1)
-    expected = neck(alone)
-    neck.filler = "topdown"
-    for name, level in neck(alone).items():  # nothing exists above C3
-        assert torch.equal(level, expected[name])

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import runpy
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from earlyexit import cli
 from earlyexit.loading import check_dataset, make_loader, without_traceback
 from earlyexit.resuming import check_resumable
+from earlyexit.study.measure import training_of
 from earlyexit.training import train
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_prep"
@@ -81,7 +83,7 @@ def test_options_of_a_training(data, tmp_path, capsys, monkeypatch, option, valu
     [
         (["--model", "x"], "model must be one of ('nano', 'regnet_y_800mf'), got 'x'"),
         (["--norm", "x"], "norm must be one of ('batch', 'frozen', 'sync'), got 'x'"),
-        (["--filler", "x"], "filler must be one of ('downsample', 'zero', 'topdown', 'learned'), got 'x'"),
+        (["--filler", "x"], "filler must be one of ('downsample', 'zero', 'learned'), got 'x'"),
         (["--freeze", 9], "freeze must be the number of frozen stages, 0 to 4, got 9"),
         (["--max-size", 3], "min_size and max_size must be at least 32 pixels, got {'min_size': 64, 'max_size': 3}"),
         (["--exits", "1,1,4", "--exit-weights", "1,1,1"], "exit_weights must be one number for each of the exits, all"),
@@ -191,6 +193,26 @@ def test_a_run_without_its_story(data, tmp_path, text):
         (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match="settings.json' is missing or damaged: put it back, or choose another --out"):
         check_resumable(settings(data, tmp_path, resume=True), tmp_path, 4)
+
+
+@pytest.mark.parametrize(
+    ("option", "nothing", "value"),
+    [
+        ("sandwich", False, True),
+        ("early_gradient", 1.0, 0.5),
+        ("head_distillation", 0, 1.0),
+        ("filler", "downsample", "topdown"),
+    ],
+)
+def test_a_run_made_with_an_option_that_no_longer_exists(data, tmp_path, option, nothing, value):
+    now, path = settings(data, tmp_path, resume=True), tmp_path / "settings.json"
+    path.write_text(json.dumps({"settings": {**asdict(now), option: nothing}}))
+    check_resumable(now, tmp_path, 4)
+    assert training_of(tmp_path, "ablation").settings == now
+    path.write_text(json.dumps({"settings": {**asdict(now), option: value}}))
+    for read in (lambda: check_resumable(now, tmp_path, 4), lambda: training_of(tmp_path, "ablation")):
+        with pytest.raises(ValueError, match=f"was made with {option}={value!r}, which no longer exists.* 0d16035"):
+            read()
 
 
 def test_other_classes_are_not_gone_on_with(data, tmp_path):

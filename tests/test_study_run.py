@@ -94,6 +94,12 @@ def test_measured_model_is_known_again_and_never_replaced(measured, single):
         check_model(path, settings, other, 2)
     with pytest.raises(ValueError, match="repeats was 2, is 3"):
         check_model(path, settings, data, 3)
+    old = json.loads(path.read_text())
+    write_model(out / "old.json", {**old, "settings": {**old["settings"], "sandwich": False}})
+    assert check_model(out / "old.json", settings, data, 2)
+    write_model(out / "old.json", {**old, "settings": {**old["settings"], "sandwich": True}})
+    with pytest.raises(ValueError, match="was made with sandwich=True, which no longer exists"):
+        check_model(out / "old.json", settings, data, 2)
 
 
 @pytest.fixture

@@ -117,6 +117,16 @@ def test_a_card_of_no_detector_is_named(tmp_path, name, value):
         load_detector(path)
 
 
+def test_a_card_names_options_that_no_longer_exist(tmp_path):
+    path = tmp_path / "x.safetensors"
+    settings = {"sandwich": False, "early_gradient": 1.0, "head_distillation": 0.0}
+    save_weights(dyn_retinanet_nano(2), path, about={**CARD, "classes": ["cat", "dog"], **settings})
+    assert load_detector(path)[1] == ["cat", "dog"]
+    save_file({"weight": torch.zeros(1)}, path, {"about": json.dumps({**CARD, "filler": "topdown"})})
+    with pytest.raises(ValueError, match="x.safetensors' was made with filler='topdown', which no longer .* 0d16035"):
+        load_detector(path)
+
+
 def test_what_half_precision_cannot_hold_is_refused(tmp_path):
     model = torch.nn.Linear(1, 1)
     torch.nn.init.constant_(model.weight, 1e6)

@@ -31,13 +31,8 @@ ABLATIONS = {
     "no-opinions": {"opinions": ()},
     "neck-downsample": {"filler": "downsample", **_SHARED},
     "neck-zero": {"filler": "zero", **_SHARED},
-    "neck-topdown": {"filler": "topdown", **_SHARED},
-    "head-distillation": {"head_distillation": 1.0},
-    "gradient-stopped": {"early_gradient": 0.0},
-    "sandwich": {"sandwich": True},
     "warm-start": {"init": None, "keep_classifiers": True, "warm_start": "scenes"},
     "theta-paper": {"theta": THETA},
-    "gradient-half": {"early_gradient": 0.5},
     "whole-backbone": {"freeze": 0},
 }
 # After all exits were trained jointly, the parts of the early exits alone go on, on a backbone that stands still. Full

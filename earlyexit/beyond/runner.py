@@ -47,6 +47,7 @@ def run_beyond(
     failed = run_jobs([_job(training, out / "beyond") for training in todo], jobs, say) if todo else []
     names = [name for t in trainings for name in ((t.first.name, t.name) if t.first else (t.name,))]
     models = load_models(out / "beyond")
+    names += [name for name in models if name not in names]  # of experiments that lost: their rows stay
     models = [models[name] for name in names if name in models]
     early = [model for model in models if model["group"] == "early"]
     proposed = Models(load_models(out)).group("proposed")

@@ -21,6 +21,7 @@ from ..models import load_detector
 from ..provenance import provenance
 from ..records import collect_records, match_records, threshold_exits
 from ..settings import TrainSettings
+from ..weights.card import refuse_removed
 from .curves import accuracy_rows, forced_rows, random_rows, sweep_rows
 from .difficulty import SETTING, difficulty_numbers
 from .plan import Training
@@ -105,6 +106,7 @@ def _training_seconds(run: Path) -> float:
 def training_of(run: str | Path, group: str) -> Training:
     """The training whose run lies in a folder, from its own story."""
     story = json.loads((Path(run) / "settings.json").read_text())["settings"]
+    refuse_removed(story, run)
     known = {f.name for f in fields(TrainSettings)}
     settings = {name: value for name, value in story.items() if name in known}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

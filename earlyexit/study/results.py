@@ -11,6 +11,7 @@ from ..data.coco import CocoDataset, coco_split
 from ..files import write_whole
 from ..resuming import FREE_TO_CHANGE
 from ..settings import TrainSettings
+from ..weights.card import refuse_removed
 
 SPLITS = ("train", "calibration", "test")
 _ELSEWHERE = FREE_TO_CHANGE | {"data", "out"}  # where things lie decides nothing
@@ -85,6 +86,7 @@ def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -
     if not path.exists():
         return False
     found = read_model(path)
+    refuse_removed(found["settings"], path)
     before = {**deciding(found["settings"]), **found["data"], "repeats": found["repeats"]}
     now = {**deciding(settings), **data, "repeats": repeats}
     changed = [name for name in now if before.get(name) != now[name]]

@@ -1,7 +1,13 @@
 """What a file says about the weights in it, checked before anything is made of it."""
 
 import json
+from collections.abc import Mapping
 from numbers import Real
+
+# Experiments that lost: options of training that no longer exist, with the value under which each did nothing.
+REMOVED = {"sandwich": False, "early_gradient": 1.0, "head_distillation": 0.0}
+REMOVED_FILLERS = ("topdown",)
+LAST_WITH_THEM = "0d16035"  # the last commit whose code has them
 
 
 def _is_size(value) -> bool:
@@ -64,4 +70,20 @@ def parse_card(text: str, source: object) -> dict:
     for name, (what, fits) in _FIELDS.items():
         if name in card and not fits(card[name]):
             raise ValueError(f"the card in {str(source)!r} is damaged: {name} must be {what}, got {card[name]!r:.100}")
+    refuse_removed(card, source)
     return card
+
+
+def refuse_removed(values: Mapping, source: object) -> None:
+    """`ValueError` if the settings `values` of `source` have an option that no longer exists at work.
+
+    Settings of old runs name all options; a value under which an option did nothing is as good as none.
+    """
+    gone = {name: values[name] for name, nothing in REMOVED.items() if values.get(name, nothing) != nothing}
+    gone |= {"filler": values["filler"]} if values.get("filler") in REMOVED_FILLERS else {}
+    if gone:
+        said = ", ".join(f"{name}={value!r}" for name, value in gone.items())
+        raise ValueError(
+            f"{str(source)!r} was made with {said}, which no longer exists: it lost, and the last commit that has it "
+            f"is {LAST_WITH_THEM}"
+        )
