@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
-from .anchors import all_anchors, anchors_without_finest
+from .anchors import AnchorsBySize, anchors_without_finest
 from .backbone import DynPerceiver, Exit
 from .batching import check_resizing, same_size_batches
 from .exit_training import check_exit_training, check_exits
@@ -89,7 +89,8 @@ class EarlyExitRetinaNet(RetinaNet):
         opinions = check_exits("opinions", opinions)
         self.opinions = nn.ModuleDict({str(exit): ClassOpinion(min(exit, 2), exit_target) for exit in opinions})
         self.score_scales = check_scales(score_scales)
-        self.early_anchors = anchors_without_finest(self.anchor_generator) if self.early_heads else None
+        self.full_anchors = AnchorsBySize(self.anchor_generator)
+        self.early_anchors = AnchorsBySize(anchors_without_finest(self.anchor_generator)) if early else None
 
     def forward(
         self,
@@ -184,8 +185,8 @@ class EarlyExitRetinaNet(RetinaNet):
         of every image, in float32 too, since bfloat16 cannot count pixels beyond 256; and their number on each level.
         """
         outputs, pyramid = self.predict(reached)
-        generator = self.anchor_generator if len(pyramid) == len(self.anchor_generator.sizes) else self.early_anchors
+        anchors = self.full_anchors if len(pyramid) == len(self.anchor_generator.sizes) else self.early_anchors
         levels = tuple(tuple(level.shape[-2:]) for level in pyramid)
-        per_cell = generator.num_anchors_per_location()
+        per_cell = anchors.generator.num_anchors_per_location()
         counts = [height * width * a for (height, width), a in zip(levels, per_cell, strict=True)]
-        return outputs, all_anchors(generator, tuple(batch.tensors.shape[-2:]), levels, pyramid[0].device), counts
+        return outputs, anchors(tuple(batch.tensors.shape[-2:]), levels, pyramid[0].device), counts

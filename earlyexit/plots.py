@@ -54,9 +54,11 @@ def draw_detection(
     good = rising[detection["scores"][rising] >= min_score]
     scored = zip(detection["labels"][good].tolist(), detection["scores"][good].tolist(), strict=True)
     names = [f"{classes[label]} {score:.2f}" for label, score in scored]
-    colour = EXIT_COLOURS[detection["exit"]]
+    empty = detection["exit"] not in EXIT_COLOURS  # exit 1 took the image for empty
+    colour = TRUTH_COLOUR if empty else EXIT_COLOURS[detection["exit"]]
     draw_boxes(ax, detection["boxes"][good], names, colour=colour)
-    title = f"exit {detection['exit']}, confidence {detection['confidence']:.2f}"
+    title = "taken for empty at exit 1" if empty else f"exit {detection['exit']}"
+    title += f", confidence {detection['confidence']:.2f}"
     ax.set_title(title + (f"\n{note}" if note else ""), fontsize=9, color=colour, fontweight="bold")
 
 

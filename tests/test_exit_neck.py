@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.models.detection.image_list import ImageList
 
 from earlyexit import EarlyExitRetinaNet, count_macs, dyn_retinanet_nano
+from earlyexit.anchors import AnchorsBySize, retinanet_anchors
 from earlyexit.exit_neck import EarlyPyramid
 from earlyexit.factories import dyn_retinanet_regnet_y_800mf
 from earlyexit.models import load_warm_start
@@ -101,7 +103,7 @@ def test_anchors_of_an_early_exit_hold_those_of_its_levels_at_full_depth(learned
         reached = {r.index: r for r in learned.backbone.exits(batch.tensors)}
         early, late = (learned.outputs_at(reached[k], batch) for k in (1, 4))
     # A cell has twice the anchors of full depth, those of its own level after those of the level below.
-    sizes = len(learned.early_anchors.sizes[0])
+    sizes = len(learned.early_anchors.generator.sizes[0])
     shared = (torch.arange(len(early[1])) % sizes) >= sizes // 2  # sizes change faster than shapes
     assert torch.equal(early[1][shared], late[1][-int(shared.sum()) :])
     assert early[0]["cls_logits"].shape[1] == len(early[1]) == sum(early[2])
@@ -109,6 +111,23 @@ def test_anchors_of_an_early_exit_hold_those_of_its_levels_at_full_depth(learned
     # The others are as large as those of the level below.
     sides = (early[1][~shared][: 64 * 9, 2:] - early[1][~shared][: 64 * 9, :2]).prod(1).sqrt()
     assert sides.min() == pytest.approx(24, abs=1) and sides.max() == pytest.approx(24 * 2 ** (2 / 3), abs=1)
+
+
+def test_anchors_are_kept_for_a_few_sizes():
+    generator = retinanet_anchors(3)
+    anchors, cpu = AnchorsBySize(generator, most=2), torch.device("cpu")
+
+    def of(side):
+        levels = tuple((side // stride, side // stride) for stride in (8, 16, 32, 64, 128))
+        return anchors((side, side), levels, cpu), [torch.zeros(1, 1, *level) for level in levels]
+
+    first, maps = of(128)
+    expected = generator(ImageList(torch.zeros(1, 1, 128, 128), [(128, 128)]), maps)[0]
+    assert torch.equal(first, expected) and of(128)[0] is first and len(of(256)[0]) == 4 * len(first)
+    assert of(128)[0] is first  # two sizes are kept, and a third takes the place of the first
+    of(384)
+    again = of(128)[0]
+    assert again is not first and torch.equal(again, first) and len(anchors._kept) == 2
 
 
 def test_mixed_batches_equal_single_images(learned):

@@ -23,6 +23,14 @@ def test_names_grow_towards_the_middle_and_the_best_is_drawn_last():
     assert len(ax.patches) == 2 and ax.get_title() == "exit 2, confidence 0.75"
 
 
+def test_an_image_taken_for_empty_is_drawn():
+    figure, ax = plt.subplots()
+    nothing = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}
+    draw_detection(ax, torch.zeros(3, 100, 100), {**nothing, "exit": 0, "confidence": 0.75}, ["cup"], note="note")
+    plt.close(figure)
+    assert ax.get_title() == "taken for empty at exit 1, confidence 0.75\nnote" and not ax.patches
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["$a^{$", "$5 or $6", "日本"])
 def test_any_name_can_be_drawn(tmp_path, name):

@@ -4,7 +4,6 @@ pycocotools decides within one image and one category which detection found whic
 What an average precision needs of a choice of exits is therefore a selection of matches that are known already.
 """
 
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,17 +43,14 @@ class Matches:
     scores: np.ndarray
 
 
-_KNOWN: "weakref.WeakKeyDictionary[ExitRecords, Matches]" = weakref.WeakKeyDictionary()
-
-
 def match_records(records: ExitRecords) -> Matches:
     """Match the detections of all exits with the objects, for COCO's ten IoU thresholds and four ranges of area.
 
     The first call does it (about a millisecond an image), later calls for the same records return the same matches.
     """
-    if records not in _KNOWN:
-        _KNOWN[records] = _match(records)
-    return _KNOWN[records]
+    if "matches" not in records.known:
+        records.known["matches"] = _match(records)
+    return records.known["matches"]
 
 
 def _match(records: ExitRecords) -> Matches:

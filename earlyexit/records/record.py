@@ -1,7 +1,7 @@
 """What a detector says about every image at every exit: all that any policy of leaving could ask for."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class ExitRecords:
         truth: the annotations.
         about: what the records were made of, see `describe`; "classes" are the names of the classes by label and
             "category_ids" their ids in the annotations.
+        known: what was worked out from them and is not worked out again, see `match_records`.
     """
 
     image_ids: Tensor
@@ -73,6 +74,7 @@ class ExitRecords:
     found: Detections
     truth: Truth
     about: dict
+    known: dict = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.image_ids)
