@@ -15,6 +15,7 @@ from .presets import PRESETS, preset
 from .processes import process_state
 from .study_command import study_command
 from .train_command import train_command
+from .weights import DEFAULT_WEIGHTS
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 Data = Annotated[Path, typer.Argument(help="Folder in COCO layout: annotations/instances_SPLIT.json and SPLIT/.")]
@@ -65,7 +66,7 @@ def presets(
 @app.command()
 def evaluate(
     data: Data,
-    weights: Weights = "scenes",
+    weights: Weights = DEFAULT_WEIGHTS,
     split: Split = "test",
     thresholds: Thresholds = None,
     exit: ForcedExit = None,
@@ -88,7 +89,7 @@ def evaluate(
 @app.command()
 def calibrate(
     data: Data,
-    weights: Weights = "scenes",
+    weights: Weights = DEFAULT_WEIGHTS,
     split: Split = "calibration",
     index: Annotated[int, typer.Option(min=1, max=34, help="Threshold index of the paper: 1 early, 34 never.")] = 17,
     device: Device = "auto",
@@ -101,7 +102,7 @@ def calibrate(
 @app.command()
 def detect(
     images: Annotated[list[Path], typer.Argument(help="Any photos.")],
-    weights: Weights = "scenes-early",
+    weights: Weights = DEFAULT_WEIGHTS,
     thresholds: Annotated[
         str | None,
         typer.Option(help="Confidences for exits 1-3, e.g. 0.9,0.9,inf; those of the weights, if they have any."),

@@ -8,11 +8,14 @@ import typer
 from . import commands
 from .models import load_detector
 from .onnx_export import check_installed, export_onnx
+from .weights import DEFAULT_WEIGHTS
 
 
 def onnx_command(
     out: Annotated[Path, typer.Option(help="Folder of the graphs and their card.json.")],
-    weights: Annotated[str, typer.Option(help="Weights that come with the package, or a safetensors file.")] = "scenes",
+    weights: Annotated[
+        str, typer.Option(help="Weights that come with the package, or a safetensors file.")
+    ] = DEFAULT_WEIGHTS,
     image_size: Annotated[
         str | None,
         typer.Option(help="Height,width after resizing and padding; a square photo's by default."),

@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and how it says no."""
 
+import inspect
 import json
 import os
 import shutil
@@ -13,11 +14,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from squares import refused
 from typer.testing import CliRunner
 
 from earlyexit import __version__, cli
 from earlyexit.data.coco import coco_split
 from earlyexit.models import load_detector
+from earlyexit.onnx_command import onnx_command
 from earlyexit.weights import read_about
 
 TRAIN = ["--exit-target", "largest", "--epochs", "3", "--batch-size", "4"]
@@ -28,16 +31,9 @@ def run(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
-def refused(capsys, monkeypatch, *arguments):
-    """Run `main`; give the one line of an input that it refuses with exit code 2."""
-    monkeypatch.setattr(sys, "argv", ["earlyexit", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    output = capsys.readouterr()
-    assert ended.value.code == 2
-    (line,) = output.err.splitlines()
-    assert line.startswith("earlyexit: ")
-    return line
+def test_all_commands_have_the_same_default_weights():
+    commands = (cli.evaluate, cli.calibrate, cli.detect, onnx_command)
+    assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-early"] * 4
 
 
 @pytest.fixture(scope="session")

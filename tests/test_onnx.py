@@ -10,6 +10,7 @@ import sys
 import onnx
 import pytest
 import torch
+from squares import refused
 from torch import nn
 from typer.testing import CliRunner
 
@@ -296,29 +297,21 @@ def test_a_compiled_method_of_the_model_is_not_taken_over(exported):
     assert OnnxDetector(folder, other).predict is not None
 
 
-def refused(capsys, monkeypatch, *arguments):
-    """The one line with which the command refuses."""
-    monkeypatch.setattr(sys, "argv", ["earlyexit", "onnx", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
-
-
 def test_help_names_what_to_install():
     text = " ".join(CliRunner().invoke(cli.app, ["onnx", "--help"]).output.split())
     assert 'Needs the extra "onnx" of this package.' in text
 
 
 def test_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
-    assert "got (1, 2)" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--exits", "1,2")
-    assert "numbers with commas" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--image-size", "")
-    assert "got (128, 100)" in refused(capsys, monkeypatch, "--out", tmp_path / "out", "--image-size", "128,100")
+    assert "got (1, 2)" in refused(capsys, monkeypatch, "onnx", "--out", tmp_path / "out", "--exits", "1,2")
+    assert "numbers with commas" in refused(capsys, monkeypatch, "onnx", "--out", tmp_path / "out", "--image-size", "")
+    assert "got (128, 100)" in refused(
+        capsys, monkeypatch, "onnx", "--out", tmp_path / "out", "--image-size", "128,100"
+    )
     (tmp_path / "file").touch()
-    assert "--out must be a folder" in refused(capsys, monkeypatch, "--out", tmp_path / "file")
+    assert "--out must be a folder" in refused(capsys, monkeypatch, "onnx", "--out", tmp_path / "file")
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == "onnxscript" else object())
-    line = refused(capsys, monkeypatch, "--out", tmp_path / "out")
+    line = refused(capsys, monkeypatch, "onnx", "--out", tmp_path / "out")
     assert line == 'earlyexit: the package onnxscript is missing: pip install "earlyexit[onnx]"'
     assert not (tmp_path / "out").exists()
 

@@ -16,6 +16,7 @@ from ..files import write_whole
 from .card import parse_card
 
 FOLDER = Path(__file__).parent
+DEFAULT_WEIGHTS = "scenes-early"  # of the commands
 
 
 def available_weights() -> list[str]:
