@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-from .prepare.clean import LOST
-from .prepare.faults import check_records
-from .prepare.splits import Coco, take_images
+from .checks import check_records
+
+Coco = dict[str, Any]
+LOST = "unusable_annotations"  # key of an image: how many of its annotations were left out
 
 KEPT = "kept"
 NO_OBJECT = "no annotation"
@@ -21,7 +23,7 @@ def classify_images(coco: Coco) -> dict[int, str]:
 
     Annotations of any kind count, crowds too: an image with an object and a crowd has two.
     An image whose only annotation is a crowd or has no area offers nothing to learn from. Nor does
-    one that lost an annotation in :func:`clean_coco`: it shows more than what is left.
+    one that lost an annotation while it was prepared ("unusable_annotations"): it shows more than what is left.
 
     Args:
         coco: instances in COCO's layout, with "images" and "annotations".
@@ -33,7 +35,12 @@ def classify_images(coco: Coco) -> dict[int, str]:
     Raises:
         ValueError: a record cannot be used (see :func:`check_records`), or a file name occurs twice.
     """
-    check_layout(coco)
+    check_records(coco, sized=False)
+    if not coco["images"]:
+        raise ValueError('"images" is empty; at least one image is needed')
+    name, count = Counter(image["file_name"] for image in coco["images"]).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} images have the file_name {name!r}; each image needs its own")
     annotations: dict[int, list[Coco]] = {image["id"]: [] for image in coco["images"]}
     for annotation in coco["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
@@ -57,14 +64,13 @@ def keep_single_objects(coco: Coco) -> Coco:
     return take_images(coco, {image_id for image_id, verdict in verdicts.items() if verdict == KEPT})
 
 
-def check_layout(coco: Coco) -> None:
-    """Raise a ValueError that shows the first record that cannot be used, or a file name that occurs twice."""
-    check_records(coco, sized=False)
-    if not coco["images"]:
-        raise ValueError('"images" is empty; at least one image is needed')
-    name, count = Counter(image["file_name"] for image in coco["images"]).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"{count} images have the file_name {name!r}; each image needs its own")
+def take_images(coco: Coco, ids: set[int]) -> Coco:
+    """The images with these ids and their annotations, in the order of the file; all other keys as they were."""
+    return {
+        **coco,
+        "images": [image for image in coco["images"] if image["id"] in ids],
+        "annotations": [found for found in coco["annotations"] if found["image_id"] in ids],
+    }
 
 
 def _verdict(annotations: list[Coco], lost: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .boxes import Box, ImageBoxes, order_corners, show_box
-from .report import Report
+from .cleaning import Report
 
 # What the columns are called in the wild; case, spaces, "_" and "-" do not matter.
 IMAGE = ("file", "filename", "image", "imagename", "imagefile", "path", "imagepath", "filepath", "imageid", "img")

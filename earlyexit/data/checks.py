@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from typing import Any
 
-ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them
 NEEDED = {"images": {"id", "file_name"}, "annotations": {"id", "image_id", "category_id", "bbox"}}
 NUMBERS = {int, float}  # not bool, which is an int to isinstance
 TOO_LARGE = 1e30  # for a coordinate or an area: float32 has to hold it
@@ -99,21 +98,6 @@ def _box_problem(box: Any, width: float, height: float) -> str:
     if w > 0 and h > 0 and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
         return f"bbox outside its image: {box} in {width} x {height}"
     return ""
-
-
-def clip_box(found: dict, width: float, height: float) -> dict:
-    """The annotation with its box inside the image: itself, unless the box sticks out by more than rounding."""
-    x, y, w, h = found["bbox"]
-    if -ROUNDING <= x <= x + w <= width + ROUNDING and -ROUNDING <= y <= y + h <= height + ROUNDING:
-        return found
-    if not (w > 0 and h > 0):
-        return found
-    left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-    box = [left, top, right - left, bottom - top]
-    clipped = {**found, "bbox": box}
-    if "area" in found:
-        clipped["area"] = min(found["area"], box[2] * box[3])
-    return clipped
 
 
 def _missing(record: Any, part: str) -> str:

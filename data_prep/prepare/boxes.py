@@ -1,14 +1,16 @@
-"""The objects of one image as XML and CSV files give them: mended, fitted into the image, and turned into COCO."""
+"""The objects of one image as XML and CSV files give them: their photo found, fitted into it, turned into COCO."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from ..images import open_image
-from .clean import LOST
-from .report import Report
+from earlyexit.data import open_image
+from earlyexit.data.photos import PhotoFinder, without_ending
+from earlyexit.data.single import LOST
+
+from .cleaning import Report
 
 Box = tuple[float, float, float, float]
 
@@ -49,6 +51,45 @@ def clip_box(box: Box, width: int, height: int) -> Box | None:
     x1, y1, x2, y2 = box
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def find_images(
+    records: Iterable[ImageBoxes], images: str | Path, report: Report, *, by_source: bool = True
+) -> list[ImageBoxes]:
+    """Set `file_name` of every record to its image below a folder; those without one are dropped.
+
+    The XML file's own name decides, as in VOC and ImageNet, and <filename> only where it cannot; see `PhotoFinder`.
+    An image that two files describe stays with the first, which counts the objects of the other as lost.
+
+    Args:
+        records: as `read_xml_folder` gives them; they are changed.
+        images: the folder, searched to any depth.
+        report: gets what was dropped and mended.
+        by_source: whether `source` names a file that is called like the image; otherwise `file_name` alone decides.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not Path(images).is_dir():
+        raise ValueError(f"no image folder {str(images)!r}")
+    finder, taken = PhotoFinder(images), {}
+    for record in records:
+        named = PurePosixPath(record.file_name.replace("\\", "/"))  # some tools write Windows paths
+        own = PurePosixPath(record.source).with_suffix("") if by_source else PurePosixPath()
+        image = finder.find(own, named)
+        if image is None:
+            looked_for = " and ".join(repr(name) for name in (own.name, named.name) if name)
+            report.drop(record.source, f"no such image, or several: looked for {looked_for}")
+        elif image in taken:
+            first = taken[image]
+            report.drop(record.source, f"image described twice: {image!r}, first by {first.source!r}")
+            first.lost += len(record.objects) + record.lost
+        else:
+            if named.name and without_ending(named).casefold() != PurePosixPath(image).stem.casefold():
+                report.mend(record.source, f"wrong <filename>: {str(named)!r}, the image is {image!r}")
+            record.file_name = image
+            taken[image] = record
+    return list(taken.values())
 
 
 def fill_size(record: ImageBoxes, images: Path, report: Report) -> bool:
