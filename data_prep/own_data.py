@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 
 from earlyexit.command_line import check_file, run_app
-from earlyexit.data import annotation_file, keep_single_objects, load_coco
-from earlyexit.data.photos import list_files
+from earlyexit.data import annotation_file, keep_single_objects, list_files, load_coco
 from prepare import commands
 from prepare.boxes import ImageBoxes, fill_size, find_images, fit_boxes, to_coco
 from prepare.cleaning import Report, check_photos, clean_coco
@@ -109,9 +108,7 @@ def main(
             raise ValueError(f"nothing to learn from: {source} leaves {len(coco['images'])} images and no object")
         parts = divide(coco, shares, seed)
         write_splits({split: (part, images) for split, part in parts.items()}, out, link.value)
-        echo(
-            *(f"{split}: {len(p['images'])} images, {len(p['annotations'])} objects" for split, p in parts.items())
-        )
+        echo(*(f"{split}: {len(p['images'])} images, {len(p['annotations'])} objects" for split, p in parts.items()))
         echo(*missing_classes(parts))
         if sheet:
             shown = contact_sheet(parts["train"], out / "train", sheet)

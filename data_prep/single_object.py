@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 
 from earlyexit.command_line import run_app
-from earlyexit.data import classify_images, keep_single_objects, load_coco
-from earlyexit.data.single import KEPT, Coco
+from earlyexit.data import KEPT, Coco, classify_images, keep_single_objects, load_coco
 from prepare import commands
 from prepare.commands import Link
 from prepare.layout import check_earlier, check_places, check_writable, write_images

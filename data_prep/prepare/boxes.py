@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from earlyexit.data import open_image
-from earlyexit.data.photos import PhotoFinder, without_ending
-from earlyexit.data.single import LOST
+from earlyexit.data import LOST, PhotoFinder, open_image, without_ending
 
 from .cleaning import Report
 

@@ -14,10 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from earlyexit.data import open_image
+from earlyexit.data import LOST, Coco, open_image, stays_inside, take_images
 from earlyexit.data.checks import annotation_problem, category_ids, image_problem, image_size, is_id, label
-from earlyexit.data.photos import stays_inside
-from earlyexit.data.single import LOST, Coco, take_images
 from earlyexit.files import write_whole
 
 ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them

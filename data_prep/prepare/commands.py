@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from earlyexit.command_line import check_file
-from earlyexit.data.single import Coco
+from earlyexit.data import Coco
 
 from .cleaning import Report
 from .layout import check_share, check_writable, take_calibration, write_splits

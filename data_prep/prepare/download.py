@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from earlyexit.data.photos import stays_inside
+from earlyexit.data import stays_inside
 
 ATTEMPTS = 5  # in a row that bring nothing; one that brings something is followed by another, which goes on there
 PAUSE = 5  # seconds before the next attempt

@@ -13,9 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from earlyexit.data import annotation_file, load_coco
-from earlyexit.data.photos import stays_inside
-from earlyexit.data.single import Coco, take_images
+from earlyexit.data import Coco, annotation_file, load_coco, stays_inside, take_images
 from earlyexit.files import write_whole
 
 SPLITS = ("train", "calibration", "test")

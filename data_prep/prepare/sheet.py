@@ -12,8 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from earlyexit.data import check_records, open_image, to_rgb
-from earlyexit.data.single import LOST
+from earlyexit.data import LOST, check_records, open_image, to_rgb
 from earlyexit.plots import save_figure
 
 # COCO's limits between small, medium and large objects, as areas in pixels.

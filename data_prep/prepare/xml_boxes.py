@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from earlyexit.data.photos import list_files
+from earlyexit.data import list_files
 
 from .boxes import Box, ImageBoxes, order_corners, show_box
 from .cleaning import Report

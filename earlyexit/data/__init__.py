@@ -12,12 +12,16 @@ from .coco import (
     read_coco,
     train_transforms,
 )
-from .photos import open_image, to_rgb
+from .photos import PhotoFinder, list_files, open_image, stays_inside, to_rgb, without_ending
 from .scenes import scene_dataset
-from .single import classify_images, keep_single_objects
+from .single import KEPT, LOST, Coco, classify_images, keep_single_objects, take_images
 
 __all__ = [
+    "KEPT",
+    "LOST",
+    "Coco",
     "CocoDataset",
+    "PhotoFinder",
     "annotation_file",
     "check_records",
     "classify_images",
@@ -26,10 +30,14 @@ __all__ = [
     "eval_transforms",
     "index_coco",
     "keep_single_objects",
+    "list_files",
     "load_coco",
     "open_image",
     "read_coco",
     "scene_dataset",
+    "stays_inside",
+    "take_images",
     "to_rgb",
     "train_transforms",
+    "without_ending",
 ]

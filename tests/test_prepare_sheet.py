@@ -1,20 +1,12 @@
 """Contact sheet and summary: which images are shown, where boxes are drawn, and the counts."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.prepare.sheet import choose_images, contact_sheet
-from earlyexit.data.prepare.summary import missing_classes, summarise, summary_lines
-
-SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "contact_sheet.py"
-spec = importlib.util.spec_from_file_location("contact_sheet", SCRIPT)
-command = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(command)
+import contact_sheet as command
+from prepare.sheet import choose_images, contact_sheet, missing_classes, summarise, summary_lines
 
 
 def make(images, categories, annotations):

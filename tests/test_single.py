@@ -1,18 +1,17 @@
 """The single-object filter: numbers on hand-made data sets, and the command on files."""
 
 import copy
-import importlib.util
 import json
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.filtering import (
+import single_object
+from earlyexit.data.single import (
     CROWD,
     KEPT,
     NO_AREA,
@@ -22,11 +21,6 @@ from earlyexit.data.filtering import (
     classify_images,
     keep_single_objects,
 )
-
-SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "single_object.py"
-spec = importlib.util.spec_from_file_location("single_object", SCRIPT)
-single_object = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(single_object)
 
 
 def box(number, image_id, **changes):
@@ -252,9 +246,11 @@ def test_command_does_not_overwrite_its_input(source):
 
 def test_command_runs_as_a_script(source, tmp_path, monkeypatch, capsys):
     (source / "val/a.jpg").unlink()
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *paths(source, tmp_path / "single")])
+    monkeypatch.setattr(sys, "argv", [single_object.__file__, *paths(source, tmp_path / "single")])
     with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(SCRIPT), run_name="__main__")  # not a process of its own, which takes seconds to start
+        runpy.run_path(
+            single_object.__file__, run_name="__main__"
+        )  # not a process of its own, which takes seconds to start
     message = "1 of 2 single-object images are missing, the first is 'a.jpg'"
     stderr = capsys.readouterr().err
     assert (caught.value.code, len(stderr.splitlines())) == (2, 1)

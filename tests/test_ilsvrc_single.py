@@ -1,6 +1,5 @@
 """ILSVRC-Single: which images are in it, how classes are numbered and named, and the command."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,15 +7,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.coco import coco_split
-from earlyexit.data.prepare import ilsvrc
-from earlyexit.data.prepare.boxes import ImageBoxes
-from earlyexit.data.prepare.report import Report
-
-SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "ilsvrc_single.py"
-spec = importlib.util.spec_from_file_location("ilsvrc_single", SCRIPT)
-command = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(command)
+import ilsvrc_single as ilsvrc
+from earlyexit.data import coco_split
+from prepare.boxes import ImageBoxes
+from prepare.cleaning import Report
 
 ANT, BEE, CAT = "n00000011", "n00000022", "n00000003"
 
@@ -57,7 +51,7 @@ def root(tmp_path):
 
 
 def run(root, out, *options):
-    return CliRunner().invoke(command.app, ["--root", str(root), "--out", str(out), *options])
+    return CliRunner().invoke(ilsvrc.app, ["--root", str(root), "--out", str(out), *options])
 
 
 def content(out, split):
@@ -157,7 +151,7 @@ def test_calibration_is_apart_unless_the_paper_is_followed(root, tmp_path):
     assert (len(names[0]), len(names[1]), names[0] & names[1]) == (3, 3, set())
     assert run(root, tmp_path / "paper", "--protocol", "paper").exit_code == 0
     assert content(tmp_path / "paper", "calibration") == content(tmp_path / "paper", "train")
-    assert "ARE training images" in content(tmp_path / "paper", "calibration")["ilsvrc_single"]
+    assert "ARE the training images" in content(tmp_path / "paper", "calibration")["ilsvrc_single"]
     assert len(content(tmp_path / "paper", "train")["images"]) == 6
 
 

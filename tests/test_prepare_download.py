@@ -10,8 +10,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from earlyexit.data.prepare import download, fetching
-from earlyexit.data.prepare.download import download_coco
+from prepare import download
+from prepare.download import download_coco
 
 FILES = list(download.FILES)
 NOISE = np.random.default_rng(0).bytes(50_000)  # cannot be compressed
@@ -62,7 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetching, "PAUSE", 0)
+    monkeypatch.setattr(download, "PAUSE", 0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files = {f"/{path}": zipped(CONTENT[path.rpartition("/")[2]]) for path in FILES}
         server.asked, server.knows_range, server.tells_size, server.too_much, server.cut_after = [], True, True, 0, 0
@@ -99,7 +99,7 @@ def test_lost_connections_are_taken_up_again(server, tmp_path):
     download_coco(tmp_path, server.address)
     assert unpacked(tmp_path) == WHOLE
     assert server.asked[1:4] == [("/zips/train2017.zip", r) for r in (None, "bytes=5000-", "bytes=10000-")]
-    assert len(server.asked) > 2 + 2 * fetching.ATTEMPTS  # as long as something comes
+    assert len(server.asked) > 2 + 2 * download.ATTEMPTS  # as long as something comes
 
 
 def test_run_goes_on_where_the_last_one_stopped(server, tmp_path):
@@ -137,7 +137,7 @@ def test_wrong_size_is_an_error_and_the_part_is_kept(server, tmp_path):
     with pytest.raises(ValueError, match=f"has {size + 7} bytes, {size} came"):
         download_coco(tmp_path, server.address)
     assert beside(tmp_path) == ["annotations_trainval2017.zip.part"]
-    assert len(server.asked) == 1 + fetching.ATTEMPTS  # the first brought all there is
+    assert len(server.asked) == 1 + download.ATTEMPTS  # the first brought all there is
     server.too_much = 0
     download_coco(tmp_path, server.address)
     assert unpacked(tmp_path) == WHOLE

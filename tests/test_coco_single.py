@@ -1,30 +1,19 @@
-"""COCO-Single from a COCO folder: records that cannot be used, and the command on files, broken ones too."""
+"""COCO-Single from a COCO folder: the command on files, broken ones too."""
 
-import copy
 import csv
-import importlib.util
 import json
 import multiprocessing
 import os
 import signal
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.coco import coco_split
-from earlyexit.data.filtering import KEPT, UNUSABLE, classify_images, keep_single_objects
-from earlyexit.data.prepare.clean import clean_coco
-from earlyexit.data.prepare.report import Report
-from earlyexit.data.reading import load_coco, read_coco
-
-SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "coco_single.py"
-spec = importlib.util.spec_from_file_location("coco_single", SCRIPT)
-coco_single = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(coco_single)
+import coco_single
+from earlyexit.data import coco_split
 
 
 def record(image_id):
@@ -37,195 +26,6 @@ def box(number, image_id, **changes):
 
 
 CATEGORIES = [{"id": 44, "name": "bottle"}, {"id": 17, "name": "cat"}]
-
-
-def small():
-    """Images 1 to 4: with one annotation, two, none, one."""
-    annotations = [box(11, 1), box(12, 2), box(13, 2), box(14, 4)]
-    return {"images": [record(i) for i in range(1, 5)], "annotations": annotations, "categories": CATEGORIES}
-
-
-def cleaned(coco):
-    report, before = Report(), copy.deepcopy(coco)
-    result = clean_coco(coco, report, "x.json")
-    assert coco == before
-    return result, report
-
-
-def test_clean_data_stays_as_it_is():
-    assert cleaned(small()) == (small(), Report())
-
-
-# What is wrong with annotation 11, the only one of image 1, and the reason in the report.
-BAD_ANNOTATIONS = [
-    ({"category_id": 5}, "unknown category: 5"),
-    ({"category_id": [17]}, "unknown category: [17]"),
-    ({"bbox": [2, 3, 10]}, "bbox is not four numbers [x, y, width, height]: [2, 3, 10]"),
-    ({"bbox": [2, 3, "10", 8]}, "bbox is not four numbers [x, y, width, height]: [2, 3, '10', 8]"),
-    ({"bbox": [2, 3, True, 8]}, "bbox is not four numbers [x, y, width, height]: [2, 3, True, 8]"),
-    ({"bbox": None}, "bbox is not four numbers [x, y, width, height]: None"),
-    ({"bbox": [2, 3, float("nan"), 8]}, "bbox is not finite: [2, 3, nan, 8]"),
-    ({"bbox": [2, 3, 10, -8]}, "bbox with a negative width or height: [2, 3, 10, -8]"),
-    ({"bbox": [32, 3, 5, 5]}, "bbox outside its image: [32, 3, 5, 5] in 32 x 24"),
-    ({"bbox": [2, -5, 5, 5]}, "bbox outside its image: [2, -5, 5, 5] in 32 x 24"),
-    ({"bbox": [2, 3, 10**31, 8]}, "bbox is not finite: [2, 3, 10000000000000000000000000000000, 8]"),
-    ({"area": None}, "area is not a number from 0 on, or iscrowd not 0 or 1: None, 0"),
-    ({"area": float("nan")}, "area is not a number from 0 on, or iscrowd not 0 or 1: nan, 0"),
-    ({"area": -9}, "area is not a number from 0 on, or iscrowd not 0 or 1: -9, 0"),
-    ({"iscrowd": "no"}, "area is not a number from 0 on, or iscrowd not 0 or 1: 70.5, 'no'"),
-]
-
-
-@pytest.mark.parametrize(("changes", "reason"), BAD_ANNOTATIONS)
-def test_bad_annotation_is_left_out_and_its_image_not_single(changes, reason):
-    coco = small()
-    coco["annotations"][0].update(changes)
-    result, report = cleaned(coco)
-    assert [found["id"] for found in result["annotations"]] == [12, 13, 14]
-    assert report.dropped == [("x.json: annotation 11", reason)]
-    assert classify_images(result)[1] == UNUSABLE
-    assert [image["id"] for image in keep_single_objects(result)["images"]] == [4]
-
-
-@pytest.mark.parametrize(("changes", "reason"), BAD_ANNOTATIONS)
-def test_image_does_not_become_single_by_losing_an_annotation(changes, reason):
-    coco = small()
-    coco["annotations"][1].update(changes)
-    result, _ = cleaned(coco)
-    assert [found["id"] for found in result["annotations"]] == [11, 13, 14]
-    assert classify_images(result) == {1: KEPT, 2: UNUSABLE, 3: "no annotation", 4: KEPT}
-    assert result["images"][1] == {**record(2), "unusable_annotations": 1}
-
-
-@pytest.mark.parametrize("key", ["id", "image_id", "category_id", "bbox"])
-def test_missing_key_is_named(key):
-    coco = small()
-    del coco["annotations"][0][key]
-    result, report = cleaned(coco)
-    assert len(result["annotations"]) == 3
-    name = "x.json: annotation number 1" if key == "id" else "x.json: annotation 11"
-    assert report.dropped == [(name, f"no {key!r}")]
-    # Without an image id nobody can say which image it was.
-    assert classify_images(result)[1] == ("no annotation" if key == "image_id" else UNUSABLE)
-
-
-def test_records_that_are_no_records_and_unknown_images():
-    coco = small()
-    coco["annotations"][3:3] = ["text", box(20, 99), box("b", 4)]
-    coco["images"].append(7)
-    result, report = cleaned(coco)
-    assert result["annotations"] == small()["annotations"]
-    assert report.dropped == [
-        ("x.json: image number 5", "not a record: 7"),
-        ("x.json: annotation number 4", "not a record: 'text'"),
-        ("x.json: annotation 20", "annotation of an unknown image: 99"),
-        ("x.json: annotation number 6", "id is not a whole number: 'b'"),
-    ]
-    assert classify_images(result)[4] == UNUSABLE
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"id": 2}, "id of several images"),
-        ({"file_name": "000000000002.jpg"}, "file name of several images"),
-    ],
-)
-def test_images_that_cannot_be_told_apart_are_left_out(changes, reason):
-    coco = small()
-    coco["images"][0].update(changes)
-    result, report = cleaned(coco)
-    assert [image["id"] for image in result["images"]] == [3, 4]
-    assert [found["id"] for found in result["annotations"]] == [14]
-    assert report.counts()[reason] == 2
-
-
-def test_repetitions_are_left_out_alone():
-    coco = small()
-    coco["images"].append(record(1))
-    coco["annotations"].append(box(11, 1))
-    result, report = cleaned(coco)
-    assert result == small()
-    assert report.dropped == [("x.json: image 1", "repeated image"), ("x.json: annotation 11", "repeated annotation")]
-
-
-def test_annotation_id_given_twice():
-    coco = small()
-    coco["annotations"][3]["id"] = 11
-    result, report = cleaned(coco)
-    assert [found["id"] for found in result["annotations"]] == [11, 12, 13]
-    assert report.dropped == [("x.json: annotation 11", "annotation id that came before")]
-    assert classify_images(result) == {1: KEPT, 2: "several annotations", 3: "no annotation", 4: UNUSABLE}
-
-
-@pytest.mark.parametrize("changes", [{"id": "1"}, {"id": True}, {"file_name": 5}, {"file_name": ""}, {"width": "32"}])
-def test_bad_image_goes_with_its_annotations(changes):
-    coco = small()
-    coco["images"][0].update(changes)
-    result, report = cleaned(coco)
-    assert [image["id"] for image in result["images"]] == [2, 3, 4]
-    assert [found["id"] for found in result["annotations"]] == [12, 13, 14]
-    assert str(next(iter(changes.values()))) in report.dropped[0][1]
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "area"),
-    [
-        ([-4, 3, 10, 8], [0, 3, 6, 8], 48),
-        ([28, 20, 10, 10.5], [28, 20, 4, 4], 16),
-        ([-1, -1, 100, 100], [0, 0, 32, 24], 70.5),  # the outline may well be smaller
-    ],
-)
-def test_boxes_are_clipped(before, after, area):
-    coco = small()
-    coco["annotations"][0]["bbox"] = before
-    result, report = cleaned(coco)
-    assert (result["annotations"][0]["bbox"], result["annotations"][0]["area"]) == (after, area)
-    assert report.mended == [("x.json: annotation 11", f"bbox clipped to its image: {before} to {after}")]
-    assert classify_images(result)[1] == KEPT
-    assert cleaned(result) == (result, Report())
-
-
-@pytest.mark.parametrize("bbox", [[22.01, 3, 10, 8], [-0.01, 0, 5, 24.01], [31, 23, 0, 9]])
-def test_rounding_and_boxes_without_area_are_left_alone(bbox):
-    coco = small()
-    coco["annotations"][0]["bbox"] = bbox
-    assert cleaned(coco) == (coco, Report())
-
-
-def test_boxes_are_not_compared_with_an_unknown_size():
-    coco = small()
-    coco["images"][0]["width"] = 0
-    coco["annotations"][0]["bbox"] = [90, 3, 5, 5]
-    assert cleaned(coco) == (coco, Report())
-    coco["images"][0]["width"] = 32
-    assert classify_images(cleaned(coco)[0])[1] == UNUSABLE
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"images": None}, "'x.json': no list 'images', so it is not a COCO instances file"),
-        ({"categories": [{"id": 1}]}, "got {'id': 1}"),
-        ({"categories": [{"id": 1, "name": 5}]}, "got {'id': 1, 'name': 5}"),
-        ({"categories": [*CATEGORIES, {"id": 17, "name": "dog"}]}, "17 occurs 2 times"),
-        ({"categories": [*CATEGORIES, {"id": 18, "name": "cat"}]}, "'cat' occurs 2 times"),
-    ],
-)
-def test_files_that_cannot_be_used_at_all(changes, message):
-    with pytest.raises(ValueError) as caught:
-        clean_coco({**small(), **changes}, Report(), "x.json")
-    assert message in str(caught.value)
-
-
-def test_reading_without_outlines(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps(small()))
-    bare = small()
-    for found in bare["annotations"]:
-        del found["segmentation"]
-    assert load_coco(tmp_path / "a.json", outlines=False) == bare
-    assert load_coco(tmp_path / "a.json") == small()
-    assert read_coco(tmp_path / "a.json", outlines=False) == bare
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
-"""Images are opened to their end and put in place, whatever was there before."""
+"""The COCO layout: images divided, put in place whatever was there before, annotations last."""
 
+import hashlib
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import sys
@@ -12,11 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earlyexit.data.coco import coco_split
-from earlyexit.data.prepare import placing
-from earlyexit.data.prepare.dividing import write_splits
-from earlyexit.data.prepare.layout import check_images, check_writable, forget_splits, write_split
-from earlyexit.data.prepare.report import Report
+from earlyexit.data import annotation_file, coco_split
+from prepare import layout
+from prepare.layout import (
+    check_writable,
+    divide,
+    parse_shares,
+    place_image,
+    take_calibration,
+    write_images,
+    write_splits,
+)
 
 NAMES = ["a.jpg", "b.jpg", "d.png", "deep/c.jpg"]
 
@@ -39,6 +47,10 @@ def coco():
     return {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cat"}], "own": 1}
 
 
+def write_split(coco, images, out, split, link="hard"):
+    write_images(coco, images, out / split, annotation_file(out, split), link)
+
+
 def state(folder):
     """Every file with its content and kind; what a stopped and repeated run has to share with an undisturbed one."""
     found = {}
@@ -49,65 +61,11 @@ def state(folder):
     return found
 
 
-def test_whole_images_are_left_as_they_are(images, coco):
-    report = Report()
-    assert check_images(coco, images, report) == coco
-    assert report == Report()
-
-
-def cut(path, share):
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-
-
-def test_broken_images_are_dropped_with_their_annotations(images, coco):
-    cut(images / "a.jpg", 0.9)
-    (images / "b.jpg").unlink()
-    (images / "deep/c.jpg").write_bytes(b"no image")
-    coco["images"].append({"id": 9, "file_name": "../images/d.png", "width": 32, "height": 24})
-    coco["images"].append({"id": 8, "file_name": str(images / "d.png"), "width": 32, "height": 24})
-    report = Report()
-    checked = check_images(coco, images, report, workers=2)
-    assert [image["file_name"] for image in checked["images"]] == ["d.png"]
-    assert [found["id"] for found in checked["annotations"]] == [13]
-    assert checked["own"] == 1
-    assert report.counts() == {"unreadable image": 2, "file name leaves the image folder": 2, "no such image": 1}
-    assert [file for file, _ in report.dropped[:3]] == ["a.jpg", "b.jpg", "deep/c.jpg"]
-    assert "truncated" in report.dropped[0][1]
-    assert len(coco["images"]) == 6
-
-
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.98])
-@pytest.mark.parametrize("name", ["a.jpg", "d.png"])
-def test_truncation_is_found_wherever_it_is(images, coco, name, share):
-    cut(images / name, share)
-    report = Report()
-    assert len(check_images(coco, images, report)["images"]) == 3
-    assert [file for file, _ in report.dropped] == [name]
-
-
-def test_sizes_are_compared_and_filled_in(images, coco):
-    coco["images"][0].update(width=24, height=32)
-    coco["images"][1]["width"] = 0
-    del coco["images"][2]["width"], coco["images"][2]["height"]
-    report = Report()
-    checked = check_images(coco, images, report)
-    reason = "image of another size: 32 x 24, its annotations are for 24 x 32"
-    assert report.dropped == [("a.jpg", reason)]
-    assert report.mended == [(name, "size filled in from the image: 32 x 24") for name in ("b.jpg", "d.png")]
-    assert [(i["id"], i["width"], i["height"]) for i in checked["images"]] == [(4, 32, 24), (3, 32, 24), (2, 32, 24)]
-
-
-def test_missing_folder_is_named(tmp_path, coco):
-    with pytest.raises(ValueError, match="no image folder .*absent"):
-        check_images(coco, tmp_path / "absent", Report())
-
-
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
 def test_split_is_placed_and_read(images, coco, tmp_path, link):
     out = tmp_path / "out"
-    path = write_split(coco, images, out, "train", link)
-    assert path == out / "annotations" / "instances_train.json"
-    assert json.loads(path.read_text()) == coco
+    write_split(coco, images, out, "train", link)
+    assert json.loads((out / "annotations" / "instances_train.json").read_text()) == coco
     assert sorted(state(out)) == ["annotations/instances_train.json", *(f"train/{name}" for name in NAMES)]
     for name in NAMES:
         assert (out / "train" / name).read_bytes() == (images / name).read_bytes()
@@ -122,9 +80,9 @@ def test_split_is_placed_and_read(images, coco, tmp_path, link):
 def test_what_is_in_place_is_not_done_again(images, coco, tmp_path, link, monkeypatch):
     write_split(coco, images, tmp_path / "out", "train", link)
     before = state(tmp_path / "out")
-    monkeypatch.setattr(placing.os, "replace", lambda *paths: pytest.fail(f"{paths} was done again"))
+    monkeypatch.setattr(layout.os, "replace", lambda *paths: pytest.fail(f"{paths} was done again"))
     for name in NAMES:
-        placing.place_image(images / name, tmp_path / "out/train" / name, link)
+        place_image(images / name, tmp_path / "out/train" / name, link)
     monkeypatch.undo()
     write_split(coco, images, tmp_path / "out", "train", link)
     assert state(tmp_path / "out") == before
@@ -147,7 +105,7 @@ def test_hard_links_become_copies_where_there_are_none(images, coco, tmp_path, m
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(placing.os, "link", refuse)
+    monkeypatch.setattr(layout.os, "link", refuse)
     for _ in range(2):
         write_split(coco, images, tmp_path / "out", "train")
         assert not (tmp_path / "out/train/a.jpg").samefile(images / "a.jpg")
@@ -242,10 +200,12 @@ def test_unknown_link_is_shown(images, coco, tmp_path):
         write_split(coco, images, tmp_path / "out", "train", "soft")
 
 
-def test_forgotten_splits_lose_their_annotations_alone(images, coco, tmp_path):
+def test_splits_are_forgotten_before_their_images_are_placed(images, coco, tmp_path):
     for split in ("train", "other"):
         write_split(coco, images, tmp_path / "out", split)
-    forget_splits(tmp_path / "out")
+    (images / "d.png").unlink()
+    with pytest.raises(OSError, match="d.png"):
+        write_splits({"train": (coco, images)}, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out/annotations").iterdir()] == ["instances_other.json"]
     assert (tmp_path / "out/train/a.jpg").exists()
 
@@ -278,3 +238,77 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(ValueError, match="cannot write to"):
         check_writable(tmp_path / "out")
+
+
+# Dividing
+
+
+def data(count=50, first=100):
+    images = [{"id": first + 7 * i, "file_name": f"{i}.jpg"} for i in range(count)]
+    annotations = [{"id": i + 1, "image_id": image["id"]} for i, image in enumerate(images) for _ in range(i % 3)]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 4, "name": "cat"}], "own": "key"}
+
+
+def ids(coco):
+    return [image["id"] for image in coco["images"]]
+
+
+def test_nothing_is_lost_and_nothing_is_in_both():
+    coco = data()
+    train, calibration = take_calibration(coco, 0.3, seed=5)
+    assert (len(ids(train)), len(ids(calibration))) == (35, 15)
+    assert set(ids(train)).isdisjoint(ids(calibration))
+    assert sorted(ids(train) + ids(calibration)) == ids(coco)
+    for part in (train, calibration):
+        assert part["annotations"] == [a for a in coco["annotations"] if a["image_id"] in ids(part)]
+        assert (part["categories"], part["own"]) == (coco["categories"], "key")
+    assert len(train["annotations"]) + len(calibration["annotations"]) == len(coco["annotations"])
+
+
+def test_images_are_those_with_the_smallest_digests():
+    coco = data(9)
+    by_digest = sorted(ids(coco), key=lambda i: hashlib.sha256(f"3:{i}".encode()).hexdigest())
+    assert set(ids(take_calibration(coco, 0.34, seed=3)[1])) == set(by_digest[:3])
+
+
+def test_choice_is_the_same_in_every_version_and_on_every_machine():
+    assert ids(take_calibration(data(20), 0.2, seed=0)[1]) == [142, 170, 205, 226]
+
+
+def test_choice_depends_on_ids_and_seed_not_on_the_order():
+    coco, shuffled = data(), data()
+    random.Random(0).shuffle(shuffled["images"])
+    chosen = set(ids(take_calibration(coco)[1]))
+    assert set(ids(take_calibration(shuffled)[1])) == chosen
+    assert set(ids(take_calibration(coco, seed=1)[1])) != chosen
+    assert ids(take_calibration(shuffled)[0]) == [i for i in ids(shuffled) if i not in chosen]
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.001, (9, 1)), (0.999, (1, 9)), (0.26, (7, 3))])
+def test_each_side_gets_an_image(share, sizes):
+    assert tuple(len(ids(part)) for part in take_calibration(data(10), share)) == sizes
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, 20, float("nan")])
+def test_share_out_of_range_is_shown(share):
+    with pytest.raises(ValueError, match=f"between 0 and 1, such as 0.2, got {share}"):
+        take_calibration(data(), share)
+
+
+def test_one_image_cannot_be_divided():
+    with pytest.raises(ValueError, match="at least two images, there is 1"):
+        take_calibration(data(1))
+
+
+def test_shares_of_the_splits():
+    assert parse_shares("0.7, 0.1, 0.2") == (0.7, 0.1, 0.2)
+    for text in ("0.5,0.5", "a,b,c", "0,0.5,0.5", "1.2,-0.1,-0.1", "0.7,0.1,0.1", "nan,0,1"):
+        with pytest.raises(ValueError, match="add up to 1"):
+            parse_shares(text)
+    coco = {"images": [{"id": i} for i in range(100)], "annotations": [], "categories": []}
+    parts = divide(coco, (0.7, 0.1, 0.2), seed=4)
+    assert {split: len(part["images"]) for split, part in parts.items()} == {"train": 70, "calibration": 10, "test": 20}
+    assert sorted(i["id"] for part in parts.values() for i in part["images"]) == list(range(100))
+    assert list(divide(coco, (0.5, 0.5, 0.0))) == ["train", "calibration"]
+    with pytest.raises(ValueError, match="3 splits need at least 3 images, 2 can be used"):
+        divide({**coco, "images": coco["images"][:2]}, (0.7, 0.1, 0.2))
