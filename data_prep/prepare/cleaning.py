@@ -6,11 +6,9 @@ import csv
 import functools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -141,27 +139,28 @@ def clean_coco(coco: Coco, report: Report, name: str) -> Coco:
         else:
             kept[found["id"]] = found
     cleaned = [_clip(found, sizes[found["image_id"]], report, name) for found in kept.values()]
-    marked = [_mark(image, lost[i]) for i, image in images.items()]
+    marked = [{**image, LOST: image.get(LOST, 0) + lost[i]} if lost[i] else image for i, image in images.items()]
     return {**coco, "images": marked, "annotations": cleaned}
 
 
 def _clean_images(records: list, report: Report, name: str) -> tuple[dict[int, Coco], set[int]]:
     """Images by id, and the ids of those that were left out."""
-    usable, dropped = [], set()
+    usable, dropped, kept = defaultdict(list), set(), {}
     for number, image in enumerate(records):
         problem = image_problem(image)
         if problem:
             report.drop(f"{name}: {label('image', image, number)}", problem)
             if isinstance(image, dict) and is_id(image.get("id")):
                 dropped.add(image["id"])
+        elif image in usable[image["id"]]:
+            report.drop(f"{name}: image {image['id']}", "repeated image")
         else:
-            usable.append(image)
-    unique = _without_repetitions(usable, report, name)
-    shared = _sharing(unique, lambda image: image["id"]), _sharing(unique, lambda image: image["file_name"])
-    kept = {}
+            usable[image["id"]].append(image)
+    unique = [image for same_id in usable.values() for image in same_id]
+    shared = _sharing(unique, "id"), _sharing(unique, "file_name")
     for image in unique:
-        problem = "id of several images" if image["id"] in shared[0] else "file name of several images"
         if image["id"] in shared[0] or image["file_name"] in shared[1]:
+            problem = "id of several images" if image["id"] in shared[0] else "file name of several images"
             report.drop(f"{name}: image {image['id']}", f"{problem}: {image['file_name']}")
             dropped.add(image["id"])
         else:
@@ -169,19 +168,8 @@ def _clean_images(records: list, report: Report, name: str) -> tuple[dict[int, C
     return kept, dropped
 
 
-def _without_repetitions(images: list[Coco], report: Report, name: str) -> list[Coco]:
-    seen, unique = defaultdict(list), []
-    for image in images:
-        if image in seen[image["id"]]:
-            report.drop(f"{name}: image {image['id']}", "repeated image")
-        else:
-            seen[image["id"]].append(image)
-            unique.append(image)
-    return unique
-
-
-def _sharing(images: list[Coco], key: Callable[[Coco], Any]) -> set:
-    return {value for value, count in Counter(map(key, images)).items() if count > 1}
+def _sharing(images: list[Coco], key: str) -> set:
+    return {value for value, count in Counter(image[key] for image in images).items() if count > 1}
 
 
 def _clip(found: Coco, size: tuple[float, float], report: Report, name: str) -> Coco:
@@ -194,10 +182,6 @@ def _clip(found: Coco, size: tuple[float, float], report: Report, name: str) -> 
     box = [left, top, right - left, bottom - top]
     report.mend(f"{name}: annotation {found['id']}", f"bbox clipped to its image: {found['bbox']} to {box}")
     return {**found, "bbox": box, **({"area": min(found["area"], box[2] * box[3])} if "area" in found else {})}
-
-
-def _mark(image: Coco, lost: int) -> Coco:
-    return {**image, LOST: image.get(LOST, 0) + lost} if lost else image
 
 
 def check_photos(coco: Coco, images: str | Path, report: Report, workers: int | None = None) -> Coco:
