@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import earlyexit
-from earlyexit.data.coco import CocoDataset, coco_split
+from earlyexit.data import CocoDataset, coco_split
 from earlyexit.evaluation import coco_metrics, exit_confidences, to_coco
 from earlyexit.neck import FILLERS
 from earlyexit.records import (

@@ -19,14 +19,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from earlyexit.data.coco import index_coco
-from earlyexit.data.filtering import keep_single_objects
-from earlyexit.data.prepare.clean import clean_coco
-from earlyexit.data.prepare.layout import check_images
-from earlyexit.data.prepare.report import Report
-from earlyexit.data.prepare.xml_folder import read_xml_folder
-from earlyexit.data.reading import load_coco, read_coco
+from earlyexit.data import index_coco, keep_single_objects, load_coco, read_coco
 from earlyexit.provenance import provenance
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data_prep"))
+from prepare.cleaning import Report, check_photos, clean_coco  # noqa: E402
+from prepare.xml_boxes import read_xml_folder  # noqa: E402
 
 SEED = 0
 IMAGES, ANNOTATIONS = 118_287, 860_001  # those of COCO's train2017
@@ -97,7 +95,7 @@ def read_for_training(folder: Path) -> dict:
 def open_photos(folder: Path) -> dict:
     """Open every image to its end."""
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(PHOTOS)]
-    coco = check_images({"images": images, "annotations": []}, folder / "photos", Report())
+    coco = check_photos({"images": images, "annotations": []}, folder / "photos", Report())
     return {"files": len(coco["images"])}
 
 

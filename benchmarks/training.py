@@ -11,8 +11,7 @@ import tempfile
 
 import torch
 
-from earlyexit.data.coco import train_transforms
-from earlyexit.data.embedded import scene_dataset
+from earlyexit.data import scene_dataset, train_transforms
 from earlyexit.factories import dyn_retinanet_nano
 from earlyexit.fitting import fit
 from earlyexit.provenance import provenance

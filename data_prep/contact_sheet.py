@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from earlyexit.command_line import check_file, run_app
-from earlyexit.data.prepare.sheet import contact_sheet
-from earlyexit.data.prepare.summary import summarise, summary_lines
-from earlyexit.data.reading import read_coco
+from earlyexit.data import annotation_file, read_coco
+from prepare.commands import refusals
+from prepare.sheet import contact_sheet, summarise, summary_lines
 
 app = typer.Typer(add_completion=False)
 
@@ -28,13 +28,10 @@ def main(
     seed: Annotated[int, typer.Option(help="Another seed shows other images.")] = 0,
 ) -> None:
     """Print what is in a split and draw its contact sheet."""
-    try:
+    with refusals():
         check_file("--out", out, ".png")
-        coco = read_coco(data / "annotations" / f"instances_{split}.json")
+        coco = read_coco(annotation_file(data, split))
         shown = contact_sheet(coco, data / split, out, per_class=per_class, most=most, seed=seed)
-    except (ValueError, OSError) as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(2) from None
     typer.echo("\n".join(summary_lines(summarise(coco))))
     typer.echo(f"wrote {out}, {shown} images")
 

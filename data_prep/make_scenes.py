@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from earlyexit.command_line import run_app
 from earlyexit.data.scenes import export_scenes
+from prepare.commands import refusals
+from prepare.layout import check_writable
 
 
 def main(
@@ -20,28 +22,19 @@ def main(
     pretrain: Annotated[int, typer.Option(help="Number of pretraining scenes.")] = 0,
     size: Annotated[int, typer.Option(help="Side of the images in pixels (64 to 1024).")] = 128,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
-    workers: Annotated[Optional[int], typer.Option(help="Processes; default: one per core.")] = None,  # noqa: UP045
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     split_only: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Write only this split: train, calibration, test or pretrain."),
+        str | None, typer.Option(help="Write only this split: train, calibration, test or pretrain.")
     ] = None,
 ) -> None:
     """Draw the scenes and write them below OUT."""
     counts = {"train": train, "calibration": calibration, "test": test, "pretrain": pretrain}
     if split_only is not None:
-        if split_only not in counts:
-            typer.echo(f"unknown split {split_only!r}: choose one of {', '.join(counts)}", err=True)
-            raise typer.Exit(2)
-        counts = {split_only: counts[split_only]}
+        counts = {split_only: counts.get(split_only, 0)}  # export_scenes knows which there are
     start = time.perf_counter()
-    try:
+    with refusals():
+        check_writable(out)
         paths = export_scenes(out, counts, size, seed, workers)
-    except ValueError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        typer.echo(f"cannot write to {out}: {error.strerror or error}", err=True)
-        raise typer.Exit(2) from None
     for split, path in paths.items():
         typer.echo(f"{split}: {counts[split]} scenes, {path}")
     typer.echo(f"done in {time.perf_counter() - start:.0f} s")

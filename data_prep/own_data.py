@@ -12,19 +12,15 @@ from typing import Annotated
 import typer
 
 from earlyexit.command_line import check_file, run_app
-from earlyexit.data.filtering import keep_single_objects
-from earlyexit.data.prepare.boxes import ImageBoxes, fill_size, fit_boxes, to_coco
-from earlyexit.data.prepare.choices import Link
-from earlyexit.data.prepare.clean import clean_coco
-from earlyexit.data.prepare.csv_boxes import read_csv
-from earlyexit.data.prepare.dividing import SPLITS, divide, parse_shares, write_splits
-from earlyexit.data.prepare.image_files import IMAGE_SUFFIXES, find_images, list_files
-from earlyexit.data.prepare.layout import annotation_file, check_images, check_writable
-from earlyexit.data.prepare.report import Report
-from earlyexit.data.prepare.sheet import contact_sheet
-from earlyexit.data.prepare.summary import missing_classes, summarise, summary_lines
-from earlyexit.data.prepare.xml_folder import read_xml_folder
-from earlyexit.data.reading import load_coco
+from earlyexit.data import annotation_file, keep_single_objects, list_files, load_coco
+from prepare import commands
+from prepare.boxes import ImageBoxes, fill_size, find_images, fit_boxes, to_coco
+from prepare.cleaning import Report, check_photos, clean_coco
+from prepare.commands import Link, echo
+from prepare.csv_boxes import read_csv
+from prepare.layout import SPLITS, check_writable, divide, parse_shares, write_splits
+from prepare.sheet import contact_sheet, missing_classes, summarise, summary_lines
+from prepare.xml_boxes import read_xml_folder
 
 
 class Kind(str, Enum):
@@ -39,12 +35,12 @@ def read(kind: Kind, source: Path, images: Path, origin: int, faults: Report) ->
     """The annotations as COCO instances, without what cannot be used; images are opened to their last byte."""
     if kind == Kind.coco:
         coco = clean_coco(load_coco(source, outlines=False), faults, source.name)
-        return clean_coco(check_images(coco, images, faults), faults, source.name)  # now all sizes are known
+        return clean_coco(check_photos(coco, images, faults), faults, source.name)  # now all sizes are known
     if kind == Kind.voc:
         records = find_images(read_xml_folder(source, faults, origin=origin), images, faults)
     else:
         records = find_images(read_csv(source, faults), images, faults, by_source=False)
-    return check_images(to_coco(fitted(records, images, faults)), images, faults)
+    return check_photos(to_coco(fitted(records, images, faults)), images, faults)
 
 
 def check_places(source: Path, images: Path | None, out: Path) -> Path:
@@ -70,14 +66,8 @@ def fitted(records: list[ImageBoxes], images: Path, faults: Report) -> list[Imag
 
 def unused(coco: dict, images: Path) -> str:
     """A line on the images in the folder that are not in the data set."""
-    left = set(list_files(images, IMAGE_SUFFIXES)) - {image["file_name"] for image in coco["images"]}
+    left = set(list_files(images)) - {image["file_name"] for image in coco["images"]}
     return f"images in {images} that are not used: {len(left)}" + (f", such as {min(left)}" if left else "")
-
-
-def echo(*lines: str) -> None:
-    """Print lines."""
-    for line in lines:
-        typer.echo(line)
 
 
 app = typer.Typer(add_completion=False)
@@ -93,15 +83,15 @@ def main(
     split_share: Annotated[str, typer.Option(help="Of training, calibration, test images; 0: none.")] = "0.7,0.1,0.2",
     seed: Annotated[int, typer.Option(help="Another seed divides the images otherwise.")] = 0,
     single: Annotated[bool, typer.Option("--single", help="Keep only the images with exactly one object.")] = False,
-    link: Annotated[Link, typer.Option(help="Hard links need no space; across disks they become copies.")] = Link.hard,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop, and list them, if records are unusable.")] = False,
-    report: Annotated[Path | None, typer.Option(help="CSV of all that was dropped or mended.")] = None,
+    link: commands.LinkOption = Link.hard,
+    strict: commands.Strict = False,
+    report: commands.ReportFile = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG of some training images of every class.")] = None,
 ) -> None:
     """Read annotations, leave out and count what cannot be used, divide the images and show what there is."""
     if kind == Kind.voc and images is None and (source / "Annotations").is_dir() and (source / "JPEGImages").is_dir():
         source, images = source / "Annotations", source / "JPEGImages"
-    try:
+    with commands.refusals():
         shares = parse_shares(split_share)
         check_file("--report", report)
         check_file("--sheet", sheet, ".png")
@@ -109,11 +99,8 @@ def main(
         images = check_places(source, images, out)
         faults = Report()
         coco = read(kind, source, images, origin, faults)
-        if report:
-            faults.write(report)
-        if strict:
-            faults.check_strict()
-        echo(*faults.lines(), unused(coco, images))
+        commands.tell(faults, report, strict)
+        echo(unused(coco, images))
         if single and coco["images"]:
             coco = keep_single_objects(coco)
         echo(*summary_lines(summarise(coco)))
@@ -127,9 +114,6 @@ def main(
             shown = contact_sheet(parts["train"], out / "train", sheet)
             echo(f"wrote {sheet}, {shown} training images: look at it before you train")
         echo(f"wrote {out}")
-    except (ValueError, OSError) as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

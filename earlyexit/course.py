@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from .data.coco import CocoDataset, coco_split
-from .data.embedded import scene_dataset
+from .data.scenes import scene_dataset
 from .detector import EarlyExitRetinaNet
 from .factories import dyn_retinanet_regnet_y_800mf
 from .models import load_detector

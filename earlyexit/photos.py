@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from .command_line import check_file
 from .compute import count_macs
-from .data.images import open_image, to_rgb
+from .data.photos import open_image, to_rgb
 from .evaluation import network_size
 from .models import load_detector
 from .plots import draw_detection, image_grid, save_figure

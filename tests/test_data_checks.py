@@ -10,12 +10,12 @@ from squares import nano, write_folder
 
 from earlyexit import photos
 from earlyexit.data.coco import coco_split
-from earlyexit.data.prepare.boxes import ImageBoxes, fill_size
-from earlyexit.data.prepare.report import Report
 from earlyexit.evaluation import evaluate
 from earlyexit.photos import read_photo
 from earlyexit.records import collect_records
 from earlyexit.study.limits import first_images
+from prepare.boxes import ImageBoxes, fill_size
+from prepare.cleaning import Report
 
 
 @pytest.mark.parametrize("measure", [evaluate, collect_records])

@@ -1,6 +1,5 @@
-"""Your own data: CSV columns and lines, shares, and the command from COCO, VOC and CSV to boxes in the package."""
+"""Your own data: the command from COCO, VOC and CSV to boxes in the package."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,16 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from earlyexit.data.coco import coco_split
-from earlyexit.data.prepare.boxes import ImageBoxes
-from earlyexit.data.prepare.csv_boxes import read_csv
-from earlyexit.data.prepare.dividing import divide, parse_shares
-from earlyexit.data.prepare.report import Report
-
-SCRIPT = Path(__file__).resolve().parent.parent / "data_prep" / "own_data.py"
-spec = importlib.util.spec_from_file_location("own_data", SCRIPT)
-command = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(command)
+import own_data
+from earlyexit.data import coco_split
 
 # Image, its objects: class and box (x1, y1, x2, y2); all images are 40 x 30.
 TRUTH = {
@@ -66,7 +57,7 @@ def run(kind, source, out, *options):
     arguments = [kind, str(path), "--out", str(out), *options]
     if kind != "voc":
         arguments += ["--images", str(source / "JPEGImages")]
-    return CliRunner().invoke(command.app, arguments)
+    return CliRunner().invoke(own_data.app, arguments)
 
 
 def boxes_of(out, *splits):
@@ -148,7 +139,7 @@ def test_annotations_are_never_lost(source, tmp_path):
         for out in (data, tmp_path / "alias"):
             out.exists() or out.symlink_to(data)
             options = ["coco", str(path), "--images", str(data / images), "--out", str(out), "--split-share", "1,0,0"]
-            result = CliRunner().invoke(command.app, options)
+            result = CliRunner().invoke(own_data.app, options)
             assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
             assert "would overwrite" in result.output
             assert path.read_bytes() == before
@@ -190,91 +181,12 @@ def test_bad_input_is_one_line(source, tmp_path):
     result = run("csv", source, source / "JPEGImages" / "out")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
     assert "lies in the folder of the images" in result.output and "--images" not in result.output
-    result = CliRunner().invoke(command.app, ["coco", str(source / "coco.json"), "--out", str(source / "mine")])
+    result = CliRunner().invoke(own_data.app, ["coco", str(source / "coco.json"), "--out", str(source / "mine")])
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
     assert "say with --images where they are" in result.output
-    result = CliRunner().invoke(command.app, ["coco", str(source / "nope"), "--out", str(source / "mine")])
+    result = CliRunner().invoke(own_data.app, ["coco", str(source / "nope"), "--out", str(source / "mine")])
     assert result.output.startswith(f"there is no '{source / 'nope'}'")
     (source / "boxes.csv").unlink()
     result = run("csv", source, tmp_path / "out")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def read(tmp_path):
-    def write_and_read(text, encoding="utf-8"):
-        path = tmp_path / "boxes.csv"
-        path.write_text(text, encoding=encoding)
-        report = Report()
-        return read_csv(path, report), report
-
-    return write_and_read
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "filename,width,height,class,xmin,ymin,xmax,ymax\ni.jpg,640,480,dog,10,20,40,60",
-        "Image;Label;X;Y;Width;Height\ni.jpg;dog;10;20;30;40",
-        "y_2\tx_2\ty_1\tx_1\tclass name\timage path\n60\t40\t20\t10\tdog\ti.jpg",
-        "\ufefffile,category,left,top,w,h\n\ni.jpg, dog ,10,20,30,40\n",
-        "extra,bottom,right,top,left,name,img\n?,60,40,20,10,dog,i.jpg",
-    ],
-)
-def test_columns_are_found_by_name(read, text):
-    records, report = read(text)
-    assert [(r.file_name, r.objects, r.lost) for r in records] == [("i.jpg", [("dog", (10, 20, 40, 60))], 0)]
-    assert report == Report()
-
-
-def test_missing_columns_are_named_with_what_would_do(read):
-    with pytest.raises(
-        ValueError, match=r"no column for label \(such as label, class, name\); y2 \(such as ymax"
-    ) as error:
-        read("file,xmin,ymin,xmax\n")
-    assert "['file', 'xmin', 'ymin', 'xmax']" in str(error.value)
-    with pytest.raises(ValueError, match=r"w \(such as width, w\); h \(such as height, h\)"):
-        read("file,label,x,y\n")
-    with pytest.raises(ValueError, match="no column for image"):
-        read("")
-
-
-def test_lines_that_cannot_be_used_are_dropped_by_number(read):
-    text = (
-        "file,label,x1,y1,x2,y2\na.jpg,dog,1,2,3,4\na.jpg,dog,1,2,,4\na.jpg,,1,2,3,4\n,dog,1,2,3,4\nb.jpg,cat,9,2,3,1\n"
-    )
-    records, report = read(text + "c.jpg,,,,,\na.jpg,dog,1,nan,3,4\nd.jpg,dog")
-    assert records == [
-        ImageBoxes("boxes.csv line 2", "a.jpg", objects=[("dog", (1, 2, 3, 4))], lost=3),
-        ImageBoxes("boxes.csv line 6", "b.jpg", objects=[("cat", (3, 1, 9, 2))]),
-        ImageBoxes("boxes.csv line 7", "c.jpg"),
-        ImageBoxes("boxes.csv line 9", "d.jpg", lost=1),
-    ]
-    assert [(file, reason.partition(":")[0]) for file, reason in report.dropped] == [
-        ("boxes.csv line 3", "line without a box of four numbers"),
-        ("boxes.csv line 4", "line without a class"),
-        ("boxes.csv line 5", "line without an image"),
-        ("boxes.csv line 8", "line without a box of four numbers"),
-        ("boxes.csv line 9", "line without a box of four numbers"),
-    ]
-    assert report.mended == [("boxes.csv line 6", "corners swapped: 'cat', (9, 2, 3, 1)")]
-
-
-def test_shares_of_the_image_are_refused(read):
-    with pytest.raises(ValueError, match=r"\(0.1, 0.2, 0.5, 1\): shares of the image.*in pixels"):
-        read("file,label,x1,y1,x2,y2\na.jpg,dog,0.1,0.2,0.5,1\n")
-
-
-def test_shares_of_the_splits():
-    assert parse_shares("0.7, 0.1, 0.2") == (0.7, 0.1, 0.2)
-    for text in ("0.5,0.5", "a,b,c", "0,0.5,0.5", "1.2,-0.1,-0.1", "0.7,0.1,0.1", "nan,0,1"):
-        with pytest.raises(ValueError, match="add up to 1"):
-            parse_shares(text)
-    coco = {"images": [{"id": i} for i in range(100)], "annotations": [], "categories": []}
-    parts = divide(coco, (0.7, 0.1, 0.2), seed=4)
-    assert {split: len(part["images"]) for split, part in parts.items()} == {"train": 70, "calibration": 10, "test": 20}
-    assert sorted(i["id"] for part in parts.values() for i in part["images"]) == list(range(100))
-    assert list(divide(coco, (0.5, 0.5, 0.0))) == ["train", "calibration"]
-    with pytest.raises(ValueError, match="3 splits need at least 3 images, 2 can be used"):
-        divide({**coco, "images": coco["images"][:2]}, (0.7, 0.1, 0.2))

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 import earlyexit
 from earlyexit import evaluation
+from earlyexit.data import scene_dataset
 from earlyexit.data.coco import CocoDataset
-from earlyexit.data.embedded import scene_dataset
 from earlyexit.evaluation import to_coco
 from earlyexit.records import ExitRecords, collect, collect_records, evaluate_records, join_records, threshold_exits
 from earlyexit.records.describe import hash_data, hash_weights

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+import make_scenes
 from earlyexit.data.scenes import CLASS_NAMES, FAMILIES, export_scenes, make_scene
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +175,8 @@ def test_export_rejects_bad_counts(tmp_path):
 @pytest.fixture(scope="module")
 def command():
     """The command line of data_prep/make_scenes.py, called with a list of arguments."""
-    spec = importlib.util.spec_from_file_location("make_scenes", ROOT / "data_prep" / "make_scenes.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     app = typer.Typer()
-    app.command()(module.main)
+    app.command()(make_scenes.main)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

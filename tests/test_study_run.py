@@ -9,7 +9,7 @@ from made_study import made_models
 from test_study_tables import costs
 
 from earlyexit import cli, load_detector
-from earlyexit.data.coco import coco_split
+from earlyexit.data import coco_split, keep_single_objects
 from earlyexit.data.scenes import export_scenes
 from earlyexit.evaluation import coco_metrics, detect_all
 from earlyexit.records import collect
@@ -37,12 +37,7 @@ def single(tmp_path_factory):
     """Scenes of 64 pixels with one object each."""
     out = tmp_path_factory.mktemp("single")
     for path in export_scenes(out, {"train": 8, "calibration": 8, "test": 16}, size=64, workers=1).values():
-        content = json.loads(path.read_text())
-        ids = [found["image_id"] for found in content["annotations"]]
-        content["images"] = [image for image in content["images"] if ids.count(image["id"]) == 1]
-        kept = {image["id"] for image in content["images"]}
-        content["annotations"] = [found for found in content["annotations"] if found["image_id"] in kept]
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(keep_single_objects(json.loads(path.read_text()))))
     return out
 
 
@@ -165,7 +160,7 @@ def test_manifest_covers_what_decides_and_its_exceptions_exist():
     names = source_hashes()
     assert {"detector.py", "fitting.py", "data/scenes/composition.py", "records/matching.py"} <= set(names)
     assert {"study/plan.py", "study/curves.py", "weights/scenes-pretrained.safetensors"} <= set(names)
-    assert not {"cli.py", "study/plots.py", "data/prepare/download.py"} & set(names)
+    assert not {"cli.py", "study/plots.py", "data/single.py"} & set(names)
     assert [name for name in manifest._DECIDES_NOTHING if not (manifest.PACKAGE / name).exists()] == []
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_detector
-from earlyexit.data.embedded import scene_dataset
+from earlyexit.data import scene_dataset
 from earlyexit.evaluation import exit_accuracy
 from earlyexit.models import load_backbone
 from earlyexit.photos import own_thresholds

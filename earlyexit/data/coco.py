@@ -1,8 +1,10 @@
-"""Any COCO-layout folder as a data set of images and `targets`, through torchvision's transforms v2."""
+"""Any COCO-layout folder as a data set of images and `targets`: reading its JSON, items, transforms."""
 
 import contextlib
 import copy
+import gc
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,8 +16,8 @@ from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
-from .images import open_image, to_rgb
-from .reading import read_coco
+from .checks import check_records
+from .photos import open_image, to_rgb
 
 
 class CocoDataset(CocoDetection):
@@ -78,8 +80,48 @@ class CocoDataset(CocoDetection):
 
 def coco_split(data: str | Path, split: str, transforms: Callable | None = None) -> CocoDataset:
     """One split of a COCO-layout folder: `data/annotations/instances_<split>.json` and `data/<split>/`."""
-    data = Path(data)
-    return CocoDataset(data / split, data / "annotations" / f"instances_{split}.json", transforms)
+    return CocoDataset(Path(data) / split, annotation_file(data, split), transforms)
+
+
+def annotation_file(data: str | Path, split: str) -> Path:
+    """Where the annotations of a split are in a COCO-layout folder."""
+    return Path(data) / "annotations" / f"instances_{split}.json"
+
+
+def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
+    """Read an instances JSON without looking at its records; `ValueError` if there is none or it is not valid JSON.
+
+    Args:
+        annotations: the file.
+        outlines: keep "segmentation", which is most of a COCO file; boxes and areas are always kept.
+    """
+    name, collects = str(annotations), gc.isenabled()
+    gc.disable()  # it would search the growing millions of records for garbage again and again, and find none
+    try:
+        text = Path(annotations).read_text(encoding="utf-8-sig")
+        return json.loads(text, object_hook=None if outlines else _without_outline)
+    except FileNotFoundError:
+        raise ValueError(f"no annotation file {name!r}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{name!r} is not readable JSON: {error}") from None
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _without_outline(record: dict) -> dict:
+    record.pop("segmentation", None)
+    return record
+
+
+def read_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
+    """Read an instances JSON as `load_coco`; `ValueError` says which record in which file cannot be used."""
+    content = load_coco(annotations, outlines=outlines)
+    try:
+        check_records(content)
+    except ValueError as error:
+        raise ValueError(f"{str(annotations)!r}: {error}") from None
+    return content
 
 
 def index_coco(content: dict) -> COCO:

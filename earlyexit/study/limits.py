@@ -1,32 +1,33 @@
 """The first images of a data set as a data set of its own, to try things out."""
 
+import functools
 import json
+import shutil
 from pathlib import Path
 
-from ..data.prepare.layout import check_split
-from ..data.prepare.placing import place_image
-from ..data.reading import read_coco
+from ..data.coco import annotation_file, read_coco
+from ..data.photos import stays_inside
+from ..data.single import take_images
 from ..files import write_whole
 from .results import SPLITS
 
 
 def first_images(folder: str | Path, out: str | Path, limit: int) -> Path:
-    """Make a COCO layout of the first `limit` images of each split, linked where they can be; returns `out`."""
+    """Make a COCO layout with copies of the first `limit` images of each split; returns `out`."""
     if limit < 1:
         raise ValueError(f"at least one image is needed, got the limit {limit}")
     folder, out = Path(folder), Path(out)
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{str(out)!r} is the data set that is read; give another folder")
     for split in SPLITS:
-        content = read_coco(folder / "annotations" / f"instances_{split}.json", outlines=False)
-        content["images"] = sorted(content["images"], key=lambda image: image["id"])[:limit]
-        kept = {image["id"] for image in content["images"]}
-        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
-        check_split(content, folder / split, out, split, "hard")
-        for image in content["images"]:
-            target = out / split / image["file_name"]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            place_image(folder / split / image["file_name"], target, "hard")
-        path = out / "annotations" / f"instances_{split}.json"
+        content = read_coco(annotation_file(folder, split), outlines=False)
+        content = take_images(content, set(sorted(image["id"] for image in content["images"])[:limit]))
+        for name in (image["file_name"] for image in content["images"]):
+            if not stays_inside(name):
+                raise ValueError(f"file name {name!r} leaves the image folder; it has to be relative to it")
+            (out / split / name).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out / split / name, functools.partial(shutil.copy2, folder / split / name))
+        path, text = annotation_file(out, split), json.dumps(content)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content)
         write_whole(path, lambda temporary, text=text: temporary.write_text(text))
     return out

@@ -1,8 +1,8 @@
 """The embedded data set "scenes": twenty picture-book categories, drawn by code with known difficulty."""
 
-from .catalogue import CLASS_NAMES, FAMILIES, FAMILY_OF
 from .composition import SPLIT_ID, Scene, SceneObject, make_scene
-from .export import export_scenes
+from .drawings import CLASS_NAMES, FAMILIES, FAMILY_OF
+from .export import export_scenes, scene_dataset
 
 __all__ = [
     "CLASS_NAMES",
@@ -13,4 +13,5 @@ __all__ = [
     "SceneObject",
     "export_scenes",
     "make_scene",
+    "scene_dataset",
 ]

@@ -1,4 +1,4 @@
-"""Whole scenes: `make_scene` puts background, distractors, objects and occluders together."""
+"""Whole scenes: how hard one is, where its objects go, and `make_scene`, which puts all parts together."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .background import paint_background
-from .catalogue import ALL_COLOURS, CLASS_NAMES, shaken
-from .clutter import local_colour, occluder_outline, paint_distractors
-from .difficulty import (
-    BACKGROUND_BUSY,
-    BACKGROUND_PALE,
-    BLUR,
-    CLUTTER,
-    CONTRAST,
-    MAX_HIDDEN,
-    NOISE,
-    OBJECT_COUNTS,
-    OCCLUSION,
-    OCCLUSION_CHANCE,
-    OCCLUSION_START,
-    layout,
-    level_of,
-    value_at,
-)
-from .pen import mix
-from .sprite import draw_sprite, paste_faded
+from .drawings import ALL_COLOURS, CLASS_NAMES
+from .painting import draw_sprite, local_colour, occluder_outline, paint_background, paint_distractors, paste_faded
+from .pen import mix, shaken
 
 SPLIT_ID = {"train": 0, "calibration": 1, "test": 2, "pretrain": 3}
+
+# How strong the causes of difficulty are, as (easy, hard) pairs.
+SCALE = (0.68, 0.25)  # usual longest side of the object, as a share of the image side
+CONTRAST = (1.0, 0.48)  # colour distance between object and surroundings, 1 = as painted
+CLUTTER = (0.0, 13.0)  # number of distractors
+OCCLUSION = (0.0, 0.38)  # hidden fraction of the object
+BLUR = (0.0, 0.008)  # radius of the Gaussian blur, as a share of the image side (0.008 = 1 px of 128)
+NOISE = (1.0, 15.0)  # standard deviation of the pixel noise, in grey levels of 255
+
+JITTER = 0.13  # standard deviation of each cause's own deviation from the difficulty of the image
+OCCLUSION_START = 0.25  # objects easier than this are never occluded ...
+OCCLUSION_CHANCE = 0.65  # ... and harder ones only with this probability
+MAX_HIDDEN = 0.45
+OBJECT_COUNTS = (0.10, 0.60, 0.18, 0.08, 0.04)  # probabilities of 0, 1, 2, 3 and 4 objects
+SIZE_LIMITS = (1.0, 1.0, 0.44, 0.37, 0.33)  # largest size that leaves room for that many objects
+BACKGROUND_PALE = (0.65, 0.15)  # easy backgrounds are washed out, hard ones are as strong as the objects
+BACKGROUND_BUSY = (0.1, 1.0)
+_IMAGE_CAUSES = (CLUTTER, BLUR, NOISE, BACKGROUND_PALE, BACKGROUND_BUSY)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,6 @@ def make_scene(split: str, index: int, size: int = 128, seed: int = 0) -> Scene:
     return Scene(image, objects, difficulty)
 
 
-_IMAGE_CAUSES = (CLUTTER, BLUR, NOISE, BACKGROUND_PALE, BACKGROUND_BUSY)
-
-
 def check_arguments(split: str, index: int, size: int, seed: int) -> None:
     """Raise ValueError, with the bad value, unless `make_scene` can draw with these arguments."""
     if split not in SPLIT_ID:
@@ -105,6 +102,32 @@ def check_arguments(split: str, index: int, size: int, seed: int) -> None:
         raise ValueError(f"size is {size}: it must be between 64 and 1024 pixels")
     if seed < 0:
         raise ValueError(f"seed is {seed}: it must be 0 or more")
+
+
+def level_of(difficulty: float, rng: np.random.Generator) -> float:
+    """One cause's own level in 0..1: the difficulty of the image and some chance."""
+    return float(np.clip(difficulty + rng.normal(0.0, JITTER), 0.0, 1.0))
+
+
+def value_at(pair: tuple[float, float], level: float) -> float:
+    """The strength between the easy (0) and the hard end (1) of `pair`."""
+    return pair[0] + (pair[1] - pair[0]) * level
+
+
+def layout(count: int, difficulty: float, rng: np.random.Generator) -> list[tuple[float, float, float]]:
+    """Return (centre x, centre y, size) per object in units of the image side, hardly overlapping."""
+    places: list[tuple[float, float, float]] = []
+    sizes = [min(value_at(SCALE, level_of(difficulty, rng)), SIZE_LIMITS[count]) for _ in range(count)]
+    for wanted in sorted(sizes, reverse=True):
+        size = wanted
+        for attempt in range(120):
+            if attempt % 20 == 19:
+                size *= 0.92  # a crowded picture: make room
+            x, y = rng.uniform(0.5 * size, 1.0 - 0.5 * size, 2)
+            if all(max(abs(x - a), abs(y - b)) > 0.52 * (size + other) for a, b, other in places):
+                places.append((float(x), float(y), size))
+                break
+    return places
 
 
 def _paint_object(

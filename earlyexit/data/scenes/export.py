@@ -1,4 +1,4 @@
-"""Writing scenes as JPEG files with annotations in the COCO layout."""
+"""Scenes as files: JPEGs with annotations in the COCO layout, and the data set that reads them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,50 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 
+import torch
 from PIL import Image
 
-from .catalogue import CLASS_NAMES, FAMILY_OF
+from ...files import write_whole
+from ..coco import CocoDataset, annotation_file
+from ..single import keep_single_objects
 from .composition import Scene, check_arguments, make_scene
+from .drawings import CLASS_NAMES, FAMILY_OF
 
 GENERATOR_VERSION = 2  # raise it whenever the same seed gives other pictures
 JPEG_OPTIONS = {"quality": 92, "subsampling": 0, "optimize": False}
+
+
+def scene_dataset(
+    split: str,
+    count: int,
+    *,
+    single: bool = True,
+    size: int = 128,
+    seed: int = 0,
+    transforms: Callable | None = None,
+    cache: str | Path | None = None,
+) -> CocoDataset:
+    """The first `count` scenes of a split as a data set: drawn once, kept, and read as any COCO folder is.
+
+    Args:
+        split: "train", "calibration", "test" or "pretrain".
+        count: scenes that are drawn, about 8 ms each the first time.
+        single: keep only those with exactly one object, about 60 %, as COCO-Single does with COCO.
+        size: side of the square images in pixels.
+        seed: another seed draws other scenes.
+        transforms: see `CocoDataset`.
+        cache: where the files are kept; a folder beside torch hub's unless told.
+    """
+    cache = Path(cache or Path(torch.hub.get_dir()).parent / "earlyexit")
+    folder = cache / f"scenes-v{GENERATOR_VERSION}-{size}-{seed}-{count}"
+    annotations = annotation_file(folder, split)
+    if not annotations.exists():
+        export_scenes(folder, {split: count}, size=size, seed=seed, workers=1)
+    if single:
+        chosen = annotations.with_name(f"instances_{split}_single.json")
+        text = json.dumps(keep_single_objects(json.loads(annotations.read_text())))
+        annotations = write_whole(chosen, lambda path: path.write_text(text))
+    return CocoDataset(folder / split, annotations, transforms)
 
 
 def export_scenes(
@@ -41,7 +78,7 @@ def export_scenes(
     out = Path(out)
     counts = {split: count for split, count in counts.items() if count}
     for split, count in counts.items():
-        _check_earlier(_annotation_file(out, split), _info(size, seed), count)
+        _check_earlier(annotation_file(out, split), _info(size, seed), count)
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     if workers == 1 or sum(counts.values()) < 2:
         return {split: _export_split(out, split, count, size, seed, map) for split, count in counts.items()}
@@ -65,13 +102,9 @@ def _check_earlier(path: Path, info: dict, count: int) -> None:
         raise ValueError(f"{str(path)!r} is of {what}: choose another folder, or delete {str(path.parent.parent)!r}")
 
 
-def _annotation_file(out: Path, split: str) -> Path:
-    return out / "annotations" / f"instances_{split}.json"
-
-
 def _export_split(out: Path, split: str, count: int, size: int, seed: int, run: Callable) -> Path:
     (out / split).mkdir(exist_ok=True)
-    path = _annotation_file(out, split)
+    path = annotation_file(out, split)
     # An annotation file left by other arguments must not describe half-replaced images.
     path.unlink(missing_ok=True)
     job = functools.partial(_write_image, out / split, split, size, seed)

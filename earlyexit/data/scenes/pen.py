@@ -19,6 +19,12 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     return tuple(int(round(a + (b - a) * share)) for a, b in pairs)  # type: ignore[return-value]
 
 
+def shaken(colour: Colour, rng: np.random.Generator, spread: float = 14.0) -> Colour:
+    """Return `colour` with a little random change in each channel, still within 0..255."""
+    values = np.clip(np.asarray(colour) + rng.normal(0.0, spread, 3), 0, 255)
+    return tuple(int(value) for value in values)  # type: ignore[return-value]
+
+
 def oval(cx: float, cy: float, rx: float, ry: float, tilt: float = 0.0, count: int = 36) -> np.ndarray:
     """Return the outline of an ellipse as an array of shape (count, 2); `tilt` is in degrees."""
     return arc(cx, cy, rx, ry, 0.0, 360.0 * (count - 1) / count, tilt, count)

@@ -1,0 +1,79 @@
+"""The photos that annotations belong to, and the numbers of COCO that their objects get."""
+
+from earlyexit.data import list_files
+from prepare.boxes import ImageBoxes, find_images, to_coco
+from prepare.cleaning import Report
+
+
+def test_images_are_found_by_the_name_of_the_xml_file_first(tmp_path):
+    for name in (
+        "a.jpg",
+        "b.JPEG",
+        "deep/c.png",
+        "d.jpg",
+        "d.png",
+        "scan.01.jpg",
+        "x/twice.jpg",
+        "y/twice.jpg",
+        "E.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    cases = [
+        ("a.xml", "wrong.jpg", "a.jpg"),  # <filename> is wrong
+        ("b.xml", "b", "b.JPEG"),  # without ending
+        ("c.xml", "", "deep/c.png"),  # images in folders of their own
+        ("d.xml", "d.png", "d.png"),  # the ending decides
+        ("other.xml", r"C:\data\scan.01", "scan.01.jpg"),  # <filename> alone; the dot is no ending
+        ("y/twice.xml", "", "y/twice.jpg"),
+        ("e.xml", "e.jpg", "E.jpg"),  # written on a system that does not tell them apart
+    ]
+    report = Report()
+    records = find_images([ImageBoxes(source, named) for source, named, _ in cases], tmp_path, report)
+    assert [record.file_name for record in records] == [image for _, _, image in cases]
+    assert report.mended == [("a.xml", "wrong <filename>: 'wrong.jpg', the image is 'a.jpg'")]
+    assert report.dropped == []
+    assert list_files(tmp_path, (".png",)) == ["d.png", "deep/c.png"]
+
+
+def test_a_csv_file_does_not_name_its_images(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    (record,) = find_images([ImageBoxes("a.csv line 2", "b.jpg")], tmp_path, Report(), by_source=False)
+    assert record.file_name == "b.jpg"
+
+
+def test_images_that_are_missing_or_not_clear_are_dropped(tmp_path):
+    for name in ("a.jpg", "x/twice.jpg", "y/twice.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    first = ImageBoxes("a.xml", "a.jpg", objects=[("dog", (0, 0, 1, 1))])
+    again = ImageBoxes("b.xml", "a.jpg", objects=[("cat", (0, 0, 1, 1))])
+    report = Report()
+    found = find_images([first, again, ImageBoxes("twice.xml"), ImageBoxes("no.xml", "none.jpg")], tmp_path, report)
+    assert found == [first]
+    assert not first.is_single  # the other file saw an object, too
+    assert report.dropped == [
+        ("b.xml", "image described twice: 'a.jpg', first by 'a.xml'"),
+        ("twice.xml", "no such image, or several: looked for 'twice'"),
+        ("no.xml", "no such image, or several: looked for 'no' and 'none.jpg'"),
+    ]
+
+
+def test_coco_numbers_follow_names_not_the_order_of_reading():
+    records = [
+        ImageBoxes("b.xml", "b.jpg", 10, 20, [("dog", (1, 2, 4, 6)), ("ant", (0, 0, 1.5, 2))]),
+        ImageBoxes("a.xml", "a.jpg", 30, 40, [("bee", (5, 5, 6, 7))]),
+    ]
+    coco = to_coco(records)
+    assert coco == to_coco(records[::-1])
+    assert coco["categories"] == [{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}, {"id": 3, "name": "dog"}]
+    assert [(i["id"], i["file_name"], i["width"], i["height"]) for i in coco["images"]] == [
+        (1, "a.jpg", 30, 40),
+        (2, "b.jpg", 10, 20),
+    ]
+    assert [(a["id"], a["image_id"], a["category_id"], a["bbox"], a["area"]) for a in coco["annotations"]] == [
+        (1, 1, 2, [5, 5, 1, 2], 2),
+        (2, 2, 3, [1, 2, 3, 4], 12),
+        (3, 2, 1, [0, 0, 1.5, 2], 3),
+    ]
