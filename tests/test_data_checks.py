@@ -15,7 +15,7 @@ from earlyexit.data.prepare.report import Report
 from earlyexit.evaluation import evaluate
 from earlyexit.photos import read_photo
 from earlyexit.records import collect_records
-from earlyexit.study.limits import first_images
+from earlyexit.study.plan import first_images
 
 
 @pytest.mark.parametrize("measure", [evaluate, collect_records])
