@@ -7,7 +7,16 @@ import pytest
 from made_study import made_models
 
 from earlyexit.study import open_study
-from earlyexit.study.finished import Models, Study, load_models, plain, read_table, write_table
+from earlyexit.study.finished import (
+    Models,
+    Study,
+    load_models,
+    model_path,
+    plain,
+    read_table,
+    write_model,
+    write_table,
+)
 from earlyexit.study.tables import accuracy_table
 
 ROOT = Path(__file__).resolve().parents[1]
