@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SCENES := data/scenes-single/annotations/instances_test.json
+RESULTS := earlyexit/study/results/scenes
 FRESH := data/scenes-fresh-single/annotations/instances_test.json
 
 # Linux: large tensors on huge pages that are kept for the next step, instead of fresh memory from the system each time.
@@ -44,12 +45,12 @@ format: $(STAMP) ## rewrite the code in the common style
 notebooks: $(STAMP) ## run the chapters in place and store their outputs
 	$(BIN)/python tools/run_notebooks.py
 
-study: $(STAMP) $(SCENES) ## reproduce the paper's study on scenes into results/scenes; resumable, hours
-	$(BIN)/earlyexit study --data scenes --folder data/scenes-single --out results/scenes --jobs 2
+study: $(STAMP) $(SCENES) ## reproduce the paper's study on scenes into earlyexit/study/results; resumable, hours
+	$(BIN)/earlyexit study --data scenes --folder data/scenes-single --out $(RESULTS) --jobs 2
 
-beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, into results/scenes; resumable, hours
+beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, into earlyexit/study/results; resumable, hours
 	$(BIN)/earlyexit beyond --data scenes --folder data/scenes-single --many data/scenes \
-		--fresh data/scenes-fresh-single --out results/scenes --jobs 2
+		--fresh data/scenes-fresh-single --out $(RESULTS) --jobs 2
 
 # 3,330 scenes leave 2,011 test images with one object. The annotations of a split appear after its images.
 $(SCENES): | $(STAMP)

@@ -8,12 +8,11 @@ import torch
 import typer
 
 from . import __version__, commands, exporting, photos
-from .beyond_command import beyond_command
 from .command_line import check_file, run_app
 from .onnx_command import onnx_command
 from .presets import PRESETS, preset
 from .processes import process_state
-from .study_command import study_command
+from .study.command import beyond_command, study_command
 from .train_command import train_command
 from .weights import DEFAULT_WEIGHTS
 

@@ -101,3 +101,39 @@ def _difficulty(seed: int) -> dict:
             thirds.append(row | ({"shares": [0.1, 0.2, 0.3, 0.4]} if exit == "taken" else {}))
     taken = {0: "1111", 1: "1112", 2: "1122"}.get(seed, "1111")
     return {"setting": 20, "exits_taken": taken, "correlations": correlations, "thirds": thirds}
+
+
+def made_early(name="early-0", full=60.0, kept=(0.99, 0.97, 0.91), **more) -> dict:
+    """The results of a model beyond the paper."""
+    metrics = dict.fromkeys(("AP50", "AP75", "AP small", "AP medium", "AP large"), 1.0)
+    forced = [
+        {"exit": k, "mAP": m, "gmacs": g, "gmacs_full": 2.0, **metrics}
+        for k, m, g in ((1, 48.0, 0.6), (2, 57.0, 0.8), (3, 59.0, 1.9), (4, full, 2.0))
+    ]
+    budgets = [
+        {"budget": b, "share": b - 0.01, "kept": k, "mAP": full * k, "loss_at_most": 1.0, "exits": {1: 5}, **metrics}
+        for b, k in zip((0.62, 0.5, 0.35), kept, strict=True)
+    ]
+    return {
+        "name": name,
+        "group": "early",
+        "split": "test",
+        "settings": {"epochs": 4, "seed": 0, "data": "made up"},
+        "data": {},
+        **dict.fromkeys(("commit", "date", "machine", "seconds"), "made up"),
+        "forced": forced,
+        "budgets": budgets,
+        **more,
+    }
+
+
+def made_costs() -> tuple[list[dict], list[dict]]:
+    """Rows of compute and latency."""
+    total = {1: 141.0, 2: 150.0, 3: 153.0, 4: 154.6}
+    compute = [
+        {"model": m, "filler": "downsample", "exit": e, "part": "total", "gmacs": g}
+        for m in ("nano", "regnet_y_800mf")
+        for e, g in total.items()
+    ]
+    late = {"model": "regnet_y_800mf", "batch_size": 1, "exit": 1, "time_saved": 12.0, "low": 11.0, "high": 13.0}
+    return compute, [{**late, "gmacs_saved": 8.8, "device": "cpu"}]

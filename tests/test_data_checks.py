@@ -13,7 +13,7 @@ from earlyexit.data.coco import coco_split
 from earlyexit.evaluation import evaluate
 from earlyexit.photos import read_photo
 from earlyexit.records import collect_records
-from earlyexit.study.limits import first_images
+from earlyexit.study.plan import first_images
 from prepare.boxes import ImageBoxes, fill_size
 from prepare.cleaning import Report
 

@@ -1,4 +1,4 @@
-"""The sample of numbers that tells a change of the study's code from a change of its results."""
+"""The sample of numbers that tells whether the code still gives the study's results."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import torch
 
 from earlyexit import thresholds
 from earlyexit.study import fingerprint as module
-from earlyexit.study.fingerprint import differing, fingerprint
-from earlyexit.study.finished import open_study
+from earlyexit.study import open_study
+from earlyexit.study.fingerprint import check_numbers, differing, fingerprint
 
 
 def test_differing_names_what_is_new_gone_or_other():
@@ -31,6 +31,13 @@ def test_another_rule_gives_another_fingerprint(monkeypatch, tmp_path):
     shares = thresholds.exit_proportions()
     monkeypatch.setattr("earlyexit.records.evaluate.exit_proportions", lambda: shares.flip(1))
     assert any("index 17" in name for name in differing(before, module._measured(folder)))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"fingerprint": 3}'])
+def test_check_names_a_damaged_manifest(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="manifest.json' is damaged"):
+        check_numbers(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,25 @@
-"""What the chapters open: the finished study of the repository, or one that is fetched."""
+"""Results as files, and the finished study that comes with the package."""
 
 import json
+from pathlib import Path
 
 import pytest
-import torch
 from made_study import made_models
 
-from earlyexit.study import finished
-from earlyexit.study.files import write_table
-from earlyexit.study.models import Models
+from earlyexit.study import open_study
+from earlyexit.study.finished import (
+    Models,
+    Study,
+    load_models,
+    model_path,
+    plain,
+    read_table,
+    write_model,
+    write_table,
+)
 from earlyexit.study.tables import accuracy_table
 
+ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = {
     "command": "earlyexit study --seeds 3",
     "commit": "abc1234",
@@ -27,7 +36,7 @@ MANIFEST = {
 def folder(tmp_path):
     folder = tmp_path / "results" / "scenes"
     folder.mkdir(parents=True)
-    for name in finished.TABLES:
+    for name in ("sweep", "accuracy"):
         write_table(folder / f"{name}.csv", accuracy_table(Models(made_models())))
     (folder / "manifest.json").write_text(json.dumps(MANIFEST))
     (folder / "study_summary.json").write_text(json.dumps({"claims": [{"name": "full depth", "holds": "yes"}]}))
@@ -35,7 +44,7 @@ def folder(tmp_path):
 
 
 def test_a_study_gives_its_tables_claims_and_story(folder):
-    study = finished.Study(folder)
+    study = Study(folder)
     last = [row for row in study.table("accuracy") if (row["model"], row["exit"]) == ("proposed", 4)]
     assert [row["accuracy"] for row in last] == [64]  # 50 + the gain of 10 + the exit, see made_study
     assert study.claim("full depth")["holds"] == "yes"
@@ -50,31 +59,59 @@ def test_a_study_gives_its_tables_claims_and_story(folder):
 
 
 def test_what_is_not_there_is_named(folder, tmp_path):
-    study = finished.Study(folder)
-    with pytest.raises(ValueError, match="sweep.*got 'curves'"):
+    study = Study(folder)
+    with pytest.raises(ValueError, match="accuracy, sweep, got 'curves'"):
         study.table("curves")
     with pytest.raises(ValueError, match="full depth, got 'no such'"):
         study.claim("no such")
     with pytest.raises(ValueError, match="no finished study"):
-        finished.Study(tmp_path)
+        Study(tmp_path)
 
 
-def test_without_a_checkout_files_are_fetched_once(folder, tmp_path, monkeypatch):
-    fetched = []
+def test_pairs_have_the_same_seeds():
+    found = made_models()
+    del found["baseline-1"]
+    first, second = Models(found).pairs("proposed", "baseline")
+    assert [m["name"] for m in first] == ["proposed-0", "proposed-2"]
+    assert [m["name"] for m in second] == ["baseline-0", "baseline-2"]
 
-    def download(url, target, progress):
-        fetched.append(url)
-        source = folder / url.rsplit("/", 1)[1]
-        with open(target, "wb") as file:
-            file.write(source.read_bytes())
 
-    monkeypatch.setattr(finished, "ROOT", tmp_path / "nowhere")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    first = finished.open_study()
-    assert len(fetched) == len(finished.TABLES) + 2
-    assert fetched[0].startswith("https://raw.githubusercontent.com/") and "/main/results/scenes/" in fetched[0]
-    assert finished.open_study().manifest == first.manifest == MANIFEST
-    assert len(fetched) == len(finished.TABLES) + 2, "the second time nothing is fetched"
-    with pytest.raises(OSError):  # this study has nothing beyond
-        finished.open_study(beyond=True)
+def test_table_comes_back_as_it_was(tmp_path):
+    rows = [{"model": "a", "n": 3, "value": 0.25, "low": None}, {"model": "b", "n": -1, "value": 1e-6, "low": 2.0}]
+    write_table(tmp_path / "t.csv", rows)
+    assert read_table(tmp_path / "t.csv") == rows
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_json_knows_no_infinity():
+    value = plain({"a": (float("inf"), 1.5), "b": [{"c": float("nan")}], "d": 3})
+    assert json.loads(json.dumps(value, allow_nan=False)) == {"a": [None, 1.5], "b": [{"c": None}], "d": 3}
+
+
+def test_load_models_names_a_broken_file(tmp_path):
+    write_model(model_path(tmp_path, "proposed-0"), made_models()["proposed-0"])
+    assert load_models(tmp_path)["proposed-0"]["repeats"] == 2
+    (tmp_path / "models" / "proposed-1.json").write_text("{")
+    with pytest.raises(ValueError, match="proposed-1.json"):
+        load_models(tmp_path)
+
+
+def test_results_of_the_package_are_complete_and_need_no_network(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    study = open_study()
+    assert len(study.table("sweep")) == 2 * 2 * 34 and len(study.summary["claims"]) == 19
+    assert study.table("beyond_fresh") and len(load_models(study.folder)) == 18
+    assert "sources" not in study.manifest and study.manifest["seeds"] == [0, 1, 2]
+    with pytest.raises(ValueError, match="coco_single' holds no finished study"):
+        open_study("coco_single")
+
+
+def test_package_data_matches_every_file_of_the_results():
+    tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["earlyexit"]
+    package = ROOT / "earlyexit"
+    matched = {path for pattern in project for path in package.glob(pattern)}
+    assert all(any(package.glob(pattern)) for pattern in project)
+    folders = (package / "study" / name for name in ("results", "paper_data"))
+    missing = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    assert missing and missing <= matched

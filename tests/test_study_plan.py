@@ -1,4 +1,4 @@
-"""What the study trains, and the paper's numbers that it is compared with."""
+"""What is trained, in the paper's study and beyond it, and by which command."""
 
 import json
 from dataclasses import replace
@@ -8,19 +8,22 @@ import torch
 from typer.testing import CliRunner
 
 from earlyexit import cli, dyn_retinanet_nano
+from earlyexit.data.coco import coco_split
 from earlyexit.neck import FILLERS
-from earlyexit.settings import TrainSettings
-from earlyexit.study.paper import (
-    paper_baseline,
-    paper_ceiling,
-    paper_exit_counts,
-    paper_figures,
-    paper_pairs,
-    paper_sweep,
+from earlyexit.settings import TrainSettings, check_settings
+from earlyexit.study.finished import deciding
+from earlyexit.study.paper import paper_pairs
+from earlyexit.study.plan import (
+    ABLATIONS,
+    FAIR_EXITS,
+    RECIPE,
+    first_images,
+    is_trained,
+    plan,
+    plan_beyond,
+    recipe,
+    train_arguments,
 )
-from earlyexit.study.plan import FAIR_EXITS, plan, recipe
-from earlyexit.study.results import deciding
-from earlyexit.study.trainings import train_arguments
 from earlyexit.weights import weights_card
 
 
@@ -72,6 +75,24 @@ def test_plan_says_what_is_wrong(changes, said):
         plan(**{"data": "scenes", "folder": "d", "runs": "r", **changes})
 
 
+def test_plan_beyond_leaves_each_part_out_once():
+    found = plan_beyond("scenes", "single", "many", "runs", seeds=(0, 1))
+    names = [t.name for t in found]
+    assert names == ["early-0", "early-1", "many", *(f"ablation-{n}" for n in ABLATIONS)]
+    by_name = {t.name: t.settings for t in found}
+    for settings in by_name.values():
+        check_settings(settings)
+    assert by_name["early-1"].seed == 1 and by_name["early-1"].filler == "learned"
+    for t in found[:2]:  # the first two train all exits, and then the early ones alone
+        assert t.first.group == "joint" and t.first.settings.exits == (1, 2, 3, 4) and t.first.settings.epochs == 6
+        assert t.settings.warm_start == f"{t.first.settings.out}/model.safetensors" and t.settings.epochs == 4
+        check_settings(t.first.settings)
+    for name, changes in ABLATIONS.items():
+        ours = by_name[f"ablation-{name}"]
+        assert ours.epochs == 2 and all(getattr(ours, k) == v for k, v in {**RECIPE, **changes}.items())
+    assert by_name["many"].data == "many" and by_name["many"].exit_target == "present"
+
+
 @pytest.mark.parametrize("data", ["scenes", "coco_single"])
 def test_command_means_the_settings(data):
     for training in plan(data, "folder", "runs")[::3]:
@@ -100,28 +121,19 @@ def trained(exits, filler):
     return torch.cat([value.detach().flatten().double() for value in model.state_dict().values()])
 
 
-def test_published_numbers_are_those_of_the_tables():
-    best = paper_sweep()
-    assert [row["index"] for row in best] == list(range(1, 35))
-    assert (best[33]["mAP"], best[30]["mAP"], best[30]["gmacs"]) == (43.1, 39.7, 153.741)
-    assert paper_sweep("ilsvrc_single")[33]["mAP"] == 40.3
-    assert paper_sweep(theta=0.5, lambda_=0.5)[33]["mAP"] == 35.5
-    assert paper_baseline()["map"] == 39.3 and paper_baseline("ilsvrc_single")["map"] == 39.9
-    assert all(sum(row["exits"]) == 593 for row in paper_exit_counts())
-    assert paper_exit_counts()[19]["exits"] == [98, 131, 97, 267]
-    assert paper_ceiling() == pytest.approx(8.78, abs=0.005)
+def test_finished_run_is_known_by_epochs_and_settings(finished_run):
+    story = json.loads((finished_run / "settings.json").read_text())["settings"]
+    settings = TrainSettings(**{**story, "exits": tuple(story["exits"])})
+    assert is_trained(settings)
+    assert not is_trained(replace(settings, epochs=2))
+    assert not is_trained(replace(settings, theta=0.5))
+    assert not is_trained(replace(settings, out=str(finished_run / "elsewhere")))
 
 
-def test_published_compute_follows_from_the_exit_counts():
-    """The compute by exit was fitted: with it the counts give the published GMACs of every setting."""
-    by_exit = paper_figures()["gmacs by exit"]["gmacs"]
-    for counts, row in zip(paper_exit_counts(), paper_sweep(), strict=True):
-        mean = sum(n * g for n, g in zip(counts["exits"], by_exit, strict=True)) / 593
-        assert mean == pytest.approx(row["gmacs"], abs=0.01)
-
-
-def test_unknown_published_model_is_named():
-    with pytest.raises(ValueError, match="'voc'"):
-        paper_sweep("voc")
-    with pytest.raises(ValueError, match=r"\(0.2, 1.0\)"):
-        paper_sweep(theta=0.2)
+def test_first_images_are_a_data_set_of_their_own(single, tmp_path):
+    made = first_images(single, tmp_path / "few", 3)
+    whole, few = coco_split(single, "test"), coco_split(made, "test")
+    assert few.ids == whole.ids[:3] and few.classes == whole.classes
+    assert (few[2][0] == whole[2][0]).all()
+    with pytest.raises(ValueError, match="limit 0"):
+        first_images(single, tmp_path / "none", 0)

@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 from made_study import made_models
 
-from earlyexit.study import plots, plots_costs
-from earlyexit.study.difficulty_table import difficulty_table
-from earlyexit.study.models import Models
-from earlyexit.study.tables import fillers_table, random_table, shares_table, sweep_table, theta_table
+from earlyexit.study import plots
+from earlyexit.study.finished import Models
+from earlyexit.study.tables import (
+    difficulty_table,
+    fillers_table,
+    random_table,
+    shares_table,
+    sweep_table,
+    theta_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,7 @@ def test_compute_is_stacked_by_part(ax):
         for e in (1, 2, 3, 4)
         for p, g in parts.items()
     ]
-    plots_costs.plot_compute(ax, rows, "nano")
+    plots.plot_compute(ax, rows, "nano")
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(8.5 * 5)
     assert "at most 50.0 % can be saved" in ax.get_title()
 
@@ -81,14 +87,14 @@ def test_saving_shows_time_against_compute(ax):
         for m in ("nano", "regnet_y_800mf")
         for e in (1, 2, 3, 4)
     ]
-    plots_costs.plot_saving(ax, rows)
+    plots.plot_saving(ax, rows)
     points = [line.get_xydata()[0].tolist() for line in ax.get_lines() if len(line.get_xdata()) == 1]
     assert points.count([8.0, 12.0]) == 2 and len(points) == 8
 
 
 def test_difficulty(ax, models):
     rows = difficulty_table(models)
-    plots_costs.plot_correlations(ax, rows)
+    plots.plot_correlations(ax, rows)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         "size",
         "occlusion",
@@ -99,6 +105,6 @@ def test_difficulty(ax, models):
     dots = [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1]
     assert sorted(dots) == [-0.5] * 4 + [0.5] * 6
     ax.clear()
-    plots_costs.plot_thirds(ax, rows)
+    plots.plot_thirds(ax, rows)
     hard = next(c for c in ax.containers if c.get_label() == "hard (difficulty)")
     assert np.array_equal(hard.lines[0].get_ydata(), [41] * 4)

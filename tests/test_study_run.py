@@ -1,100 +1,111 @@
-"""The study from end to end, in small: measuring a model, going on, tables, manifest, the command."""
+"""The study from end to end: its processes side by side, going on, tables, manifest, the commands."""
 
 import json
+import os
+import subprocess
 import sys
-from dataclasses import asdict, replace
+import time
+from pathlib import Path
 
 import pytest
-from made_study import made_models
-from test_study_tables import costs
+from made_study import made_costs, made_early, made_models
 
-from earlyexit import cli, load_detector
-from earlyexit.data import coco_split, keep_single_objects
-from earlyexit.data.scenes import export_scenes
-from earlyexit.evaluation import coco_metrics, detect_all
-from earlyexit.records import collect
-from earlyexit.settings import TrainSettings
-from earlyexit.study import costs as costs_module
-from earlyexit.study import manifest, runner
-from earlyexit.study.costs import compute_table, latency_table, same_size
-from earlyexit.study.files import read_table, write_table
-from earlyexit.study.limits import first_images
-from earlyexit.study.manifest import check_manifest, source_hashes
-from earlyexit.study.measure import measure, training_of
-from earlyexit.study.plan import plan
-from earlyexit.study.results import check_model, describe_data, load_models, model_path, write_model
-from earlyexit.weights import read_about, save_weights
+from earlyexit import cli
+from earlyexit.study import fingerprint, open_study, run
+from earlyexit.study.finished import describe_data, model_path, read_table, write_model, write_table
+from earlyexit.study.plan import first_images, plan, plan_beyond
+from earlyexit.study.run import Job, run_jobs
+
+
+def job(tmp_path, name, *scripts):
+    return Job(
+        name, tuple((f"step {n}", ["-c", script]) for n, script in enumerate(scripts, 1)), tmp_path / f"{name}.log"
+    )
+
+
+def test_steps_follow_one_another_and_a_failure_leaves_the_others(tmp_path):
+    lines, made, never = [], str(tmp_path / "made"), str(tmp_path / "never")
+    good = job(tmp_path, "good", f"open({made!r}, 'w')", f"open({made!r}); print('epoch 1 fine')")
+    bad = job(tmp_path, "bad", "print('what went wrong'); raise SystemExit(3)", f"open({never!r}, 'w')")
+    assert run_jobs([bad, good], 1, lines.append) == ["bad"]
+    text = "\n".join(lines)
+    assert "[1/2] bad: step 1 FAILED with exit code 3" in text and "what went wrong" in text
+    assert "[2/2] good: epoch 1 fine" in lines
+    assert lines[-1].startswith("[2/2] good: step 2 done in")
+    assert not Path(never).exists()
+
+
+def test_jobs_run_side_by_side_and_share_the_cores(tmp_path):
+    """Each waits for the other's file: one after the other they would never end."""
+    wait = "\n".join(
+        [
+            "import os, time",
+            "open({!r}, 'w').write(os.environ['OMP_NUM_THREADS'])",
+            "while not os.path.exists({!r}): time.sleep(.01)",
+        ]
+    )
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    jobs = [job(tmp_path, "one", wait.format(a, b)), job(tmp_path, "two", wait.format(b, a))]
+    assert run_jobs(jobs, 2, lambda line: None) == []
+    assert (tmp_path / "a").read_text() == str(max(1, os.cpu_count() // 2))
+    with pytest.raises(ValueError, match="got 0"):
+        run_jobs(jobs, 0)
+
+
+SLEEP = """
+import os, sys, time
+open(sys.argv[1], "w").write(str(os.getpid()))
+print("epoch 0", flush=True)
+time.sleep(60)
+"""
+
+
+def test_interrupted_study_ends_its_processes(tmp_path):
+    def interrupt(line):
+        if "epoch" in line:
+            raise KeyboardInterrupt
+
+    sleeper = Job("sleeper", (("sleeping", ["-c", SLEEP, str(tmp_path / "pid")]),), tmp_path / "log")
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([sleeper], 1, interrupt)
+    assert ended(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the trainings of a killed study end by themselves")
+def test_killed_study_takes_its_processes_along(tmp_path):
+    script = f"""
+import sys
+from pathlib import Path
+from earlyexit.study.run import Job, run_jobs
+run_jobs([Job("sleeper", (("sleeping", ["-c", {SLEEP!r}, sys.argv[1]]),), Path(sys.argv[2]))], 1)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pid"), str(tmp_path / "log")])
+    while not (tmp_path / "log").exists() or b"epoch" not in (tmp_path / "log").read_bytes():
+        assert process.poll() is None
+        time.sleep(0.02)
+    child = int((tmp_path / "pid").read_text())
+    process.kill()
+    process.wait(timeout=20)
+    for _ in range(500):
+        if ended(child):
+            break
+        time.sleep(0.01)
+    assert ended(child)
+
+
+def ended(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"  # an orphan that nobody has collected yet
+    except OSError:
+        return True
 
 
 @pytest.fixture(autouse=True)
 def quick_fingerprint(monkeypatch):
     """The real one takes seconds and has tests of its own."""
-    monkeypatch.setattr(manifest, "fingerprint", lambda: {"zero, scores": 7.0})
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    """Scenes of 64 pixels with one object each."""
-    out = tmp_path_factory.mktemp("single")
-    for path in export_scenes(out, {"train": 8, "calibration": 8, "test": 16}, size=64, workers=1).values():
-        path.write_text(json.dumps(keep_single_objects(json.loads(path.read_text()))))
-    return out
-
-
-@pytest.fixture(scope="module")
-def measured(single, tmp_path_factory):
-    """The results of the trained model of the package, as if it were of the study, and where its run lies."""
-    run, out = tmp_path_factory.mktemp("runs") / "proposed-0", tmp_path_factory.mktemp("results")
-    run.mkdir()
-    save_weights(load_detector("scenes")[0], run / "model.safetensors", about=read_about("scenes"))
-    settings = TrainSettings(str(single), str(run), epochs=1)
-    (run / "settings.json").write_text(json.dumps({"settings": asdict(settings)}))
-    (run / "log.csv").write_text("epoch,seconds\n1,2.5\n2,3.5\n")
-    with pytest.MonkeyPatch.context() as patch:  # counting takes seconds and is tested elsewhere
-        patch.setattr(collect, "count_macs", lambda model, size: {k: {"total": float(k)} for k in (1, 2, 3, 4)})
-        path = measure(training_of(run, "proposed"), out, repeats=2)
-    return json.loads(path.read_text()), run, out
-
-
-def test_measured_numbers_are_those_of_running_the_model(measured, single):
-    result, run, _ = measured
-    model, test = load_detector(run / "model.safetensors")[0], coco_split(single, "test")
-    found = [row for one in detect_all(model, test, None, 4, 8) for row in one.found]
-    direct = coco_metrics(test, found)["mAP"]
-    assert direct > 10 and result["fillers"]["downsample"]["forced"][3]["mAP"] == pytest.approx(direct, abs=5e-4)
-    setting = result["fillers"]["zero"]["sweep"][9]
-    model.neck.filler = "zero"
-    limits = [float("inf") if t is None else t for t in setting["thresholds"]]
-    rows = detect_all(model, test, limits, None, 1)
-    direct = coco_metrics(test, [row for one in rows for row in one.found])["mAP"]
-    assert setting["mAP"] == pytest.approx(direct, abs=5e-4)
-    taken = [row.exit for row in rows]
-    assert setting["gmacs"] == pytest.approx(sum(taken) / len(taken)) and setting["gmacs_full"] == 4
-    assert setting["realised"] == pytest.approx([taken.count(k) / len(test) for k in (1, 2, 3, 4)], abs=1e-5)
-    assert len(result["difficulty"]["exits_taken"]) == len(test) == result["data"]["test"]["images"]
-    assert result["seconds"]["training"] == 6
-
-
-def test_measured_model_is_known_again_and_never_replaced(measured, single):
-    _, run, out = measured
-    path, data = model_path(out, "proposed-0"), describe_data(single)
-    settings = training_of(run, "proposed").settings
-    assert check_model(path, settings, data, 2)
-    assert check_model(path, replace(settings, out="elsewhere", workers=3), data, 2)
-    assert not check_model(path.with_name("other.json"), settings, data, 2)
-    with pytest.raises(ValueError, match="epochs was 1, is 7"):
-        check_model(path, replace(settings, epochs=7), data, 2)
-    other = {**data, "test": {**data["test"], "images": 99}}
-    with pytest.raises(ValueError, match="'images': 99"):
-        check_model(path, settings, other, 2)
-    with pytest.raises(ValueError, match="repeats was 2, is 3"):
-        check_model(path, settings, data, 3)
-    old = json.loads(path.read_text())
-    write_model(out / "old.json", {**old, "settings": {**old["settings"], "sandwich": False}})
-    assert check_model(out / "old.json", settings, data, 2)
-    write_model(out / "old.json", {**old, "settings": {**old["settings"], "sandwich": True}})
-    with pytest.raises(ValueError, match="was made with sandwich=True, which no longer exists"):
-        check_model(out / "old.json", settings, data, 2)
+    for module in (fingerprint, run):
+        monkeypatch.setattr(module, "fingerprint", lambda: {"zero, scores": 7.0})
 
 
 @pytest.fixture
@@ -102,17 +113,17 @@ def finished(single, tmp_path):
     """A folder of results with every model measured; only tables are left to write."""
     for name, model in made_models().items():
         write_model(model_path(tmp_path, name), {**model, "data": describe_data(single)})
-    for name, rows in zip(("compute", "latency"), costs(), strict=True):
+    for name, rows in zip(("compute", "latency"), made_costs(), strict=True):
         write_table(tmp_path / f"{name}.csv", rows)
     return tmp_path
 
 
 def test_study_goes_on_from_the_results_alone(finished, single, monkeypatch):
     """Nothing is trained or measured where the models' files are there, as on another machine."""
-    monkeypatch.setattr(runner, "run_jobs", lambda *_: pytest.fail("there is nothing to run"))
+    monkeypatch.setattr(run, "run_jobs", lambda *_: pytest.fail("there is nothing to run"))
     lines = []
     trainings = plan("scenes", single, "nowhere")
-    assert runner.run_study(trainings, "scenes", finished, repeats=2, say=lines.append) == []
+    assert run.run_study(trainings, "scenes", finished, repeats=2, say=lines.append) == []
     assert lines[0] == "18 models, 18 of them measured already"
     rows = read_table(finished / "sweep.csv")
     (last,) = (r for r in rows if (r["model"], r["filler"], r["index"]) == ("proposed", "downsample", 34))
@@ -122,60 +133,19 @@ def test_study_goes_on_from_the_results_alone(finished, single, monkeypatch):
     story = json.loads((finished / "manifest.json").read_text())
     assert story["seconds"]["training"] == 1800 and story["seeds"] == [0, 1, 2]
     before = {path.name: path.read_bytes() for path in finished.glob("*.csv")}
-    runner.run_study(trainings, "scenes", finished, repeats=2, say=lines.append)
+    run.run_study(trainings, "scenes", finished, repeats=2, say=lines.append)
     assert {path.name: path.read_bytes() for path in finished.glob("*.csv")} == before and len(before) == 10
 
 
 def test_failed_models_leave_tables_of_the_others(finished, single, monkeypatch):
     (finished / "models" / "grid-theta1-lambda1.json").unlink()
     asked = []
-    monkeypatch.setattr(runner, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [job.name for job in jobs])
+    monkeypatch.setattr(run, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [job.name for job in jobs])
     trainings = plan("scenes", single, finished / "runs")
-    assert runner.run_study(trainings, "scenes", finished, repeats=2, say=lambda _: 0) == ["grid-theta1-lambda1"]
+    assert run.run_study(trainings, "scenes", finished, repeats=2, say=lambda _: 0) == ["grid-theta1-lambda1"]
     assert [word for word, _ in asked[0].steps] == ["training", "measuring"]
     assert len(read_table(finished / "theta.csv")) == 9 * 34
     assert "best_theta" in json.loads((finished / "study_summary.json").read_text())["left_out"]
-
-
-def test_manifest_names_what_changed(tmp_path):
-    package = tmp_path / "package"
-    (package / "study").mkdir(parents=True)
-    for name, text in {"neck.py": "a = 1\n", "losses.py": "b = 1\n", "cli.py": "c = 1\n"}.items():
-        (package / name).write_text(text)
-    (tmp_path / "manifest.json").write_text(json.dumps({"sources": source_hashes(package)}))
-    assert check_manifest(tmp_path, package) == []
-    (package / "losses.py").write_bytes(b"b = 1\r\n")  # as git may write it on Windows
-    (package / "cli.py").write_text("c = 2\n")  # decides no result
-    assert check_manifest(tmp_path, package) == []
-    (package / "neck.py").write_text("a = 2\n")
-    (package / "new.py").write_text("")
-    assert check_manifest(tmp_path, package) == ["neck.py", "new.py"]
-    (package / "losses.py").unlink()
-    assert "losses.py" in check_manifest(tmp_path, package)
-    with pytest.raises(ValueError, match="no manifest.json"):
-        check_manifest(package)
-
-
-def test_manifest_covers_what_decides_and_its_exceptions_exist():
-    names = source_hashes()
-    assert {"detector.py", "fitting.py", "data/scenes/composition.py", "records/matching.py"} <= set(names)
-    assert {"study/plan.py", "study/curves.py", "weights/scenes-pretrained.safetensors"} <= set(names)
-    assert not {"cli.py", "study/plots.py", "data/single.py"} & set(names)
-    assert [name for name in manifest._DECIDES_NOTHING if not (manifest.PACKAGE / name).exists()] == []
-
-
-def test_first_images_are_a_data_set_of_their_own(single, tmp_path):
-    made = first_images(single, tmp_path / "few", 3)
-    whole, few = coco_split(single, "test"), coco_split(made, "test")
-    assert few.ids == whole.ids[:3] and few.classes == whole.classes
-    assert (few[2][0] == whole[2][0]).all()
-    with pytest.raises(ValueError, match="limit 0"):
-        first_images(single, tmp_path / "none", 0)
-
-
-def test_images_of_one_size_are_found(single):
-    images = same_size(coco_split(single, "test"), most=2)
-    assert [tuple(image.shape) for image in images] == [(3, 64, 64)] * 2
 
 
 @pytest.mark.parametrize(
@@ -194,7 +164,7 @@ def test_command_refuses_in_one_line(options, said, folder, single, tmp_path, ca
     """The images of `folder` have several objects."""
     monkeypatch.chdir(tmp_path)
     if "MANY" in options:
-        monkeypatch.setattr("earlyexit.study.runner.SPLITS", ("train",))
+        monkeypatch.setattr(run, "SPLITS", ("train",))
     places = {"MANY": lambda: folder, "FEW": lambda: first_images(single, tmp_path / "few", 2)}
     options = [str(places[option]()) if option in places else option for option in options]
     monkeypatch.setattr(sys, "argv", ["earlyexit", "study", *options])
@@ -205,74 +175,54 @@ def test_command_refuses_in_one_line(options, said, folder, single, tmp_path, ca
     assert not list(tmp_path.glob("o/*"))
 
 
-def test_check_says_which_files_changed(finished, single, capsys, monkeypatch):
-    runner.run_study(plan("scenes", single, "nowhere"), "scenes", finished, repeats=2, say=lambda _: 0)
-    path = finished / "manifest.json"
-    story = json.loads(path.read_text())
+def test_check_says_whether_the_numbers_are_still_the_same(finished, single, capsys, monkeypatch):
+    run.run_study(plan("scenes", single, "nowhere"), "scenes", finished, repeats=2, say=lambda _: 0)
     monkeypatch.setattr(sys, "argv", ["earlyexit", "study", "--out", str(finished), "--check"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert not ended.value.code and "as it is" in capsys.readouterr().out
-    story["sources"]["detector.py"] = "0"
-    path.write_text(json.dumps(story))
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    said = capsys.readouterr().out
-    assert not ended.value.code and "  detector.py\n" in said and "still the same" in said
+    (line,) = capsys.readouterr().out.splitlines()
+    assert not ended.value.code and "is of the code as it is" in line
+    path = finished / "manifest.json"
+    story = json.loads(path.read_text())
     story["fingerprint"]["zero, scores"] += 1
     path.write_text(json.dumps(story))
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 1 and "other numbers come out of it: zero, scores\n" in capsys.readouterr().out
+    (line,) = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 1 and line.endswith("other numbers come out: zero, scores")
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"sources": 3, "fingerprint": {}}'])
-def test_check_names_a_damaged_manifest(tmp_path, text):
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match="manifest.json' is damaged"):
-        check_manifest(tmp_path)
+def test_check_without_a_folder_takes_the_results_of_the_package(monkeypatch, tmp_path, capsys):
+    before = open_study().manifest["fingerprint"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fingerprint, "fingerprint", lambda: before)
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "study", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and "scenes is of the code as it is" in capsys.readouterr().out
 
 
-def test_load_models_names_a_broken_file(finished):
-    (finished / "models" / "proposed-1.json").write_text("{")
-    with pytest.raises(ValueError, match="proposed-1.json"):
-        load_models(finished)
-
-
-def test_latency_of_rounds_has_an_interval(single, nano, monkeypatch):
-    """Exit 1 takes 8, 7 and 6 ms in three rounds, exit 4 always 10."""
-    times = iter([8.0, 8.0, 7.0, 7.0, 6.0, 6.0])
-
-    def timed(model, images, *, batch_sizes=(1, 16), repeats, warmup):
-        first = next(times)
-        same = {"p95_ms": 20.0, "repeats": repeats, "height": 128, "width": 128, "threads": 1, "device": "cpu"}
-        exits = {1: (first, 1.0), 4: (10.0, 2.0)}
-        rows = [
-            {"batch_size": b, "exit": e, "median_ms": t, "gmacs": g} for b in batch_sizes for e, (t, g) in exits.items()
-        ]
-        return [{**row, **same} for row in rows]
-
-    monkeypatch.setattr(costs_module, "measure_latency", timed)
-    monkeypatch.setattr(costs_module, "paper_detector", lambda: nano)
-    rows = {
-        (r["model"], r["batch_size"], r["exit"]): r for r in latency_table(nano, coco_split(single, "test"), rounds=3)
-    }
-    assert len(rows) == 6 and ("regnet_y_800mf", 16, 1) not in rows
-    row = rows["nano", 16, 1]
-    assert (row["median_ms"], row["time_saved"], row["gmacs_saved"], row["rounds"]) == (7, 30, 50, 3)
-    assert row["high"] - 30 == pytest.approx(4.303 * 10 / 3**0.5, abs=0.006)
-    assert (row["low"], rows["nano", 1, 4]["time_saved"]) == (pytest.approx(60 - row["high"], abs=0.011), 0)
-
-
-def test_compute_table_has_every_part_under_both_fillers(nano, monkeypatch):
-    def count(model, size):
-        base = size[0] + (1000 if model.neck.filler == "zero" else 0)
-        return {exit: {"neck": exit, "total": base + exit} for exit in (1, 2, 3, 4)}
-
-    monkeypatch.setattr(costs_module, "paper_detector", lambda: nano)
-    monkeypatch.setattr(costs_module, "count_macs", count)
-    rows = compute_table(nano)
-    total = {(r["model"], r["filler"], r["exit"]): r["gmacs"] for r in rows if r["part"] == "total"}
-    assert len(rows) == 2 * 2 * 4 * 2
-    assert (total["nano", "zero", 3], total["regnet_y_800mf", "downsample", 1]) == (1131, 801)
-    assert nano.neck.filler == "downsample"
+def test_beyond_goes_on_from_a_first_training_that_was_measured(finished, single, monkeypatch):
+    """Old results count: of a model whose first half is there, only the second is left; and nothing is done twice."""
+    asked = []
+    monkeypatch.setattr(run, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [])
+    (training,) = plan_beyond("scenes", single, single, finished / "runs", seeds=(0,))[:1]
+    assert run.run_beyond([training], finished, say=lambda _: 0) == []
+    words = ["training early-0", "measuring"]
+    assert [word for word, _ in asked[0].steps] == ["training", "measuring", *words]
+    assert all("earlyexit.study.measure" in step for word, step in asked[0].steps if word == "measuring")
+    ratios = dict.fromkeys(("batch1", "batch16"), {"mean": 0.6, "low": 0.5, "high": 0.8, "ms": 1.0, "ms_full": 2.0})
+    times = {"budgets": [{"budget": 0.62, "share": 0.6, "kept": 0.9, "times": ratios}], "exits": [{"exit": 1}]}
+    write_model(finished / "beyond" / "times.json", times)
+    write_model(model_path(finished / "beyond", "joint-0"), {**made_early("joint-0"), "group": "joint"})
+    run.run_beyond([training], finished, say=lambda _: 0)
+    assert [word for word, _ in asked[1].steps] == words
+    write_model(model_path(finished / "beyond", "early-0"), made_early("early-0"))
+    monkeypatch.setattr(run, "run_jobs", lambda *_: pytest.fail("there is nothing to run"))
+    lines = []
+    assert run.run_beyond([training], finished, say=lines.append) == []
+    assert lines[0] == "1 models, 1 of them measured already" and "reached      time_ratio batch1" in lines
+    assert [row["model"] for row in read_table(finished / "beyond_exits.csv")[::4]] == ["joint-0", "early-0"]
+    summary = json.loads((finished / "beyond_summary.json").read_text())
+    assert summary["proposed_full_depth_map"]["mean"] == 30 and summary["reached"]["full_depth_map"]
+    assert len(json.loads((finished / "beyond" / "manifest.json").read_text())["models"]) == 2

@@ -1,25 +1,30 @@
-"""Tables and verdicts from made-up results, compared with numbers found by hand."""
+"""Tables from made-up results, compared with numbers found by hand."""
 
+import json
 import math
 
-import numpy as np
 import pytest
-from made_study import FULL_GMACS, made_models
+from made_study import FULL_GMACS, made_early, made_models
 
-from earlyexit.study import claims, claims_curves, claims_exits, claims_theta
-from earlyexit.study.difficulty_table import difficulty_table
-from earlyexit.study.estimates import Estimate, at_gmacs, difference, estimate, seed_half
-from earlyexit.study.files import read_table, write_table
-from earlyexit.study.models import Models, at_setting
-from earlyexit.study.summary import summarise
+from earlyexit.study import open_study
+from earlyexit.study.finished import Models, load_models, write_table
+from earlyexit.study.plan import ABLATIONS, plan_beyond
 from earlyexit.study.tables import (
+    BEYOND_TABLES,
+    TABLES,
     accuracy_table,
+    budgets_table,
+    clock_table,
+    difficulty_table,
+    exits_table,
     fillers_table,
     forced_table,
     random_table,
+    rules_table,
     shares_table,
     sweep_table,
     theta_table,
+    times_table,
 )
 
 NOISE = 1.96 * math.sqrt(2)  # 1.96 standard deviations of the samples -1 and 1
@@ -28,41 +33,6 @@ NOISE = 1.96 * math.sqrt(2)  # 1.96 standard deviations of the samples -1 and 1
 @pytest.fixture(scope="module")
 def models():
     return Models(made_models())
-
-
-def test_estimate_adds_images_and_seeds_in_quadrature():
-    found = estimate([1.0, 2.0, 3.0], [[0, 2], [1, 3], [2, 4]])
-    images = 1.96 * np.std([1, 3], ddof=1)
-    seeds = 4.303 * 1 / math.sqrt(3)
-    assert found.mean == 2
-    assert found.high - 2 == pytest.approx(math.hypot(images, seeds))
-    assert 2 - found.low == pytest.approx(found.half)
-    assert seed_half([5.0]) == 0
-    assert estimate([5.0], [[4.0, 6.0]], extra=3.0).half == pytest.approx(math.hypot(NOISE, 3))
-
-
-def test_difference_cancels_what_both_share():
-    found = Models(made_models())
-    exact = difference(*found.pairs("proposed", "baseline"), at_setting(34))
-    assert (exact.mean, exact.low, exact.high) == (10, 10, 10)
-    apart = Models(made_models(own=2.0))
-    assert difference(*apart.pairs("proposed", "baseline"), at_setting(34)).half == pytest.approx(NOISE)
-
-
-def test_pairs_have_the_same_seeds():
-    found = made_models()
-    del found["baseline-1"]
-    first, second = Models(found).pairs("proposed", "baseline")
-    assert [m["name"] for m in first] == ["proposed-0", "proposed-2"]
-    assert [m["name"] for m in second] == ["baseline-0", "baseline-2"]
-
-
-def test_at_gmacs_lies_on_the_line_between_settings():
-    rows = [{"gmacs": 2.0, "mAP": 30.0, "samples": [20, None]}, {"gmacs": 1.0, "mAP": 10.0, "samples": [10, 1]}]
-    found = at_gmacs(rows, 1.25)
-    assert found["mAP"] == 15
-    assert found["samples"][0] == 12.5
-    assert at_gmacs(rows, 5.0)["mAP"] == 30
 
 
 def test_sweep_table(models):
@@ -124,125 +94,57 @@ def test_difficulty_table(models):
     assert (changes["value"], changes["low"], changes["high"]) == (33.33, 25, 50)
 
 
-def test_claims_of_what_is_better(models):
-    found = claims.full_depth(models)
-    assert (found["ours"]["mean"], found["holds"], found["seeds"]) == (10, "yes", 3)
-    assert found["paper"] == {"coco_single": 3.8, "ilsvrc_single": 0.4}
-    assert claims.full_depth(Models(made_models(gain=-2)))["holds"] == "no"
-    assert claims.full_depth(Models(made_models(gain=2, own=9.0)))["holds"] == "within noise"
-    assert claims.last_accuracy(models)["ours"]["mean"] == 10
-    # Index 31 reaches 1.5 less than full depth.
-    assert claims.same_or_less_compute(models)["ours"]["mean"] == 8.5
-    assert claims.same_or_less_compute(models)["paper"] == {"coco_single": 0.4, "gmacs saved (%)": 0.52}
-    assert claims.same_or_less_compute(Models(made_models(gain=1)))["holds"] == "no"
-    assert claims.rises_by_3_8(Models(made_models(gain=5)))["holds"] == "no"
-    assert claims.rises_by_3_8(Models(made_models(gain=5.5)))["holds"] == "yes"
+def test_tables_of_exits_and_budgets():
+    rows = exits_table([made_early()])
+    assert [row["share"] for row in rows] == [0.3, 0.4, 0.95, 1.0] and rows[0]["kept"] == 0.8
+    one = budgets_table([made_early(budgets_unscaled=made_early()["budgets"][:1])])
+    assert [row["scores"] for row in one] == ["as they are"] + ["comparable"] * 3 and one[0]["exit 1"] == 5
 
 
-def test_claims_of_curves(models):
-    assert claims_curves.along_the_sweep(models)["ours"]["mean"] == 10
-    assert claims_curves.beats_random(models)["ours"]["mean"] == 6
-    assert claims_curves.beats_random(Models(made_models(random=-0.1)))["holds"] == "no"
-    assert claims_curves.downsampling_published(models)["holds"] == "yes"
-    assert claims_curves.downsampling_fair(Models(made_models(zero=0)))["holds"] == "within noise"
+def test_rules_are_compared_with_the_papers_on_the_same_images():
+    def rule(score, noise):
+        points = [
+            {"mAP": 50.0 + 10 * score, "random": 50.0, "oracle": 60.0},
+            {"mAP": 52.0, "random": 50.0, "oracle": 62.0},
+        ]
+        return {"score": score, "samples": [score + n for n in noise], "points": points}
 
-
-def test_one_worse_setting_refutes_every_setting():
-    found = made_models()
-    for seed in range(3):
-        worse = found[f"proposed-{seed}"]["fillers"]["downsample"]["random"][4]
-        worse["mAP"], worse["samples"] = worse["mAP"] + 20, [s + 20 for s in worse["samples"]]
-    row = claims_curves.beats_random(Models(found))
-    assert row["holds"] == "no" and row["ours"]["mean"] > 0
-    assert "higher beyond noise at 32, lower at 1" in row["detail"]
-
-
-def test_claims_of_theta():
-    best = Models(made_models(grid={(0.0115, 1.0): 25.0, (0.1, 1.0): 23.0}))
-    assert claims_theta.best_theta(best)["ours"]["mean"] == 2
-    assert claims_theta.best_theta(best)["holds"] == "yes"
-    assert "theta 0.1 and" in claims_theta.best_theta(best)["detail"]
-    assert claims_theta.best_theta(Models(made_models(grid={(0.1, 1.0): 23.0})))["holds"] == "no"
-    assert claims_theta.small_changes(best)["ours"]["mean"] == 5
-    assert claims_theta.small_changes(best)["paper"] == {"coco_single": 4.4, "ilsvrc_single": 0.8}
-    assert claims_theta.smaller_lambda(best)["paper"] == {"coco_single": -4.3, "ilsvrc_single": 3.0}
-
-
-def test_noise_of_seeds_is_part_of_a_difference_in_theta():
-    noisy = Models(made_models(per_seed=3.0, grid={(0.0115, 1.0): 25.0}))
-    found = claims_theta.best_theta(noisy)
-    half = 4.303 * 3 * math.sqrt(2)  # of the difference of two trainings
-    assert found["ours"]["high"] - found["ours"]["mean"] == pytest.approx(half, abs=0.006)
-    assert found["holds"] == "within noise"
-
-
-def test_claims_of_exits(models):
-    rows = {r["name"]: r for r in claims_exits.easy_and_hard(models)}
-    assert rows["easy and hard: size"]["holds"] == "yes"  # negative, as it should be
-    assert rows["easy and hard: difficulty"]["ours"] == {"mean": 0.5, "low": 0.4, "high": 0.6}
-    shares = claims_exits.calibrated_shares(models)
-    assert shares["ours"]["mean"] == 0 and shares["holds"] == "yes"
-    assert shares["paper"]["largest"] == 3.65
-    off = made_models()
-    for row in off["proposed-0"]["fillers"]["downsample"]["sweep"][:20]:
-        row["realised"] = [row["realised"][0] + 0.2, row["realised"][1] - 0.2, *row["realised"][2:]]
-    assert claims_exits.calibrated_shares(Models(off))["holds"] == "no"
-
-
-def costs():
-    total = {1: 141.0, 2: 150.0, 3: 153.0, 4: 154.6}
-    compute = [
-        {"model": m, "filler": "downsample", "exit": e, "part": "total", "gmacs": g}
-        for m in ("nano", "regnet_y_800mf")
-        for e, g in total.items()
+    shared = (-0.1, 0.0, 0.1)
+    models = [
+        made_early(rules={"max softmax": rule(0.2 + s, shared), "router": rule(0.3 + s, shared)})
+        for s in (0.0, 0.05, -0.05)
     ]
-    late = {"model": "regnet_y_800mf", "batch_size": 1, "exit": 1, "time_saved": 12.0, "low": 11.0, "high": 13.0}
-    return compute, [{**late, "gmacs_saved": 8.8, "device": "cpu"}]
+    softmax, router = rules_table(models)
+    assert softmax["difference"] == 0 and router["difference"] == pytest.approx(0.1)
+    assert (router["mAP"], router["lots"], router["oracle"]) == (52.5, 50.0, 61.0)  # the mean of 53 and 52
+    assert router["difference low"] == pytest.approx(0.1, abs=1e-3) and router["low"] < 0.2
 
 
-def test_summary_has_every_claim_or_says_what_is_left_out(models):
-    found = summarise(models, *costs())
-    assert found["left_out"] == [] and found["passes_ratio"] is None
-    assert {r["holds"] for r in found["claims"]} <= {"yes", "no", "within noise"}
-    assert len({r["name"] for r in found["claims"]}) == len(found["claims"]) == 19
-    few = {name: model for name, model in made_models().items() if model["group"] != "grid"}
-    less = summarise(Models(few), *costs())
-    assert less["left_out"] == ["best_theta", "small_changes", "smaller_lambda", "accuracy_and_map"]
-    ceiling = next(r for r in found["claims"] if r["name"] == "ceiling")
-    assert ceiling["ours"]["mean"] == pytest.approx(100 * (1 - 141 / 154.6), abs=0.005)
-    assert ceiling["paper"] == {"ceiling": 8.78}
+def test_tables_of_the_package_follow_from_its_models(tmp_path):
+    """To the byte: what was committed is what this code makes of the models' results."""
+    folder = open_study().folder
+    models, of_beyond = Models(load_models(folder)), load_models(folder / "beyond")
+    trained = [t for t in plan_beyond("scenes", "single", "many", "runs")]
+    names = [name for t in trained for name in ((t.first.name, t.name) if t.first else (t.name,))]
+    names += sorted(of_beyond.keys() - names)
+    beyond = [of_beyond[name] for name in names if name in of_beyond]
+    times = json.loads((folder / "beyond" / "times.json").read_text())
+    made = {name: table(models) for name, table in TABLES.items()}
+    made |= {name: table(beyond) for name, table in BEYOND_TABLES.items()}
+    made |= {"beyond_times": times_table(times["budgets"]), "beyond_clock": clock_table(times["exits"])}
+    for name, rows in made.items():
+        write_table(tmp_path / "made.csv", rows)
+        lines = [(path / f"{n}.csv").read_bytes().splitlines() for path, n in ((tmp_path, "made"), (folder, name))]
+        assert sorted(lines[0]) == sorted(lines[1]), name
 
 
-def test_summary_takes_the_ratios_of_the_benchmark(models, tmp_path):
-    (tmp_path / "b.json").write_text('{"passes_ratio": 374.0, "time_ratio": 123.456}')
-    found = summarise(models, *costs(), tmp_path / "b.json")
-    assert (found["passes_ratio"], found["time_ratio"]) == (374, 123.5)
-
-
-def test_table_comes_back_as_it_was(tmp_path):
-    rows = [{"model": "a", "n": 3, "value": 0.25, "low": None}, {"model": "b", "n": -1, "value": 1e-6, "low": 2.0}]
-    write_table(tmp_path / "t.csv", rows)
-    assert read_table(tmp_path / "t.csv") == rows
-    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
-
-
-def test_sign_of_an_interval():
-    assert [Estimate(1, low, 3, 1).sign() for low in (0.1, 0.0, -1)] == [1, 0, 0]
-    assert Estimate(-1, -2, -0.1, 1).sign() == -1
-
-
-def test_fillers_are_compared_at_the_same_compute():
-    found = made_models(zero=0.0)
-    for model in found.values():
-        for row in model["fillers"].get("zero", {"sweep": []})["sweep"]:
-            row["gmacs"] += 0.02
-    rows = [r for r in fillers_table(Models(found)) if r["index"] == 20]
-    slope = 0.5 / made_step(19, 20)  # half a point of mAP an index
-    for row in rows:
-        assert row["difference"] == pytest.approx(0.02 * slope, abs=0.011)
-    assert claims_curves.downsampling_published(Models(found))["holds"] == "yes"
-
-
-def made_step(first: int, second: int) -> float:
-    sweep = made_models()["proposed-0"]["fillers"]["downsample"]["sweep"]
-    return sweep[second - 1]["gmacs"] - sweep[first - 1]["gmacs"]
+def test_rows_of_experiments_that_lost_stay():
+    study = open_study()
+    models, rows = load_models(study.folder / "beyond"), study.table("beyond_exits")
+    lost = ("neck-topdown", "head-distillation", "gradient-stopped", "gradient-half", "sandwich")
+    for name in (f"ablation-{name}" for name in lost):
+        assert name.removeprefix("ablation-") not in ABLATIONS
+        assert exits_table([models[name]]) == [row for row in rows if row["model"] == name]
+    # With those of the plan they are all that the table has.
+    planned = {f"ablation-{name}" for name in (*ABLATIONS, *lost)}
+    assert {row["model"] for row in rows if row["group"] == "ablation"} == planned

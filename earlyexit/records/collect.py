@@ -1,7 +1,11 @@
 """One pass over the images that answers for every way of leaving early."""
 
 import functools
-from collections.abc import Sequence
+import itertools
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -14,7 +18,6 @@ from ..detector import EarlyExitRetinaNet
 from ..evaluation import check_data
 from .chunk import run_chunk, use_filler
 from .describe import describe
-from .jobs import run_jobs
 from .record import ExitRecords
 from .store import Store
 
@@ -44,7 +47,8 @@ def collect_records(
             finds them goes on from there; one that finds the file reads it.
         fillers: record these fillers of the neck instead of the one in use, in the same pass over the images; exits
             at which no feature map is missing are computed once for all. The files are then PATH-FILLER.
-        workers: processes that share the images on a CPU, see `run_jobs`; the records are the same.
+        workers: processes that share the images on a CPU, each with its own copy of the model; the records are the
+            same. A script that asks for several needs its `if __name__ == "__main__"`.
         progress: show a bar.
 
     Returns:
@@ -65,7 +69,8 @@ def collect_records(
     model.eval()
     todo = _missing(stores, len(dataset))
     try:
-        chunks = run_jobs(functools.partial(run_chunk, model, dataset, batch_size), list(todo.values()), workers)
+        run = functools.partial(run_chunk, model, dataset, batch_size)
+        chunks = _run_in_processes(run, list(todo.values()), workers)
         shown = tqdm(chunks, "records", total=len(todo), unit="chunk", disable=not progress)
         for (number, (_, lacking)), chunk in zip(todo.items(), shown, strict=True):
             found, sizes = chunk.pop("found"), chunk.pop("sizes")
@@ -77,6 +82,28 @@ def collect_records(
         use_filler(model, before)
     finished = {name: store.finish() for name, store in stores.items()}
     return finished[before] if fillers is None else finished
+
+
+def _run_in_processes(run: Callable, jobs: Sequence[tuple], workers: int) -> Iterator:
+    """Results of `run(*job)`, in the order of the jobs and as soon as they are there.
+
+    Small images keep a core busier than torch's threads can share: two processes of one thread each do about twice
+    the work of one process with two. They share the threads that torch has in this process; with one, jobs run here.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers == 1 or len(jobs) < 2:
+        yield from (run(*job) for job in jobs)
+        return
+    threads = max(1, torch.get_num_threads() // workers)
+    context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
+    # Pickled by hand: torch would hand each tensor over as an open file, and a system allows only so many.
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, torch.set_num_threads, (threads,)) as pool:
+        yield from map(pickle.loads, pool.map(_run_pickled, itertools.repeat(pickle.dumps(run)), jobs))
+
+
+def _run_pickled(run: bytes, job: tuple) -> bytes:
+    return pickle.dumps(pickle.loads(run)(*job))
 
 
 def _path_of(path: str | Path | None, filler: str | None) -> Path | None:

@@ -1,14 +1,28 @@
-"""What leaving early saves: multiply-adds by part and exit, and measured time beside them."""
+"""What leaving early costs and saves: multiply-adds by part and exit, and measured time beside them.
+
+Each time is that of the whole detector, from images to boxes, unless it is said by part.
+"""
+
+import contextlib
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..backbone import NUM_EXITS
+from ..batching import same_size_batches
 from ..compute import count_macs
 from ..data.coco import CocoDataset
 from ..detector import EarlyExitRetinaNet
 from ..factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
+from ..inference import for_inference
 from ..neck import FILLERS
+from ..onnx_detector import OnnxDetector
+from ..onnx_export import export_onnx
 from ..records import measure_latency
 from .estimates import estimate
 
@@ -16,6 +30,7 @@ PAPER_SIZE = (800, 1216)  # a photo of 3:2, resized to 1333x800 at most and padd
 NANO_SIZE = (128, 128)
 ROUNDS = 5
 _SAME = ("repeats", "height", "width", "threads", "device")
+Detect = Callable[[list[Tensor]], object]
 
 
 def compute_table(model: EarlyExitRetinaNet) -> list[dict]:
@@ -101,3 +116,160 @@ def same_size(dataset: CocoDataset, most: int = 64) -> list[torch.Tensor]:
     common = max(sizes, key=sizes.count)
     positions = [number for number, size in enumerate(sizes) if size == common][:most]
     return [dataset[number][0] for number in positions]
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """The time of a call; a GPU runs behind, so it finishes what came before first, and then the call's own work."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda device: None
+    wait(device)
+    started = time.perf_counter()
+    run()
+    wait(device)
+    return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread while it lasts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def time_ratio(
+    early: Detect, full: Detect, images: Sequence[Tensor], batch_size: int, *, rounds: int = ROUNDS
+) -> dict[str, float]:
+    """Time with thresholds divided by time at full depth, the two taking turns batch by batch on the same images.
+
+    Args:
+        early, full: detectors to call with a list of images.
+        images: where they are needed; what is left over by whole batches is not used.
+        batch_size: images in a call.
+        rounds: passes over the images; the ratio of each is one value, and what differs is noise of the machine.
+
+    Returns:
+        "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
+    """
+    batches = [list(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)]
+    if not batches or rounds < 1:
+        raise ValueError(
+            f"at least one batch of {batch_size} images and one round are needed, got {len(images)} images"
+        )
+    for _ in range(2):
+        early(batches[0])
+        full(batches[0])
+    sums = np.zeros((rounds, 2))
+    for row in sums:
+        for batch in batches:
+            row += [seconds(lambda r=run, b=batch: r(b), batch[0].device) for run in (early, full)]
+    ratios = (sums[:, 0] / sums[:, 1]).tolist()
+    found = estimate(ratios, [[value] for value in ratios]).rounded(4)
+    ms, ms_full = 1000 * np.median(sums, axis=0) / (len(batches) * batch_size)
+    return {**found, "ms": round(float(ms), 3), "ms_full": round(float(ms_full), 3)}
+
+
+@torch.inference_mode()
+def times_of_budgets(
+    model: EarlyExitRetinaNet, images: Sequence[Tensor], budgets: Sequence[dict], *, rounds: int = ROUNDS
+) -> list[dict]:
+    """Time of the thresholds for several budgets against full depth, beside what they keep of the mAP.
+
+    On a CPU it is measured with one thread, as a server runs one process on each core: the threads of PyTorch and of
+    onnxruntime in one process would take the cores from one another.
+
+    Args:
+        model: in eval mode, on the device that is timed; onnxruntime is timed too if that is a CPU.
+        images: of one size, a multiple of 16, so many that the exits taken are those of the split.
+        budgets: rows of "budget", "thresholds" (None for never), "share" and "kept", as `measure` finds them.
+        rounds: see `time_ratio`.
+
+    Returns:
+        Rows of "budget", "share", "kept" and "times", what `time_ratio` gave for "batch1", "batch16", "onnx batch1" and
+        "onnx batch16".
+    """
+    device = next(model.parameters()).device
+    ready = [image.to(device) for image in images]
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        ways: dict[str, Callable] = {"": for_inference(model)}
+        if device.type == "cpu":
+            export_onnx(model, folder, tuple(model.transform([ready[0]])[0].tensors.shape[-2:]))
+            ways["onnx "] = OnnxDetector(folder, model)
+        rows = []
+        for budget in budgets:
+            thresholds = [math.inf if t is None else t for t in budget["thresholds"]]
+            times = {}
+            for name, run in ways.items():
+                early = lambda batch, run=run, t=thresholds: run(batch, thresholds=t)  # noqa: E731
+                for size in (1, 16):
+                    times[f"{name}batch{size}"] = time_ratio(early, run, ready, size, rounds=rounds)
+            rows.append({**{name: budget[name] for name in ("budget", "share", "kept")}, "times": times})
+    return rows
+
+
+@torch.inference_mode()
+def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: int = 3) -> list[dict]:
+    """Time of each forced exit for one image of noise, beside its compute.
+
+    What the weights are does not matter to the time of the network. It does to post-processing: untrained weights find
+    nothing, so that there is next to none.
+
+    Args:
+        model: its weights may be random; it is timed on its device, on a CPU with one thread.
+        size: height and width of the image in the network.
+        rounds: see `time_ratio`.
+
+    Returns:
+        Rows of "exit", "height", "width", "share", "time" (both of full depth) and "ms".
+    """
+    macs, fast = count_macs(model, size), for_inference(model)
+    fast.transform.min_size, fast.transform.max_size = (min(size),), max(size)
+    image = torch.rand(3, *size, device=next(model.parameters()).device)
+    rows = []
+    with one_thread():
+        for exit in (1, 2, 3, 4):
+            found = time_ratio(lambda batch, e=exit: fast(batch, exit=e), fast, [image], 1, rounds=rounds)
+            share = macs[exit]["total"] / macs[4]["total"]
+            about = {"exit": exit, "height": size[0], "width": size[1]}
+            rows.append({**about, "share": share, "time": found["mean"], "ms": found["ms"]})
+    return rows
+
+
+@torch.inference_mode()
+def profile_exits(
+    model: EarlyExitRetinaNet, images: Sequence[Tensor], *, exits: Sequence[int] = (1, 2, 4), repeats: int = 20
+) -> list[dict]:
+    """Median milliseconds of a batch at each exit, by part.
+
+    Args:
+        model: in eval mode.
+        images: of one size, on the model's device.
+        exits: at which all images leave.
+        repeats: of each part, after a first one that is not counted.
+
+    Returns:
+        Rows of "exit", "resize", "backbone", "neck and head" and "post-processing".
+    """
+    sizes = [tuple(image.shape[-2:]) for image in images]
+    (_, batch) = next(same_size_batches(model.transform, images))
+    group = range(len(images))
+    rows, median = [], lambda run: _median_ms(run, batch.tensors.device, repeats)
+    for exit in exits:
+        reached = _run_to(model, batch.tensors, exit)
+        whole = median(lambda r=reached: model.detect_from(r, batch, group, sizes))
+        head = median(lambda r=reached: model.predict(r))
+        resize = median(lambda: next(same_size_batches(model.transform, images)))
+        backbone = median(lambda k=exit: _run_to(model, batch.tensors, k))
+        row = {"exit": exit, "resize": resize, "backbone": backbone, "neck and head": head}
+        rows.append({**row, "post-processing": max(whole - head, 0.0)})
+    return rows
+
+
+def _run_to(model: EarlyExitRetinaNet, images: Tensor, exit: int):
+    return next(reached for reached in model.backbone.exits(images) if reached.index == exit)
+
+
+def _median_ms(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    return 1000 * float(np.median([seconds(run, device) for _ in range(repeats + 1)][1:]))

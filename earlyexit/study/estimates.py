@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom: with three seeds 4.303, not 1.96.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-_NORMAL = 1.960
+NORMAL = 1.960  # standard deviations on each side of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def estimate(values: Sequence[float], samples: Sequence[Sequence[float]], extra:
         extra: a further half-width, for noise that is known from elsewhere.
     """
     drawn = np.array(samples, dtype=float).reshape(len(values), -1).mean(0)
-    images = _NORMAL * float(np.nanstd(drawn, ddof=1)) if np.isfinite(drawn).sum() > 1 else 0.0
+    images = NORMAL * float(np.nanstd(drawn, ddof=1)) if np.isfinite(drawn).sum() > 1 else 0.0
     half = math.sqrt(images**2 + seed_half(values) ** 2 + extra**2)
     mean = float(np.mean(values))
     return Estimate(mean, mean - half, mean + half, len(values))
@@ -62,8 +61,7 @@ def seed_half(values: Sequence[float]) -> float:
     """Half the width of the 95 % interval of a mean over seeds, images fixed; 0 for a single seed."""
     if len(values) < 2:
         return 0.0
-    degrees = len(values) - 1
-    factor = _T[degrees - 1] if degrees <= len(_T) else _NORMAL
+    factor = round(float(stats.t.ppf(0.975, len(values) - 1)), 3)  # as printed: with three seeds 4.303, not 1.96
     return factor * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
@@ -86,17 +84,23 @@ def difference(
     """
     pairs = [(pick(a), (pick_second or pick)(b)) for a, b in zip(first, second, strict=True)]
     values = [a[key] - b[key] for a, b in pairs]
-    return estimate(values, [np.subtract(_floats(a["samples"]), _floats(b["samples"])) for a, b in pairs])
+    return estimate(values, [np.subtract(floats(a["samples"]), floats(b["samples"])) for a, b in pairs])
 
 
 def at_gmacs(rows: Sequence[dict], gmacs: float) -> dict:
     """The mAP and its samples at some mean compute, on straight lines between a sweep's settings; ends stay level."""
     ordered = sorted(rows, key=lambda row: row["gmacs"])
     x = [row["gmacs"] for row in ordered]
-    samples = np.array([_floats(row["samples"]) for row in ordered])  # (settings, repeats)
+    samples = np.array([floats(row["samples"]) for row in ordered])  # (settings, repeats)
     moved = [float(np.interp(gmacs, x, column)) for column in samples.T]
     return {"mAP": float(np.interp(gmacs, x, [row["mAP"] for row in ordered])), "samples": moved}
 
 
-def _floats(values: Sequence[float | None]) -> np.ndarray:
-    return np.array(values, dtype=float)  # None becomes NaN
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation, equal values sharing their mean rank; NaN if one of both is constant."""
+    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
+
+
+def floats(values: Sequence[float | None]) -> np.ndarray:
+    """Samples as an array, in which None becomes NaN."""
+    return np.array(values, dtype=float)

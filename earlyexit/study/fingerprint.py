@@ -1,7 +1,7 @@
 """A small sample of what the study computes: whether a change of the code is a change of its results.
 
-Hashes of files say that something was written anew. These numbers, from a few scenes and a few steps of training, say
-whether that makes a difference.
+The numbers are of a few scenes and a few steps of training. They are stored with the results, and computed again to
+see whether the code as it is would give the same.
 """
 
 import json
@@ -50,6 +50,22 @@ def differing(before: dict[str, float], now: dict[str, float]) -> list[str]:
         return math.isclose(before[name], now[name], rel_tol=tolerance, abs_tol=1e-6)
 
     return sorted(name for name in before.keys() | now if name not in before or name not in now or not same(name))
+
+
+def check_numbers(out: str | Path) -> list[str]:
+    """The numbers of the sample that the code as it is gives differently than when the results in `out` were made.
+
+    Raises:
+        ValueError: if there are no results.
+    """
+    path = Path(out) / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"{str(out)!r} holds no manifest.json: run `earlyexit study` first, or give --out")
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{str(path)!r} is damaged: run `earlyexit study` again, or give another --out") from None
+    return differing(before, fingerprint())
 
 
 def _scenes(folder: Path) -> Path:

@@ -1,42 +1,190 @@
-"""A finished study for its readers: the tables, verdicts and story that `earlyexit study` wrote."""
+"""Results of a study as files: one JSON for each model, tables as CSV, and the finished study that the chapters open.
 
-import importlib.metadata
+The file of a model is the unit in which the study is resumed, also on another machine.
+"""
+
+import csv
+import hashlib
 import json
+import math
 import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import torch
+from ..data.coco import CocoDataset, coco_split
+from ..files import write_whole
+from ..resuming import FREE_TO_CHANGE
+from ..settings import TrainSettings
+from ..weights.card import refuse_removed
+from .plan import SPLITS
 
-from .files import read_table
-
+RESULTS = Path(__file__).parent / "results"  # those that come with the package
 WIDTH = 76  # of what is printed
-ROOT = Path(__file__).resolve().parents[2]
-TABLES = (
-    "sweep",
-    "random",
-    "forced_exits",
-    "accuracy",
-    "shares",
-    "theta",
-    "fillers",
-    "difficulty",
-    "compute",
-    "latency",
-)
-BEYOND = (  # see `earlyexit beyond`
-    "beyond_exits",
-    "beyond_budgets",
-    "beyond_rules",
-    "beyond_empty",
-    "beyond_times",
-    "beyond_clock",
-    "beyond_fresh",
-)
+_ELSEWHERE = FREE_TO_CHANGE | {"data", "out"}  # where things lie decides nothing
+
+
+def model_path(out: str | Path, name: str) -> Path:
+    """The file with all numbers of one model."""
+    return Path(out) / "models" / f"{name}.json"
+
+
+def load_models(out: str | Path) -> dict[str, dict]:
+    """All models that have been measured, by name."""
+    return {path.stem: read_model(path) for path in sorted((Path(out) / "models").glob("*.json"))}
+
+
+def read_model(path: Path) -> dict:
+    """What `write_model` wrote; `ValueError` if the file holds something else."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no result of the study ({error}): remove it to measure again") from None
+
+
+def write_model(path: Path, value: dict) -> None:
+    """Write compact JSON, whole or not at all; NaN and infinity, which JSON does not know, become null."""
+    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A line for each filler and kind of numbers, so that a change shows where it is.
+    text = text.replace('},"', '},\n"').replace('],"', '],\n"')
+    write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def plain(value: Any) -> Any:
+    """`value` with None instead of NaN and infinity, and lists instead of tuples."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_table(path: Path, rows: Sequence[dict]) -> None:
+    """Write rows with the same keys as CSV, whole or not at all; None becomes an empty field."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_whole(path, write)
+
+
+def read_table(path: str | Path) -> list[dict]:
+    """Read what `write_table` wrote: numbers as numbers, empty fields as None."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> float | int | str | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text or None
+
+
+def describe_data(folder: str | Path) -> dict[str, dict]:
+    """The splits by what decides results: {"train": {"images": n, "annotations": hash}, "calibration": ..., ...}.
+
+    The bytes of the images are left out: another JPEG library writes other bytes for the same scene.
+    """
+    return {split: _describe(coco_split(folder, split)) for split in SPLITS}
+
+
+def _describe(dataset: CocoDataset) -> dict:
+    digest = hashlib.sha256(json.dumps([dataset.classes, dataset.category_ids]).encode())
+    for image_id in dataset.ids:
+        info = dataset.coco.imgs[image_id]
+        boxes = [[a["category_id"], a["bbox"]] for a in dataset.objects(image_id)]
+        digest.update(json.dumps([image_id, info["width"], info["height"], boxes]).encode())
+    return {"images": len(dataset), "annotations": digest.hexdigest()[:16]}
+
+
+def deciding(settings: TrainSettings | dict) -> dict:
+    """Settings without those that decide nothing, as JSON gives them back; what a dict lacks has its default."""
+    given = settings if isinstance(settings, dict) else asdict(settings)
+    values = {f.name: given.get(f.name, f.default) for f in fields(TrainSettings) if f.name not in _ELSEWHERE}
+    return json.loads(json.dumps(values))
+
+
+def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -> bool:
+    """Whether a model has been measured already.
+
+    Raises:
+        ValueError: if the file is there, but with other settings or data: it is never replaced.
+    """
+    if not path.exists():
+        return False
+    found = read_model(path)
+    refuse_removed(found["settings"], path)
+    before = {**deciding(found["settings"]), **found["data"], "repeats": found["repeats"]}
+    now = {**deciding(settings), **data, "repeats": repeats}
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        what = ", ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
+        raise ValueError(f"{str(path)!r} was made with other settings: {what}. Choose another --out, or remove it")
+    return True
+
+
+class Models:
+    """The results of all models of a study, by what they are compared for.
+
+    Args:
+        by_name: as `load_models` gives them.
+    """
+
+    def __init__(self, by_name: dict[str, dict]):
+        self.by_name = by_name
+
+    def group(self, group: str) -> list[dict]:
+        """The models of a group; those of baseline and proposed in the order of their seeds."""
+        found = [model for model in self.by_name.values() if model["group"] == group]
+        return sorted(found, key=lambda model: (model["settings"]["seed"], model["name"]))
+
+    def pairs(self, first: str, second: str) -> tuple[list[dict], list[dict]]:
+        """The models of two groups with the seeds that both have."""
+        seeds = {m["settings"]["seed"] for m in self.group(first)} & {m["settings"]["seed"] for m in self.group(second)}
+        of = [[m for m in self.group(group) if m["settings"]["seed"] in seeds] for group in (first, second)]
+        return of[0], of[1]
+
+    def grid(self) -> dict[tuple[float, float], dict]:
+        """The models of the grid by (theta, lambda)."""
+        return {(m["settings"]["theta"], m["settings"]["lambda_"]): m for m in self.group("grid")}
+
+    def fair(self) -> dict[str, dict]:
+        """The models that were trained with a filler in the loop, by the filler."""
+        return {m["filler"]: m for m in self.group("fair")}
+
+
+def at_setting(index: int, filler: str | None = None) -> Callable[[dict], dict]:
+    """Finds the row of a threshold index in a model's sweep, under its own filler unless told."""
+    return lambda model: model["fillers"][filler or model["filler"]]["sweep"][index - 1]
+
+
+def at_random(index: int) -> Callable[[dict], dict]:
+    """Finds the row of random exits with the shares of a threshold index."""
+    return lambda model: model["fillers"][model["filler"]]["random"][index - 1]
+
+
+def at_exit(exit: int, filler: str | None = None) -> Callable[[dict], dict]:
+    """Finds the row of all images at one exit."""
+    return lambda model: model["fillers"][filler or model["filler"]]["forced"][exit - 1]
+
+
+def accuracy_at(exit: int) -> Callable[[dict], dict]:
+    """Finds the row of the accuracy of an exit's classifier."""
+    return lambda model: model["accuracy"][exit - 1]
 
 
 class Study:
-    """What a study found.
+    """What a study found: the tables, verdicts and story that `earlyexit study` and `earlyexit beyond` wrote.
 
     Args:
         folder: where it lies.
@@ -51,9 +199,10 @@ class Study:
             raise ValueError(f"{str(folder)!r} holds no finished study: `earlyexit study --out {folder}` makes one")
 
     def table(self, name: str) -> list[dict]:
-        """The rows of one of `TABLES` or `BEYOND`, numbers as numbers."""
-        if name not in (*TABLES, *BEYOND):
-            raise ValueError(f"the tables of a study are {', '.join((*TABLES, *BEYOND))}, got {name!r}")
+        """The rows of one of the CSV files, numbers as numbers."""
+        known = sorted(path.stem for path in self.folder.glob("*.csv"))
+        if name not in known:
+            raise ValueError(f"the tables of this study are {', '.join(known)}, got {name!r}")
         return read_table(self.folder / f"{name}.csv")
 
     @cached_property
@@ -63,7 +212,7 @@ class Study:
 
     @cached_property
     def manifest(self) -> dict:
-        """How the results came about, see `write_manifest`."""
+        """How the results came about, see `write_results`."""
         return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     def claim(self, name: str) -> dict:
@@ -80,7 +229,7 @@ class Study:
     def __str__(self) -> str:
         m = self.manifest
         hours = sum(m["seconds"].values()) / 3600
-        images = ", ".join(f"{m['data'][split]['images']:,} {split}" for split in ("train", "calibration", "test"))
+        images = ", ".join(f"{m['data'][split]['images']:,} {split}" for split in SPLITS)
         lines = [
             f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}",
             m["command"],
@@ -93,16 +242,10 @@ def _in_words(claim: dict) -> str:
     paper = claim["paper"]
     if isinstance(paper, dict):
         paper = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in paper.items())
-    lines = [
-        f"{claim['claim']} ({claim['where']})",
-        f"published: {paper}",
-        f"here: {interval_text(claim)}; holds: {claim['holds']}",
-        claim.get("detail") or "",
-    ]
-    wrapped = [
-        textwrap.fill(line, WIDTH, initial_indent="  " * (line != lines[0]), subsequent_indent="  ") for line in lines
-    ]
-    return "\n".join(line for line in wrapped if line)
+    title = textwrap.fill(f"{claim['claim']} ({claim['where']})", WIDTH, subsequent_indent="  ")
+    lines = [f"published: {paper}", f"here: {interval_text(claim)}; holds: {claim['holds']}", claim.get("detail") or ""]
+    wrapped = [textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ") for line in lines if line]
+    return "\n".join([title, *wrapped])
 
 
 def interval_text(claim: dict) -> str:
@@ -113,31 +256,6 @@ def interval_text(claim: dict) -> str:
     return f"{ours['mean']:+.2f} {claim['unit']} ({ours['low']:+.2f} to {ours['high']:+.2f})"
 
 
-def open_study(data: str = "scenes", *, beyond: bool = False) -> Study:
-    """The study of this repository on one kind of data: from the checkout or, where there is none, fetched once.
-
-    Without a checkout, as on Colab, the files come from the repository's main branch and are kept in torch's cache;
-    with `beyond`, those of `earlyexit beyond`, too.
-
-    Raises:
-        ValueError: if there is no such study.
-        OSError: if it cannot be fetched.
-    """
-    folder = ROOT / "results" / data
-    if (ROOT / "pyproject.toml").is_file() and ROOT.joinpath("book").is_dir():
-        return Study(folder)
-    kept = Path(torch.hub.get_dir()) / "earlyexit" / "results" / data
-    kept.mkdir(parents=True, exist_ok=True)
-    names = [*(f"{table}.csv" for table in TABLES), "study_summary.json", "manifest.json"]
-    names += [*(f"{table}.csv" for table in BEYOND), "beyond_summary.json"] if beyond else []
-    for name in names:
-        if not (kept / name).is_file():
-            torch.hub.download_url_to_file(f"{_raw_address()}/results/{data}/{name}", str(kept / name), progress=False)
-    return Study(kept)
-
-
-def _raw_address() -> str:
-    """Where GitHub serves the repository's files, from the address in pyproject.toml."""
-    addresses = importlib.metadata.metadata("earlyexit").get_all("Project-URL") or []
-    repository = dict(entry.split(", ", 1) for entry in addresses)["Repository"]
-    return repository.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main"
+def open_study(data: str = "scenes") -> Study:
+    """The study of one kind of data that comes with the package; `ValueError` if there is none."""
+    return Study(RESULTS / data)

@@ -1,42 +1,71 @@
-"""All numbers of one trained model, from one pass over the test images, into one JSON file.
+"""All numbers of one trained model, from one pass over the images, into one JSON file.
 
     python -m earlyexit.study.measure RUN GROUP OUT [REPEATS]
 
-is what the study starts for each model; it may be stopped at any point and started again.
+is what the study starts for each model; it may be stopped at any point and started again. Whatever is chosen,
+thresholds, router and the scales of scores, is chosen on the calibration split; numbers are of the test split.
+Ablations are there to choose a recipe by, so they are measured on the calibration split.
 """
 
 import csv
 import json
+import math
 import time
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from torch import Tensor
 
 from ..commands import pick_device
+from ..compute import count_macs
 from ..data.coco import CocoDataset, coco_split
-from ..evaluation import exit_confidences, is_single_object
+from ..detector import EarlyExitRetinaNet
+from ..evaluation import METRICS, exit_confidences, is_single_object, network_size
 from ..models import load_detector
 from ..provenance import provenance
-from ..records import collect_records, match_records, threshold_exits
-from ..settings import TrainSettings
-from ..weights.card import refuse_removed
-from .curves import accuracy_rows, forced_rows, random_rows, sweep_rows
-from .difficulty import SETTING, difficulty_numbers
-from .plan import Training
-from .results import describe_data, model_path, write_model
+from ..records import (
+    RULES,
+    ExitRecords,
+    collect_records,
+    evaluate_exits,
+    evaluate_records,
+    fit_router,
+    fit_score_scales,
+    match_records,
+    rescale_records,
+    skip_empty,
+    threshold_exits,
+    thresholds_for_budget,
+)
+from .findings import (
+    ALL_EXITS,
+    SETTING,
+    accuracy_rows,
+    difficulty_numbers,
+    forced_rows,
+    random_rows,
+    rule_score,
+    sweep_rows,
+)
+from .finished import describe_data, model_path, write_model
+from .plan import BEYOND, GROUPS, Training, training_of
 
 REPEATS = 100  # bootstrap samples: 34 settings of two fillers take a minute
 LEAST = 3  # test images: one for each third
+BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)
+EMPTY = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # probabilities from which on an image is taken for empty
 
 
 def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path:
     """Measure a model that has been trained, and write its results.
 
     Args:
-        training: where its run lies and which group it belongs to; grids are measured under their own filler, without
-            random exits and difficulty.
+        training: where its run lies and which group it belongs to. Grids are measured under their own filler, without
+            random exits and difficulty; "joint" and "ablation" at each exit; "early" and "many" with thresholds for
+            budgets, too, "early" under all rules of leaving, "many" with images skipped that are taken for empty.
         out: the folder of results.
         repeats: bootstrap samples over the test images.
 
@@ -44,40 +73,44 @@ def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path
         The file that was written.
 
     Raises:
-        ValueError: if an image has no object or several, or there are fewer than three test images.
+        ValueError: for an unknown group; in the paper's groups, if an image has no object or several, or there are
+            fewer than three test images.
     """
-    settings = training.settings
-    run = Path(settings.out)
-    started = time.perf_counter()
-    test, calibration = checked_split(settings.data, "test"), checked_split(settings.data, "calibration")
+    if training.group not in (*GROUPS, *BEYOND):
+        raise ValueError(f"the group must be one of {', '.join((*GROUPS, *BEYOND))}, got {training.group!r}")
+    run = Path(training.settings.out)
+    find = _of_the_paper if training.group in GROUPS else _beyond
     model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
+    result = find(training, model, repeats)
+    story = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    about = {"name": training.name, "group": training.group, "settings": story["settings"]}
+    path = model_path(out, training.name)
+    write_model(path, {**about, "data": describe_data(training.settings.data), **provenance(), **result})
+    return path
+
+
+def _of_the_paper(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict:
+    settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
+    test, calibration = checked_split(settings.data, "test"), checked_split(settings.data, "calibration")
     confidence = exit_confidences(model, calibration)
     records = collect_records(model, test, fillers=training.fillers, path=run / "records.safetensors")
     collected = time.perf_counter()
     for of_filler in records.values():
         match_records(of_filler)
-    own = records[settings.filler]
-    numbers = {name: _of_filler(of_filler, confidence, repeats) for name, of_filler in records.items()}
-    numbers_of_own = numbers[settings.filler]["sweep"]
+    own, numbers = records[settings.filler], {}
+    for name, of_filler in records.items():
+        numbers[name] = {"sweep": sweep_rows(of_filler, confidence, repeats), "forced": forced_rows(of_filler, repeats)}
     result = {"fillers": numbers, "accuracy": accuracy_rows(own, repeats)}
     if training.group != "grid":
-        numbers[settings.filler]["random"] = random_rows(own, numbers_of_own, repeats)
-        thresholds = [float("inf") if t is None else t for t in numbers_of_own[SETTING - 1]["thresholds"]]
-        chosen = threshold_exits(own.confidence, thresholds)
+        swept = numbers[settings.filler]["sweep"]
+        numbers[settings.filler]["random"] = random_rows(own, swept, repeats)
+        chosen = threshold_exits(own.confidence, _limits(swept[SETTING - 1]))
         result["difficulty"] = difficulty_numbers(own, test, chosen, repeats)
-    seconds = {"training": _training_seconds(run), "images": collected - started}
-    seconds["numbers"] = time.perf_counter() - collected
-    about = {"repeats": repeats, "classes": test.classes, "seconds": {k: round(v, 1) for k, v in seconds.items()}}
-    path = model_path(out, training.name)
-    write_model(path, {**_story(training), **about, **provenance(), **result})
-    return path
-
-
-def _story(training: Training) -> dict:
-    settings = training.settings
-    story = json.loads((Path(settings.out) / "settings.json").read_text(encoding="utf-8"))
-    about = {"name": training.name, "group": training.group, "filler": settings.filler}
-    return {**about, "settings": story["settings"], "data": describe_data(settings.data)}
+    with open(run / "log.csv", newline="") as file:
+        trained = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    seconds = {"training": trained, "images": collected - started, "numbers": time.perf_counter() - collected}
+    about = {"filler": settings.filler, "repeats": repeats, "classes": test.classes}
+    return {**about, "seconds": {name: round(value, 1) for name, value in seconds.items()}, **result}
 
 
 def checked_split(folder: str | Path, split: str) -> CocoDataset:
@@ -94,29 +127,116 @@ def checked_split(folder: str | Path, split: str) -> CocoDataset:
     return dataset
 
 
-def _of_filler(records, confidence, repeats: int) -> dict:
-    return {"sweep": sweep_rows(records, confidence, repeats), "forced": forced_rows(records, repeats)}
+def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict:
+    settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
+    split = "calibration" if training.group == "ablation" else "test"
+
+    def recorded(split: str) -> ExitRecords:
+        return collect_records(model, coco_split(settings.data, split), path=run / f"records-{split}.safetensors")
+
+    records = recorded(split)
+    result: dict = {"split": split, "forced": forced(records)}
+    if training.group in ("early", "many"):
+        calibration = recorded("calibration")
+        scales = fit_score_scales(calibration)
+        result |= {"score_scales": scales, "budgets_unscaled": budgets(records, calibration, repeats=2)}
+        records, calibration = (rescale_records(r, scales) for r in (records, calibration))
+        result["budgets"] = budgets(records, calibration, repeats)
+    if training.group == "early":
+        result["rules"] = rules(records, calibration)
+    if training.group == "many":
+        size = network_size(model, coco_split(settings.data, "test")[0][0])
+        result["empty"] = skip_empty(records, _all_at(records, 4), EMPTY, count_macs(model, size)[1]["backbone"])
+    return {"seconds": round(time.perf_counter() - started, 1), **result}
 
 
-def _training_seconds(run: Path) -> float:
-    with open(run / "log.csv", newline="") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+def forced(records: ExitRecords) -> list[dict]:
+    """COCO's metrics and GMACs with all images at one exit, for each exit."""
+    return [{"exit": exit, **evaluate_exits(records, _all_at(records, exit))} for exit in ALL_EXITS]
 
 
-def training_of(run: str | Path, group: str) -> Training:
-    """The training whose run lies in a folder, from its own story."""
-    story = json.loads((Path(run) / "settings.json").read_text())["settings"]
-    refuse_removed(story, run)
-    known = {f.name for f in fields(TrainSettings)}
-    settings = {name: value for name, value in story.items() if name in known}
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    settings["out"] = str(run)
-    return Training(Path(run).name, group, TrainSettings(**settings))
+def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[dict]:
+    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach.
+
+    `repeats` are bootstrap samples for the bound on the loss.
+    """
+    full = float(calibration.gmacs[-1].mean())
+    most = evaluate_exits(test, _all_at(test, 4), metrics=("mAP",))["mAP"]
+    rows = []
+    for share in BUDGETS:
+        if share * full < float(calibration.gmacs.amin(0).mean()):
+            continue
+        found = thresholds_for_budget(calibration, gmacs=share * full, repeats=repeats)
+        reached = evaluate_records(test, found.thresholds)
+        row = {"budget": share, "thresholds": found.thresholds, "loss_at_most": found.loss_at_most}
+        row |= {"share": reached["gmacs"] / reached["gmacs_full"], "kept": reached["mAP"] / most}
+        rows.append({**row, **{name: reached[name] for name in (*METRICS, "gmacs", "exits", "accuracy")}})
+    return rows
+
+
+def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
+    """The score of each rule of leaving and of a router, see `rule_score`."""
+    every = {**RULES, "router": fit_router(calibration)}
+    return {name: rule_score(test, rule(test), calibration, rule(calibration)) for name, rule in every.items()}
+
+
+def fresh_rows(
+    results: Sequence[dict], runs: str | Path, folder: str | Path, say: Callable[[str], object] = print
+) -> list[dict]:
+    """The whole recipe on images that nobody has looked at: no choice of the recipe can have been made by them.
+
+    Thresholds and scales of scores are those that `measure` found on the calibration split.
+
+    Args:
+        results: of `measure`, group "early".
+        runs: the folder of the models' runs.
+        folder: images with one object each, in COCO layout; their split "test" is taken.
+        say: gets a line for each model.
+
+    Returns:
+        Rows of "model", "policy" ("exit 1" to "exit 4", "budget 0.62", ...), "mAP", "kept", "share" and "images".
+    """
+    rows = []
+    for result in results:
+        run = Path(runs) / result["name"]
+        say(f"{result['name']}: fresh images ...")
+        model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
+        records = collect_records(model, coco_split(folder, "test"), path=run / "records-fresh.safetensors")
+        rows += [{"model": result["name"], **row} for row in policy_rows(records, result)]
+    return rows
+
+
+def policy_rows(records: ExitRecords, result: dict) -> list[dict]:
+    """What the exits and the budgets of a model's results reach on other records, see `fresh_rows`."""
+    found = {f"exit {row['exit']}": row for row in forced(records)}
+    comparable = rescale_records(records, result["score_scales"])
+    for row in result["budgets"]:
+        found[f"budget {row['budget']:.2f}"] = evaluate_records(comparable, _limits(row), metrics=("mAP",))
+    full = found["exit 4"]
+    return [
+        {
+            "policy": policy,
+            "mAP": round(row["mAP"], 2),
+            "kept": round(row["mAP"] / full["mAP"], 4),
+            "share": round(row["gmacs"] / full["gmacs"], 4),
+            "images": row["images"],
+        }
+        for policy, row in found.items()
+    ]
+
+
+def _all_at(records: ExitRecords, exit: int) -> Tensor:
+    return torch.full((len(records),), exit)
+
+
+def _limits(row: dict) -> list[float]:
+    """The thresholds of a row, where None stands for never."""
+    return [math.inf if threshold is None else threshold for threshold in row["thresholds"]]
 
 
 def main(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
-    group: Annotated[str, typer.Argument(help="baseline, proposed, grid or fair.")],
+    group: Annotated[str, typer.Argument(help="Of the model, such as proposed or early.")],
     out: Annotated[Path, typer.Argument(help="The folder of results.")],
     repeats: Annotated[int, typer.Argument(help="Bootstrap samples.")] = REPEATS,
 ) -> None:

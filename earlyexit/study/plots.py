@@ -1,7 +1,7 @@
-"""The paper's Figures 5 to 10 from the tables of the study, with the published curves on an axis of their own.
+"""Pictures from the tables of the study: the paper's Figures 5 to 10, compute and time, and what goes beyond.
 
-Rows are what `read_table` gives for the tables in results/scenes. Curves run over the compute that is saved, in
-percent of full depth: so that detectors of different sizes share an axis.
+Rows are what `Study.table` gives; published curves have an axis of their own. Curves run over the compute that is saved
+or left, in percent of full depth: so that detectors of different sizes share an axis.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,8 @@ COLOURS = {
     "published": "#0072B2",
     "fair": "#009E73",
 }
+PART_COLOURS = {"backbone": "#0072B2", "neck": "#E69F00", "head p3": "#009E73", "head p4-p7": "#7BCFB5"}
+MARKERS = {1: "o", 16: "s"}
 _GRID = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777", "#8B4513")
 
 
@@ -120,3 +122,121 @@ def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]
         show_image(ax, image)
         names = [dataset.classes[label] for label in target["labels"].tolist()]
         draw_boxes(ax, target["boxes"], names, colour="#222222")
+
+
+def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "downsample") -> None:
+    """Stacked bars of GMACs by part at each exit; the line is what exit 1 takes, below which nothing can be saved."""
+    found = select(rows, model=model, filler=filler)
+    bottom = [0.0] * 4
+    for part, colour in PART_COLOURS.items():
+        heights = [sum(row["gmacs"] for row in found if row["exit"] == e and _part(row) == part) for e in EXIT_COLOURS]
+        ax.bar([str(exit) for exit in EXIT_COLOURS], heights, 0.7, bottom, color=colour, label=part)
+        bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
+    saved = 100 * (1 - bottom[0] / bottom[3])
+    ax.axhline(bottom[0], color="black", lw=0.8, ls=":")
+    ax.set(xlabel="exit", ylabel="GMACs", title=f"{model}: at most {saved:.1f} % can be saved")
+    ax.set_ylim(0, 1.2 * max(bottom))  # room for the legend
+    ax.legend(fontsize=8, loc="upper center", ncols=4)
+
+
+def plot_saving(ax: Axes, rows: Sequence[dict]) -> None:
+    """Time saved, with intervals, against GMACs saved at each exit; on the line a saved multiply-add is saved time."""
+    for exit, colour in EXIT_COLOURS.items():
+        for row in select(rows, exit=exit):
+            face = colour if row["model"] == "nano" else "white"
+            ax.plot([row["gmacs_saved"]] * 2, [row["low"], row["high"]], color=colour, lw=1)
+            ax.plot(row["gmacs_saved"], row["time_saved"], MARKERS.get(row["batch_size"], "^"), color=colour, mfc=face)
+    for model, face in (("nano", "black"), ("regnet_y_800mf", "white")):
+        for size in sorted({row["batch_size"] for row in select(rows, model=model)}):
+            ax.plot([], [], MARKERS.get(size, "^"), color="black", mfc=face, label=f"{model}, batch of {size}")
+    for exit, colour in EXIT_COLOURS.items():
+        ax.plot([], [], "s", color=colour, label=f"exit {exit}")
+    most = max(row["gmacs_saved"] for row in rows)
+    ax.plot([0, most], [0, most], ":", color="black", lw=0.8)
+    ax.set(xlabel="GMACs saved (%)", ylabel="time saved (%)")
+    ax.legend(fontsize=8)
+
+
+def plot_correlations(ax: Axes, rows: Sequence[dict], of: str = "exit taken") -> None:
+    """Section 5.4: rank correlations of traits of the images with the exit taken, with intervals, by model."""
+    found = [r for r in rows if r["measure"] == "rank correlation" and r["of"] == of and r["value"] is not None]
+    traits = list(dict.fromkeys(row["with"] for row in found))
+    for shift, model in ((-0.12, "proposed"), (0.12, "baseline")):
+        for row in select(found, model=model):
+            at, first = traits.index(row["with"]) + shift, row["with"] == traits[0]
+            ax.plot([row["low"], row["high"]], [at, at], color=COLOURS[model])
+            ax.plot(row["value"], at, "o", color=COLOURS[model], label=model if first else None)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(traits)), traits)
+    ax.set_xlabel(f"rank correlation with the {of}")
+    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def plot_thirds(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None:
+    """mAP at each exit within the easy, the middle and the hard third of the images, with intervals."""
+    found = [r for r in select(rows, model=model, measure="mAP") if r["of"] != "exit taken"]
+    for number, third in enumerate(dict.fromkeys(row["with"] for row in found)):
+        of = select(found, **{"with": third})
+        x = [int(row["of"].removeprefix("exit ")) + (number - 1) * 0.2 for row in of]
+        y = [row["value"] for row in of]
+        error = [[r["value"] - r["low"] for r in of], [r["high"] - r["value"] for r in of]]
+        ax.errorbar(x, y, error, fmt="o", color=("#009E73", "#E69F00", "#D55E00")[number], label=third)
+    ax.set(xlabel="exit", ylabel="mAP (%)", xticks=list(EXIT_COLOURS), ylim=0)
+    ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc="upper left")
+
+
+def _part(row: dict) -> str:
+    return "head p4-p7" if row["part"] in ("head p4", "head p5", "head p6", "head p7") else row["part"]
+
+
+def plot_exits(ax: Axes, rows: Sequence[dict], *, label: str, colour: str) -> None:
+    """mAP over the share of full depth's GMACs, a point for each forced exit; rows have "share" and "mAP"."""
+    rows = sorted(rows, key=lambda row: row["exit"])
+    ax.plot([100 * row["share"] for row in rows], [row["mAP"] for row in rows], "o-", color=colour, label=label)
+    ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (%)", xlim=(20, 103), ylim=0)
+
+
+def plot_sizes(ax: Axes, rows: Sequence[dict], colours: dict[int, str]) -> None:
+    """mAP of small, medium and large objects at each exit: bars are means over models, points the models.
+
+    Sizes without objects are left out.
+    """
+    names = [name for name in ("AP small", "AP medium", "AP large") if rows[0][name] is not None]
+    for place, exit in enumerate(sorted({row["exit"] for row in rows})):
+        values = [[row[name] for row in rows if row["exit"] == exit] for name in names]
+        x = [number + 0.2 * (place - 1.5) for number in range(len(names))]
+        ax.bar(x, [sum(v) / len(v) for v in values], 0.18, color=colours[exit], label=f"exit {exit}")
+        for where, of_models in zip(x, values, strict=True):
+            ax.plot([where] * len(of_models), of_models, "o", color="black", ms=2.5)
+    ax.set_xticks(range(len(names)), [name.removeprefix("AP ") for name in names])
+    ax.set_ylabel("mAP (%)")
+    ax.legend(fontsize=8)
+
+
+def plot_rules(ax: Axes, rows: Sequence[dict]) -> None:
+    """The score of each rule of leaving: 0 is leaving by lot, 1 an oracle."""
+    for place, row in enumerate(reversed(rows)):
+        ax.plot([row["low"], row["high"]], [place, place], color="#0072B2")
+        ax.plot(row["score"], place, "o", color="#0072B2")
+    ax.set_yticks(range(len(rows)), [row["rule"] for row in reversed(rows)])
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_xlabel("(mAP of the rule - of lots) / (of an oracle - of lots)")
+
+
+def plot_last(ax: Axes, exits: Sequence[dict], budgets: Sequence[dict], sweep: Sequence[dict]) -> None:
+    """The last picture: relative mAP over relative compute, published, reproduced here, and beyond."""
+    full = paper_baseline()["gmacs"]
+    rows = sorted(paper_sweep(), key=lambda row: row["gmacs"])
+    published = [100 * row["mAP"] / rows[-1]["mAP"] for row in rows]
+    ax.plot([100 * row["gmacs"] / full for row in rows], published, color=PAPER_COLOUR, label="published")
+    ours = sorted(select(sweep, model="proposed", filler="downsample"), key=lambda row: -row["saved"])
+    kept = [100 * row["mAP"] / ours[-1]["mAP"] for row in ours]
+    ax.plot([100 - row["saved"] for row in ours], kept, color="#777777", label="the paper's way, here")
+    models = sorted({row["model"] for row in budgets})
+    for name in models:
+        points = [(100 * r["share"], 100 * r["kept"]) for r in select(budgets, model=name, scores="comparable")]
+        points += [(100 * r["share"], 100 * r["kept"]) for r in select(exits, model=name) if r["exit"] in (1, 4)]
+        label = f"beyond, {len(models)} seeds" if name == models[0] else None
+        ax.plot(*zip(*sorted(points), strict=True), ".-", color="#009E73", lw=1, label=label)
+    ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (% of full depth)", xlim=(25, 102), ylim=(0, 103))
+    ax.legend(loc="lower left", fontsize=8)

@@ -1,17 +1,19 @@
 """The tables of the study, from the models' results: lists of rows, each a line of a CSV file."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..evaluation import METRICS
 from ..thresholds import NUM_SETTINGS
-from .estimates import at_gmacs, difference, estimate_of
-from .models import Models, accuracy_at, at_exit, at_random, at_setting, epochs_of
+from .estimates import Estimate, at_gmacs, difference, estimate, estimate_of, seed_half
+from .findings import ALL_EXITS
+from .finished import Models, accuracy_at, at_exit, at_random, at_setting, deciding
 
 MAIN = ("baseline", "proposed")
 INDICES = range(1, NUM_SETTINGS + 1)
-EXITS = (1, 2, 3, 4)
+POINTS = {"mAP": "mAP", "lots": "random", "oracle": "oracle"}  # of a rule, by the names in its table
 
 
 def sweep_table(models: Models) -> list[dict]:
@@ -45,7 +47,7 @@ def forced_table(models: Models) -> list[dict]:
     rows = []
     for name, found in _series(models).items():
         for filler in sorted(found[0]["fillers"]):
-            for exit in EXITS:
+            for exit in ALL_EXITS:
                 pick = at_exit(exit, filler)
                 kept = {"model": name, "filler": filler, "exit": exit, "gmacs": round(pick(found[0])["gmacs"], 6)}
                 values = {metric: [pick(m)[metric] for m in found] for metric in METRICS[1:]}
@@ -58,7 +60,7 @@ def accuracy_table(models: Models) -> list[dict]:
     """Table 4, for all four classifiers: percent of the images whose class they say."""
     rows = []
     for name, found in _series(models).items():
-        for exit in EXITS:
+        for exit in ALL_EXITS:
             row = estimate_of(found, accuracy_at(exit), "accuracy").rounded()
             rows.append({"model": name, "exit": exit, "accuracy": row.pop("mean"), **row, "seeds": len(found)})
     return rows
@@ -70,7 +72,7 @@ def shares_table(models: Models) -> list[dict]:
     for group in MAIN:
         found = models.group(group)
         for index in INDICES if found else ():
-            for exit in EXITS:
+            for exit in ALL_EXITS:
                 realised = [100 * at_setting(index)(m)["realised"][exit - 1] for m in found]
                 wanted = 100 * at_setting(index)(found[0])["wanted"][exit - 1]
                 values = {"wanted": wanted, "realised": float(np.mean(realised))}
@@ -86,7 +88,7 @@ def theta_table(models: Models) -> list[dict]:
     for (theta, lambda_), model in models.grid().items():
         for index in INDICES:
             pick = at_setting(index)
-            kept = {"theta": theta, "lambda": lambda_, "epochs": epochs_of(model), "index": index}
+            kept = {"theta": theta, "lambda": lambda_, "epochs": deciding(model["settings"])["epochs"], "index": index}
             rows.append({**kept, **_gmacs([model], pick), **_map(estimate_of([model], pick))})
     return sorted(rows, key=lambda row: (-row["theta"], -row["lambda"], row["index"]))
 
@@ -132,3 +134,172 @@ def _gmacs(models: Sequence[dict], pick) -> dict:
 def _map(found) -> dict:
     row = found.rounded()
     return {"mAP": row["mean"], "low": row["low"], "high": row["high"]}
+
+
+def difficulty_table(models: Models) -> list[dict]:
+    """Rows of "model", "measure", "of", "with", "value", "low", "high"; means over seeds.
+
+    The measures: "rank correlation" of the exit taken or a confidence with a trait; "mAP" and "accuracy" in a third of
+    the images at an exit; "share" of a third that leaves at an exit, in percent; "exit changes": percent of the images
+    that another seed's model lets leave at another exit.
+    """
+    rows = []
+    for group in MAIN:
+        found = [model["difficulty"] for model in models.group(group)]
+        if found:
+            rows += [{"model": group, **row} for row in [*_correlations(found), *_thirds(found), *_changes(found)]]
+    return rows
+
+
+def mean_correlation(found: list[dict], of: str, trait: str) -> Estimate | None:
+    """The mean rank correlation over seeds; None where a seed has none or the data do not record the trait.
+
+    The interval joins the widest of the seeds' intervals over images with that over seeds.
+    """
+    rows = [row for model in found for row in model["correlations"] if (row["of"], row["with"]) == (of, trait)]
+    return _joined(rows, "value")
+
+
+def _correlations(found: list[dict]) -> list[dict]:
+    rows = []
+    for of, trait in [(row["of"], row["with"]) for row in found[0]["correlations"]]:
+        known = mean_correlation(found, of, trait)
+        rows.append({"measure": "rank correlation", "of": of, "with": trait, **_value(known, 3)})
+    return rows
+
+
+def _thirds(found: list[dict]) -> list[dict]:
+    rows = []
+    for same in zip(*(model["thirds"] for model in found), strict=True):
+        first = same[0]
+        at = {"of": f"exit {first['exit']}", "with": f"{first['third']} ({first['by']})"}
+        rows.append({"measure": "mAP", **at, **_value(_joined(same, "mAP"))})
+        accuracy = float(np.mean([row["accuracy"] for row in same]))
+        rows.append({"measure": "accuracy", **at, "value": round(accuracy, 2), "low": None, "high": None})
+        for exit in ALL_EXITS if first["exit"] == "taken" else ():
+            share = 100 * float(np.mean([row["shares"][exit - 1] for row in same]))
+            kept = {"measure": "share", **at, "of": f"exit {exit}"}
+            rows.append({**kept, "value": round(share, 2), "low": None, "high": None})
+    return rows
+
+
+def _changes(found: list[dict]) -> list[dict]:
+    pairs = itertools.combinations([np.array(list(model["exits_taken"])) for model in found], 2)
+    changed = [100 * float(np.mean(a != b)) for a, b in pairs]
+    if not changed:
+        return []
+    values = {"value": float(np.mean(changed)), "low": min(changed), "high": max(changed)}
+    rounded = {name: round(value, 2) for name, value in values.items()}
+    return [{"measure": "exit changes", "of": "exit taken", "with": "another seed", **rounded}]
+
+
+def _joined(rows, key: str) -> Estimate | None:
+    values = [row[key] for row in rows]
+    if not values or None in values or any(row["low"] is None for row in rows):
+        return None
+    images = max(row["high"] - row["low"] for row in rows) / 2
+    half = float(np.hypot(images, seed_half(values)))
+    mean = float(np.mean(values))
+    return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def _value(found: Estimate | None, digits: int = 2) -> dict:
+    if found is None:
+        return {"value": None, "low": None, "high": None}
+    row = found.rounded(digits)
+    return {"value": row.pop("mean"), **row}
+
+
+def exits_table(models: Sequence[dict]) -> list[dict]:
+    """Every model at every exit: COCO's metrics, GMACs, share of full depth, and the mAP kept of its full depth."""
+    rows = []
+    for model in models:
+        full = model["forced"][-1]
+        for row in model["forced"]:
+            about = {name: model[key] for name, key in (("model", "name"), ("group", "group"), ("split", "split"))}
+            about |= {"epochs": model["settings"]["epochs"], "exit": row["exit"]}
+            shares = {"share": _round(row["gmacs"] / row["gmacs_full"], 4), "kept": _round(row["mAP"] / full["mAP"], 4)}
+            rows.append({**about, **{name: _round(row[name]) for name in METRICS}, "gmacs": row["gmacs"], **shares})
+    return rows
+
+
+def budgets_table(models: Sequence[dict]) -> list[dict]:
+    """What the thresholds for each budget reach on the test split, with the scores as they are and made comparable."""
+    rows = []
+    for model in models:
+        for scores, key in (("as they are", "budgets_unscaled"), ("comparable", "budgets")):
+            for row in model.get(key, ()):
+                about = {"model": model["name"], "group": model["group"], "scores": scores, "budget": row["budget"]}
+                numbers = {name: _round(row[name], 4) for name in ("share", "kept", "loss_at_most")}
+                exits = {f"exit {k}": count for k, count in row["exits"].items()}
+                rows.append({**about, **numbers, **{name: _round(row[name]) for name in METRICS}, **exits})
+    return rows
+
+
+def rules_table(models: Sequence[dict]) -> list[dict]:
+    """The score of each rule of leaving over the seeds, and its difference from the paper's rule, with intervals.
+
+    Rows of "rule", "score", "low", "high", "difference", "difference low" and "difference high", and of "mAP", "lots"
+    and "oracle", means over budgets and seeds.
+    """
+    with_rules = [model["rules"] for model in models if "rules" in model]
+    if not with_rules:
+        return []
+    rows = []
+    for name in with_rules[0]:
+        mine = [rules[name] for rules in with_rules]
+        papers = [rules["max softmax"] for rules in with_rules]
+        score = estimate([m["score"] for m in mine], [m["samples"] for m in mine]).rounded(3)
+        gaps = [m["score"] - p["score"] for m, p in zip(mine, papers, strict=True)]
+        drawn = [
+            [a - b for a, b in zip(m["samples"], p["samples"], strict=True)] for m, p in zip(mine, papers, strict=True)
+        ]
+        gap = estimate(gaps, drawn).rounded(3)
+        row = {"rule": name, "score": score["mean"], "low": score["low"], "high": score["high"]}
+        row |= {"difference": gap["mean"], "difference low": gap["low"], "difference high": gap["high"]}
+        points = [point for m in mine for point in m["points"]]
+        means = {name: sum(point[key] for point in points) / len(points) for name, key in POINTS.items()}
+        rows.append({**row, **{name: _round(value) for name, value in means.items()}})
+    return rows
+
+
+def empty_table(models: Sequence[dict]) -> list[dict]:
+    """What skipping images that look empty saves and costs."""
+    rows = [{"model": model["name"], **row} for model in models for row in model.get("empty", ())]
+    return [{name: _round(value, 5) for name, value in row.items()} for row in rows]
+
+
+def times_table(rows: Sequence[dict]) -> list[dict]:
+    """Measured times of `times_of_budgets`, a row for each budget, way of running and batch size."""
+    return [
+        {**{name: _round(row[name], 4) for name in ("budget", "share", "kept")}, "runs": runs, **ratio}
+        for row in rows
+        for runs, ratio in row["times"].items()
+    ]
+
+
+def clock_table(rows: Sequence[dict]) -> list[dict]:
+    """Each exit's time beside its compute, rows of `times_of_exits` with the name of their detector."""
+    return [{name: _round(value, 4) for name, value in row.items()} for row in rows]
+
+
+def _round(value, digits: int = 2):
+    return round(value, digits) if isinstance(value, float) else value
+
+
+TABLES = {
+    "sweep": sweep_table,
+    "random": random_table,
+    "forced_exits": forced_table,
+    "accuracy": accuracy_table,
+    "shares": shares_table,
+    "theta": theta_table,
+    "fillers": fillers_table,
+    "difficulty": difficulty_table,
+}
+BEYOND_TABLES = {
+    "beyond_exits": exits_table,
+    "beyond_budgets": budgets_table,
+    "beyond_rules": rules_table,
+    "beyond_empty": empty_table,
+}

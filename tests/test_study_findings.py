@@ -1,6 +1,5 @@
-"""The numbers of one model, against the functions that they rest on and against values found by hand."""
+"""What one model reaches, against the functions that it rests on and against values found by hand."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +8,17 @@ import torch
 from made_records import made_records
 
 from earlyexit.records import evaluate_exits, evaluate_records, random_exit, threshold_exits
-from earlyexit.study.curves import accuracy_rows, forced_rows, random_rows, sweep_rows
-from earlyexit.study.difficulty import correlations, extremes, thirds, traits_of
-from earlyexit.study.ranks import ranks, spearman
-from earlyexit.study.results import plain
+from earlyexit.study.estimates import spearman
+from earlyexit.study.findings import (
+    accuracy_rows,
+    correlations,
+    extremes,
+    forced_rows,
+    random_rows,
+    sweep_rows,
+    thirds,
+    traits_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +65,6 @@ def test_forced_and_accuracy_rows(records):
     spread = np.std(accuracy[3]["samples"])  # of a share of 60 images
     share = accuracy[3]["accuracy"] / 100
     assert spread == pytest.approx(100 * np.sqrt(share * (1 - share) / 60), rel=0.35)
-
-
-def test_ranks_share_the_mean_and_spearman_knows_monotone():
-    assert ranks(np.array([10.0, 30.0, 10.0, 20.0])).tolist() == [1.5, 4, 1.5, 3]
-    a = np.array([1.0, 2.0, 3.0, 4.0])
-    assert spearman(a, np.exp(a)) == pytest.approx(1)
-    assert spearman(a, -(a**3)) == pytest.approx(-1)
-    assert spearman(a, np.array([1.0, 3.0, 2.0, 4.0])) == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
-    assert np.isnan(spearman(a, np.ones(4)))
 
 
 def scenes(count):
@@ -121,8 +118,3 @@ def test_extremes_are_the_surest_first_and_the_least_sure_last(records):
     assert records.confidence[0, position[found["easiest"][0]]] == at_first.max()
     at_last = records.confidence[2][chosen == 4]
     assert [float(records.confidence[2, position[i]]) for i in found["hardest"]] == at_last.sort().values[:8].tolist()
-
-
-def test_json_knows_no_infinity():
-    value = plain({"a": (float("inf"), 1.5), "b": [{"c": float("nan")}], "d": 3})
-    assert json.loads(json.dumps(value, allow_nan=False)) == {"a": [None, 1.5], "b": [{"c": None}], "d": 3}

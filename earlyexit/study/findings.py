@@ -1,0 +1,259 @@
+"""What one model reaches, from its records: whole curves, easy and hard images, and how good a rule of leaving is."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..backbone import NUM_EXITS
+from ..data.coco import CocoDataset
+from ..evaluation import METRICS
+from ..records import (
+    ExitRecords,
+    Interval,
+    Matches,
+    average_precision,
+    bootstrap,
+    correct_classes,
+    evaluate_exits,
+    match_records,
+    oracle,
+    random_exit,
+    random_exits,
+    sweep,
+    threshold_exits,
+    thresholds_for_budget,
+)
+from .estimates import spearman
+
+ALL_EXITS = range(1, NUM_EXITS + 1)
+RANDOM_REPEATS = 10  # section 4.4.1
+SETTING = 20  # the threshold index of section 5.4, about easy and hard images
+CAUSES = ("occlusion", "clutter", "contrast")  # recorded for scenes
+EXTREMES = 8
+SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # budgets at which rules are compared, as shares of full depth
+RULE_REPEATS = 30
+
+
+def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[dict]:
+    """The 34 settings of Tables 6 and 7 with an interval of the mAP over images.
+
+    Args:
+        records: of the test images.
+        confidence: (4, images), of the calibration images.
+        repeats: bootstrap samples.
+
+    Returns:
+        Rows of "index", "thresholds" (None for never), "wanted" and "realised" shares of exits 1-4, "gmacs",
+        "gmacs_full", "accuracy", COCO's metrics, and of the mAP "low", "high" and "samples".
+    """
+    rows = []
+    for row in sweep(records, confidence):
+        chosen = threshold_exits(records.confidence, row["thresholds"])
+        kept = {"index": row["index"], "thresholds": [t if math.isfinite(t) else None for t in row["thresholds"]]}
+        kept |= {name: [round(share, 5) for share in row[name]] for name in ("wanted", "realised")}
+        rows.append({**kept, **_reached(row), **_interval(_map_interval(records, chosen, repeats))})
+    return rows
+
+
+def random_rows(records: ExitRecords, swept: list[dict], repeats: int) -> list[dict]:
+    """Random exits with the realised shares of each setting: the mean of ten draws, the lowest and highest of them.
+
+    The "samples" are the first draw's, moved to the mean of all: how far other images would move it, on the images
+    that the samples of the sweep have, too.
+    """
+    rows = []
+    for row in swept:
+        shares = np.array(row["realised"]) / sum(row["realised"])
+        result = random_exit(records, shares, RANDOM_REPEATS, seed=row["index"])
+        values = [draw["mAP"] for draw in result["draws"]]
+        first = random_exits(len(records), shares, torch.Generator().manual_seed(row["index"]))
+        samples = _map_interval(records, first, repeats).samples - values[0] + result["mean"]["mAP"]
+        kept = {"index": row["index"], "mAP": round(result["mean"]["mAP"], 3), "gmacs": result["mean"]["gmacs"]}
+        extremes = {"low": round(min(values), 3), "high": round(max(values), 3)}
+        rows.append({**kept, **extremes, "samples": _short(samples)})
+    return rows
+
+
+def forced_rows(records: ExitRecords, repeats: int) -> list[dict]:
+    """All images at one exit, for each exit: COCO's metrics, GMACs, and the interval of the mAP over images."""
+    rows = []
+    for exit in ALL_EXITS:
+        chosen = torch.full((len(records),), exit)
+        interval = _interval(_map_interval(records, chosen, repeats))
+        rows.append({"exit": exit, **_reached(evaluate_exits(records, chosen)), **interval})
+    return rows
+
+
+def accuracy_rows(records: ExitRecords, repeats: int) -> list[dict]:
+    """Percent of the images whose class each exit's classifier says (Table 4 has the last), with intervals."""
+    rows = []
+    for exit, right in zip(ALL_EXITS, correct_classes(records).double().numpy(), strict=True):
+        found = bootstrap(lambda counts, right=right: 100 * right @ counts / len(right), len(right), repeats=repeats)
+        rows.append({"exit": exit, "accuracy": round(found.value, 3), **_interval(found)})
+    return rows
+
+
+def _map_interval(records: ExitRecords, chosen: Tensor, repeats: int, inside: np.ndarray | int = 1) -> Interval:
+    """The mAP of a choice of exits with an interval; `inside`, (N,) of 0 and 1, leaves images out."""
+    matches = match_records(records)
+    return bootstrap(lambda counts: _map(matches, chosen, counts * inside), len(records), repeats=repeats)
+
+
+def _reached(row: dict) -> dict:
+    metrics = {name: None if row[name] is None else round(row[name], 3) for name in METRICS}
+    return {"gmacs": row["gmacs"], "gmacs_full": row["gmacs_full"], "accuracy": round(row["accuracy"], 3), **metrics}
+
+
+def _interval(found: Interval) -> dict:
+    return {"low": round(found.low, 3), "high": round(found.high, 3), "samples": _short(found.samples)}
+
+
+def _short(samples: np.ndarray) -> list[float]:
+    """Two digits are far below what samples differ by."""
+    return [round(float(value), 2) for value in samples]
+
+
+def difficulty_numbers(records: ExitRecords, dataset: CocoDataset, chosen: Tensor, repeats: int) -> dict:
+    """Everything about easy and hard images that is kept of a model.
+
+    Args:
+        records: of the images, each with one object.
+        dataset: the same images; annotations of scenes say how difficult they are and why.
+        chosen: (N,) the exits taken at `SETTING`.
+        repeats: bootstrap samples.
+
+    Returns:
+        "setting"; "exits_taken", a digit for each image; "correlations", "thirds", see those; "easiest" and "hardest",
+        image ids for a picture such as Figure 10.
+    """
+    traits = traits_of(dataset, records.image_ids.tolist())
+    return {
+        "setting": SETTING,
+        "exits_taken": "".join(map(str, chosen.tolist())),
+        "correlations": correlations(records, chosen, traits, repeats),
+        "thirds": thirds(records, chosen, traits, repeats),
+        **extremes(records, chosen),
+    }
+
+
+def traits_of(dataset: CocoDataset, ids: list[int]) -> dict[str, np.ndarray]:
+    """What may make the images hard: "size" of the object, and for scenes the causes and the "difficulty".
+
+    The size is the square root of the share of the image's area that the object's box covers. Contrast is how much
+    the object stands out; clutter counts distractors; occlusion is the hidden share of the object.
+    """
+    objects = [dataset.objects(i)[0] for i in ids]
+    areas = [dataset.coco.imgs[i]["width"] * dataset.coco.imgs[i]["height"] for i in ids]
+    boxes = [math.sqrt(o["bbox"][2] * o["bbox"][3] / area) for o, area in zip(objects, areas, strict=True)]
+    traits = {"size": np.array(boxes)}
+    if all("causes" in o for o in objects):
+        traits |= {name: np.array([o["causes"][name] for o in objects]) for name in CAUSES}
+        traits["difficulty"] = np.array([o["difficulty"] for o in objects])
+    return traits
+
+
+def correlations(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> list[dict]:
+    """Spearman's rank correlation of each trait with the confidences and with the exit taken, with intervals.
+
+    Returns:
+        Rows of "of" ("exit taken", "confidence 1" to "confidence 4"), "with" (the trait), "value", "low", "high"; None
+        where one of both is the same for all images.
+    """
+    signals = {f"confidence {exit}": values.numpy() for exit, values in zip(ALL_EXITS, records.confidence, strict=True)}
+    rows = []
+    for of, signal in {"exit taken": chosen.numpy(), **signals}.items():
+        for name, trait in traits.items():
+            found = {"value": None, "low": None, "high": None}
+            if not math.isnan(spearman(signal, trait)):
+
+                def resampled(counts, a=signal, b=trait):
+                    drawn = np.repeat(np.arange(len(a)), counts)
+                    return spearman(a[drawn], b[drawn])
+
+                interval = bootstrap(resampled, len(signal), repeats=repeats)
+                found = {key: round(getattr(interval, key), 4) for key in found}
+            rows.append({"of": of, "with": name, **found})
+    return rows
+
+
+def thirds(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> list[dict]:
+    """The easiest third of the images, the middle, the hardest: mAP and accuracy at each exit, and who leaves where.
+
+    Thirds are those of the recorded difficulty or, where there is none, of the size: the largest objects are easy.
+
+    Returns:
+        Rows of "third", "by", "images", "exit" (1-4, or "taken": where the images leave at `SETTING`), "mAP", "low",
+        "high", "accuracy" and, of "taken", "shares" of exits 1-4.
+    """
+    by = "difficulty" if "difficulty" in traits else "size"
+    order = np.argsort(traits[by] if by == "difficulty" else -traits[by], kind="stable")
+    right, rows = correct_classes(records), []
+    for third, members in zip(("easy", "middle", "hard"), np.array_split(order, 3), strict=True):
+        inside = np.isin(np.arange(len(order)), members).astype(np.int64)
+        for exit in (*ALL_EXITS, "taken"):
+            exits = chosen if exit == "taken" else torch.full_like(chosen, exit)
+            interval = _map_interval(records, exits, repeats, inside)
+            row = {"third": third, "by": by, "images": len(members), "exit": exit, "mAP": round(interval.value, 3)}
+            correct = right.gather(0, exits[None] - 1)[0][torch.from_numpy(members)].double().mean()
+            row |= {"low": round(interval.low, 3), "high": round(interval.high, 3)}
+            row["accuracy"] = round(100 * float(correct), 3)
+            if exit == "taken":
+                row["shares"] = [round(float((exits[members] == k).double().mean()), 5) for k in ALL_EXITS]
+            rows.append(row)
+    return rows
+
+
+def extremes(records: ExitRecords, chosen: Tensor) -> dict[str, list[int]]:
+    """Ids of the images that left at exit 1 with most confidence, and of those at exit 4 with least at exit 3."""
+    found = {}
+    for name, exit, confidence in (("easiest", 1, -records.confidence[0]), ("hardest", 4, records.confidence[2])):
+        there = torch.nonzero(chosen == exit).flatten()
+        found[name] = records.image_ids[there[confidence[there].argsort(stable=True)[:EXTREMES]]].tolist()
+    return found
+
+
+def rule_score(
+    records: ExitRecords,
+    scores: Tensor,
+    calibration: ExitRecords,
+    calibration_scores: Tensor,
+    repeats: int = RULE_REPEATS,
+) -> dict:
+    """(area of the rule - random) / (oracle - random) under the curve of mAP over GMACs, with an interval over images.
+
+    For each budget, thresholds are chosen on the calibration images. Random exits take the shares that the rule
+    realised; the oracle takes its mean compute.
+
+    Returns:
+        "points": rows of "budget" (share), "share" (realised), "mAP", "random", "oracle"; "score", "low", "high" and
+        the "samples" of the score, which drew the same images for every rule.
+    """
+    matches = match_records(records)
+    full, least = float(calibration.gmacs[-1].mean()), float(calibration.gmacs.amin(0).mean())
+    chosen, points = [], []
+    for number, share in enumerate(s for s in SHARES if s * full > least):
+        found = thresholds_for_budget(calibration, gmacs=share * full, scores=calibration_scores, repeats=2)
+        exits = threshold_exits(scores, found.thresholds)
+        mean = float(records.gmacs.gather(0, exits[None] - 1).mean())
+        shares = torch.bincount(exits, minlength=5)[1:].double() / len(exits)
+        lot = random_exits(len(exits), shares, torch.Generator().manual_seed(number))
+        (best,) = oracle(records, [mean], metrics=("mAP",))
+        chosen.append((exits, lot, best["chosen"]))
+        values = [_map(matches, e) or 0.0 for e in chosen[-1]]
+        row = {"budget": share, "share": mean / float(records.gmacs[-1].mean())}
+        points.append({**row, **dict(zip(("mAP", "random", "oracle"), values, strict=True))})
+    interval = bootstrap(lambda counts: _score(matches, chosen, counts), len(records), repeats=repeats)
+    found = {"score": interval.value, "low": interval.low, "high": interval.high}
+    return {"points": points, **found, "samples": [round(float(sample), 4) for sample in interval.samples]}
+
+
+def _score(matches: Matches, chosen: list[tuple[Tensor, Tensor, Tensor]], counts: np.ndarray) -> float:
+    areas = [[_map(matches, exits, counts) or 0.0 for exits in of_budget] for of_budget in chosen]
+    rule, lot, best = np.mean(areas, 0)
+    return float((rule - lot) / max(best - lot, 1e-9))
+
+
+def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float | None:
+    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"]
