@@ -14,8 +14,8 @@ import torch
 
 import earlyexit
 from earlyexit import course
-from earlyexit.inference import for_inference
-from earlyexit.provenance import provenance
+from earlyexit.files import provenance
+from earlyexit.model.export import for_inference
 
 EXITS = (1, 2, 3, 4)
 

@@ -21,19 +21,13 @@ import torch
 
 import earlyexit
 from earlyexit.data import CocoDataset, coco_split
-from earlyexit.evaluation import coco_metrics, exit_confidences, to_coco
-from earlyexit.neck import FILLERS
-from earlyexit.records import (
-    collect_records,
-    evaluate_exits,
-    match_records,
-    random_exit,
-    random_exits,
-    sweep,
-    threshold_exits,
-)
-from earlyexit.thresholds import calibrate_thresholds, exit_proportions
-from earlyexit.training import provenance
+from earlyexit.evaluation.coco import coco_metrics, exit_confidences, to_coco
+from earlyexit.evaluation.collect import collect_records
+from earlyexit.evaluation.matching import match_records
+from earlyexit.evaluation.policies import calibrate_thresholds, exit_proportions, random_exits, threshold_exits
+from earlyexit.evaluation.scores import evaluate_exits, random_exit, sweep
+from earlyexit.files import provenance
+from earlyexit.model.necks import FILLERS
 
 REPEATS = 10
 

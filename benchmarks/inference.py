@@ -16,7 +16,7 @@ import torch
 from torchvision.models.detection import retinanet_resnet50_fpn_v2
 
 import earlyexit
-from earlyexit.provenance import provenance
+from earlyexit.files import provenance
 
 
 def contestants(image: torch.Tensor) -> dict[str, Callable[[], object]]:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from earlyexit.data import index_coco, keep_single_objects, load_coco, read_coco
-from earlyexit.provenance import provenance
+from earlyexit.files import provenance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data_prep"))
 from prepare.cleaning import Report, check_photos, clean_coco  # noqa: E402

@@ -12,10 +12,10 @@ import tempfile
 import torch
 
 from earlyexit.data import scene_dataset, train_transforms
-from earlyexit.factories import dyn_retinanet_nano
-from earlyexit.fitting import fit
-from earlyexit.provenance import provenance
-from earlyexit.settings import TrainSettings
+from earlyexit.files import provenance
+from earlyexit.model.factories import dyn_retinanet_nano
+from earlyexit.training.loop import fit
+from earlyexit.training.settings import TrainSettings
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.command_line import check_file, run_app
+from earlyexit.cli import run_app
 from earlyexit.data import annotation_file, read_coco
+from earlyexit.files import check_file
 from prepare.commands import refusals
 from prepare.sheet import contact_sheet, summarise, summary_lines
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.command_line import run_app
+from earlyexit.cli import run_app
 from prepare import commands
 from prepare.boxes import ImageBoxes, fill_size, fit_boxes, to_coco
 from prepare.cleaning import Report, check_photos

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.command_line import run_app
+from earlyexit.cli import run_app
 from earlyexit.data.scenes import export_scenes
 from prepare.commands import refusals
 from prepare.layout import check_writable

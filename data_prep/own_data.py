@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.command_line import check_file, run_app
+from earlyexit.cli import run_app
 from earlyexit.data import annotation_file, keep_single_objects, list_files, load_coco
+from earlyexit.files import check_file
 from prepare import commands
 from prepare.boxes import ImageBoxes, fill_size, find_images, fit_boxes, to_coco
 from prepare.cleaning import Report, check_photos, clean_coco

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.command_line import run_app
+from earlyexit.cli import run_app
 from earlyexit.data import KEPT, Coco, classify_images, keep_single_objects, load_coco
 from prepare import commands
 from prepare.commands import Link

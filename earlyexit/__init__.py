@@ -3,18 +3,18 @@
 Re-implements Kang et al., "Object Detection System Based on Early-Exit Dynamic Perceiver".
 """
 
-from .backbone import DynPerceiver, Exit
-from .compute import count_macs
-from .detector import EarlyExitRetinaNet
-from .evaluation import evaluate
-from .factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
+from .evaluation.coco import evaluate
+from .evaluation.collect import collect_records
+from .evaluation.cost import count_macs
+from .evaluation.policies import calibrate_thresholds, exit_proportions
+from .evaluation.scores import evaluate_records, oracle, random_exit, sweep
 from .losses import exit_loss
-from .models import load_detector
-from .neck import EarlyExitFPN
-from .published import load_published_weights
-from .records import collect_records, evaluate_records, oracle, random_exit, sweep
-from .thresholds import calibrate_thresholds, exit_proportions
+from .model.backbone import DynPerceiver, Exit
+from .model.detector import EarlyExitRetinaNet
+from .model.factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, load_detector
+from .model.necks import EarlyExitFPN
 from .weights import available_weights
+from .weights.published import load_published_weights
 
 __version__ = "0.1.0"
 

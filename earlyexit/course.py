@@ -7,9 +7,8 @@ import torch
 
 from .data.coco import CocoDataset, coco_split
 from .data.scenes import scene_dataset
-from .detector import EarlyExitRetinaNet
-from .factories import dyn_retinanet_regnet_y_800mf
-from .models import load_detector
+from .model.detector import EarlyExitRetinaNet
+from .model.factories import dyn_retinanet_regnet_y_800mf, load_detector
 from .weights import read_about
 
 

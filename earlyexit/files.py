@@ -1,9 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what a result file says of how it came about."""
 
+import datetime
+import json
 import os
+import platform
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
+
+import torch
+import torchvision
+
+from . import __version__
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
@@ -25,3 +34,30 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def provenance() -> dict[str, str]:
+    """Date, commit, versions and machine, for cards and result files."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    libraries = {"earlyexit": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+    machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+    return {"date": datetime.date.today().isoformat(), "commit": commit, "versions": libraries, "machine": machine}
+
+
+def check_file(option: str, path: Path | None, suffix: str = "") -> None:
+    """`ValueError` unless `path`, if there is one, can become a file: its folder is there, and it is no folder."""
+    if path is None:
+        return
+    if path.is_dir() or not path.name.lower().endswith(suffix):
+        raise ValueError(f"{option} must be a{f' {suffix}' if suffix else ''} file, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write JSON to a file that appears whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))

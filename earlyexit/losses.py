@@ -1,13 +1,19 @@
-"""The loss of the exits. The detection terms are torchvision's own (`RetinaNet.compute_loss`)."""
+"""The losses: of the exits' classifiers, of the boxes at the trained exits, and their sum (paper, eq. 2)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_area
+
+from .model.backbone import check_exits
+from .model.detector import EarlyExitRetinaNet
 
 EXIT_WEIGHTS = (0.25, 0.25, 0.25, 0.5)
+EXIT_TARGETS = ("single", "largest", "present")
 
 
 def exit_loss(
@@ -76,3 +82,102 @@ def present_loss(
         teacher = logits[-1].detach().sigmoid()
         loss = loss + distillation * sum(crossed(x, teacher) for x in logits[:-1])
     return loss
+
+
+def joint_losses(
+    model: "EarlyExitRetinaNet", batch: ImageList, targets: Sequence[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver, term by term; the first two are means over `model.exits`.
+
+    Args:
+        model: in training mode; its attributes say what is weighted how, see `EarlyExitRetinaNet`.
+        batch: images as the model's transform leaves them.
+        targets: likewise.
+
+    Returns:
+        "classification" and "bbox_regression", and with theta above 0 "exit".
+    """
+    logits, found = [], {}
+    for reached in model.backbone.exits(batch.tensors):
+        logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
+        if reached.index in model.exits:
+            found[reached.index] = model.outputs_at(reached, batch)
+        if not model.theta and reached.index == max(model.exits):
+            break  # nothing deeper has a loss
+    terms = detection_losses(model, found, targets)
+    if model.theta:
+        terms["exit"] = model.theta * class_loss(model, logits, targets)
+    return terms
+
+
+def class_loss(model: "EarlyExitRetinaNet", logits: list[Tensor], targets: Sequence[dict[str, Tensor]]) -> Tensor:
+    """The exits' loss for what the model's `exit_target` asks of them; 0 if no image of the batch has an answer."""
+    if model.exit_target == "present":
+        present = present_classes(targets, model.num_classes).to(logits[0])
+        return present_loss(logits, present, distillation=model.distillation)
+    labels, which = exit_labels(targets, model.exit_target)
+    chosen = logits if which is None else [x[which] for x in logits]
+    return exit_loss(chosen, labels, distillation=model.distillation) if len(labels) else logits[-1].sum() * 0
+
+
+def detection_losses(
+    model: "EarlyExitRetinaNet", found: dict[int, tuple], targets: Sequence[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """torchvision's losses of what `outputs_at` gave, by exit, as a weighted mean over the exits."""
+    terms = {"classification": 0.0, "bbox_regression": 0.0}
+    weights = normalised_weights(list(found), model.exit_weights)
+    for exit, (outputs, anchors, _) in found.items():
+        losses = model.compute_loss(targets, outputs, [anchors] * len(targets))
+        for name, loss in losses.items():
+            terms[name] = terms[name] + model.lambda_ * weights[exit] * loss
+    return terms
+
+
+def normalised_weights(exits: Sequence[int], weights: Mapping[int, float] | None) -> dict[int, float]:
+    """The weight of each exit's detection loss; they sum to 1, and are equal unless `weights` says otherwise."""
+    given = {exit: 1.0 if weights is None else weights[exit] for exit in exits}
+    total = sum(given.values())
+    return {exit: weight / total for exit, weight in given.items()}
+
+
+def check_exit_training(exits: Sequence[int], weights: Mapping[int, float] | None) -> None:
+    """`ValueError` that shows the first of these that no training can have."""
+    if not check_exits("exits", exits):
+        raise ValueError(f"exits must name some of the exits 1-4, got {exits}")
+    if weights is not None and (set(weights) != set(exits) or not all(0 < w < math.inf for w in weights.values())):
+        raise ValueError(
+            f"exit_weights must have a finite, positive weight for each of the exits {exits}, got {weights}"
+        )
+
+
+def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tensor | None]:
+    """The class that the exits should say for each image: (n,) labels, and (n,) positions of the images that have one.
+
+    Positions are None when every image has one. Images without a box have no class and are left out.
+
+    Raises:
+        ValueError: naming the image, for several objects and `exit_target="single"`.
+    """
+    labels, which = [], []
+    for i, target in enumerate(targets):
+        count = len(target["labels"])
+        if count > 1 and exit_target == "single":
+            raise ValueError(
+                f"image {i} has {count} objects, but the exits learn one class per image: filter to single-object "
+                "images, or set exit_target='largest' (--exit-target largest)"
+            )
+        if count:
+            labels.append(target["labels"][box_area(target["boxes"]).argmax()])
+            which.append(i)
+    if not labels:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    chosen = torch.stack(labels)
+    return chosen, None if len(which) == len(targets) else torch.tensor(which, device=chosen.device)
+
+
+def present_classes(targets: Sequence[dict], num_classes: int) -> Tensor:
+    """(N, num_classes) float: 1 where an image has an object of the class."""
+    present = torch.zeros(len(targets), num_classes)
+    for row, target in zip(present, targets, strict=True):
+        row[target["labels"].cpu()] = 1
+    return present

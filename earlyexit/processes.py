@@ -26,3 +26,20 @@ def gather(items: list) -> list:
     """The lists of all processes, one after the other, in every process."""
     process_state()
     return gather_object(items)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is cuda if there is one, and each of several processes has its own."""
+    if name == "auto" and process_state().num_processes > 1:
+        return process_state().device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be cpu, cuda or auto, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices here")
+    return device

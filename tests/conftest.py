@@ -7,8 +7,8 @@ import torch
 
 from earlyexit import dyn_retinanet_nano
 from earlyexit.data.scenes import export_scenes
-from earlyexit.settings import TrainSettings
-from earlyexit.training import train
+from earlyexit.training.run import train
+from earlyexit.training.settings import TrainSettings
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 

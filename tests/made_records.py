@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from earlyexit.data.coco import index_coco
-from earlyexit.evaluation import coco_metrics, to_coco
-from earlyexit.records import Detections, ExitRecords, Truth
-from earlyexit.records.record import offsets_of
+from earlyexit.evaluation.coco import coco_metrics, to_coco
+from earlyexit.evaluation.records import Detections, ExitRecords, Truth, offsets_of
 
 
 def made_records(

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 
-from earlyexit.evaluation import METRICS
+from earlyexit.evaluation.coco import METRICS
+from earlyexit.evaluation.policies import exit_proportions
 from earlyexit.study.plan import plan
-from earlyexit.thresholds import exit_proportions
 
 FULL_GMACS = (1.0, 1.5, 1.8, 2.0)  # of an image at exits 1-4
 SHARES = exit_proportions().tolist()

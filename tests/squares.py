@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from earlyexit import cli, dyn_retinanet_nano
-from earlyexit.settings import TrainSettings
+from earlyexit.training.settings import TrainSettings
 
 CLASSES = ["red", "green", "blue", "never seen"]
 

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import regnet_y_400mf
 
 from earlyexit import DynPerceiver
-from earlyexit.attention import Attention, AttentionBlock
+from earlyexit.model.backbone import Attention, AttentionBlock
 
 NAMES = {1: ["c2", "c3"], 2: ["c2", "c3", "c4"], 3: ["c2", "c3", "c4", "c5"], 4: ["c2", "c3", "c4", "c5"]}
 

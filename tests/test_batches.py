@@ -8,10 +8,9 @@ import torch
 from squares import Squares, nano, settings, state
 from torch import nn
 
-from earlyexit.fitting import fit
-from earlyexit.freezing import set_norms
-from earlyexit.loading import StepSampler
-from earlyexit.training import advice
+from earlyexit.training.batches import StepSampler
+from earlyexit.training.loop import fit
+from earlyexit.training.run import advice, set_norms
 
 
 def test_four_parts_take_the_step_of_the_whole(tmp_path):

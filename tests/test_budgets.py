@@ -6,12 +6,25 @@ import pytest
 import torch
 from made_records import made_records
 
-from earlyexit.records import average_precision, evaluate_records, match_records, threshold_exits
-from earlyexit.records.budgets import pareto_front, thresholds_for_budget
-from earlyexit.records.choices import SHARES, all_choices
-from earlyexit.records.crossed import cross_fitted, of_images
-from earlyexit.records.router import fit_router
-from earlyexit.records.rules import RULES, agreement, certainty, detection_score, rule_features
+from earlyexit.evaluation.budgets import (
+    SHARES,
+    all_choices,
+    cross_fitted,
+    of_images,
+    pareto_front,
+    thresholds_for_budget,
+)
+from earlyexit.evaluation.matching import average_precision, match_records
+from earlyexit.evaluation.policies import (
+    RULES,
+    agreement,
+    certainty,
+    detection_score,
+    fit_router,
+    rule_features,
+    threshold_exits,
+)
+from earlyexit.evaluation.scores import evaluate_records
 
 
 @pytest.fixture(scope="module")

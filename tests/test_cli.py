@@ -18,9 +18,9 @@ from squares import refused
 from typer.testing import CliRunner
 
 from earlyexit import __version__, cli
+from earlyexit.cli import onnx_command
 from earlyexit.data.coco import coco_split
-from earlyexit.models import load_detector
-from earlyexit.onnx_command import onnx_command
+from earlyexit.model.factories import load_detector
 from earlyexit.weights import read_about
 
 TRAIN = ["--exit-target", "largest", "--epochs", "3", "--batch-size", "4"]
@@ -74,7 +74,7 @@ def test_detect_draws_any_picture(photos, weights, tmp_path, name):
 
 
 def test_detect_prints_what_the_model_finds(photos, weights):
-    from earlyexit.photos import read_photo
+    from earlyexit.evaluation.pictures import read_photo
 
     done = run("detect", photos / "photo.jpg", photos / "gray.png", "--weights", weights, "--min-score", 0.001)
     lines = done.stdout.splitlines()[1:]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from earlyexit.data.coco import CocoDataset, coco_split, collate, train_transforms
-from earlyexit.evaluation import coco_metrics
+from earlyexit.evaluation.coco import coco_metrics
 
 
 def annotation(number, image, category, box, **more):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from earlyexit import count_macs
-from earlyexit.attention import AttentionBlock
-from earlyexit.compute import _count
+from earlyexit.evaluation.cost import _count
+from earlyexit.model.backbone import AttentionBlock
 
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from squares import options, refused, same, settings, weights, write_folder
 
-from earlyexit import commands, training
-from earlyexit.checkpoints import remove_half_written
-from earlyexit.training import train
+from earlyexit import cli as commands
+from earlyexit.training import run as training
+from earlyexit.training.checkpoints import remove_half_written
+from earlyexit.training.run import train
 
 # Trains, and waits to be killed in the middle of epoch 2's checkpoint or validation, once it has made the file READY.
 SCRIPT = '''

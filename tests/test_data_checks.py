@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from squares import nano, write_folder
 
-from earlyexit import photos
 from earlyexit.data.coco import coco_split
-from earlyexit.evaluation import evaluate
-from earlyexit.photos import read_photo
-from earlyexit.records import collect_records
+from earlyexit.evaluation import pictures as photos
+from earlyexit.evaluation.coco import evaluate
+from earlyexit.evaluation.collect import collect_records
+from earlyexit.evaluation.pictures import read_photo
 from earlyexit.study.plan import first_images
 from prepare.boxes import ImageBoxes, fill_size
 from prepare.cleaning import Report

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from earlyexit import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, exit_loss
-from earlyexit.batching import same_size_batches
+from earlyexit.model.inputs import same_size_batches
 
 SETTINGS = {"min_size": 64, "max_size": 128, "score_thresh": 0.0, "topk_candidates": 20, "detections_per_img": 100}
 

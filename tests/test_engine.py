@@ -12,14 +12,18 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
-from earlyexit import count_macs, dyn_retinanet_nano, engine, evaluation, fitting
+from earlyexit import count_macs, dyn_retinanet_nano
 from earlyexit.data.coco import coco_split, collate
-from earlyexit.evaluation import coco_metrics, evaluate, network_size
+from earlyexit.evaluation import coco as evaluation
+from earlyexit.evaluation.coco import coco_metrics, evaluate
 from earlyexit.files import write_whole
-from earlyexit.loading import StepSampler
-from earlyexit.schedule import make_optimizer, make_schedule
-from earlyexit.settings import TrainSettings
-from earlyexit.training import train
+from earlyexit.model.inputs import network_size
+from earlyexit.training import loop as engine
+from earlyexit.training import loop as fitting
+from earlyexit.training.batches import StepSampler
+from earlyexit.training.loop import make_optimizer, make_schedule
+from earlyexit.training.run import train
+from earlyexit.training.settings import TrainSettings
 
 
 def settings(folder, out, **changes):

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torchvision.models.detection.image_list import ImageList
 
 from earlyexit import EarlyExitRetinaNet, count_macs, dyn_retinanet_nano
-from earlyexit.anchors import AnchorsBySize, retinanet_anchors
-from earlyexit.exit_neck import EarlyPyramid
-from earlyexit.factories import dyn_retinanet_regnet_y_800mf
-from earlyexit.models import load_warm_start
+from earlyexit.model.factories import dyn_retinanet_regnet_y_800mf, load_warm_start
+from earlyexit.model.heads import AnchorsBySize, retinanet_anchors
+from earlyexit.model.necks import EarlyPyramid
 from earlyexit.weights import save_weights
 
 

@@ -5,10 +5,10 @@ import torch
 from squares import Squares
 from torch import nn
 
-from earlyexit import dyn_retinanet_nano, freezing
-from earlyexit.fitting import fit
-from earlyexit.freezing import freeze_stages, set_norms, train_mode
-from earlyexit.schedule import make_optimizer
+from earlyexit import dyn_retinanet_nano
+from earlyexit.training import run as freezing
+from earlyexit.training.loop import fit, make_optimizer, train_mode
+from earlyexit.training.run import freeze_stages, set_norms
 
 FIRST = ("stem.", "stages.0.", "reads.0.")  # frozen with one stage
 

@@ -10,10 +10,9 @@ from published import make_state
 from squares import options, refused, settings, write_folder
 from torchvision.models import RegNet_Y_800MF_Weights, regnet_y_800mf
 
-from earlyexit import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, training
-from earlyexit.classifier import ExitClassifier
-from earlyexit.factories import nano_backbone
-from earlyexit.models import load_backbone, load_init, make_classifier
+from earlyexit import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
+from earlyexit.model.factories import ExitClassifier, load_backbone, load_init, make_classifier, nano_backbone
+from earlyexit.training import run as training
 from earlyexit.weights import save_weights
 
 URL = RegNet_Y_800MF_Weights.DEFAULT.url

@@ -8,11 +8,11 @@ import pytest
 import torch
 from squares import Tiny, same, settings, weights, write_folder
 
-from earlyexit import training
 from earlyexit.data.coco import coco_split, train_transforms
-from earlyexit.fitting import fit
-from earlyexit.loading import SeededItems
-from earlyexit.training import train
+from earlyexit.training import run as training
+from earlyexit.training.batches import SeededItems
+from earlyexit.training.loop import fit
+from earlyexit.training.run import train
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,17 @@ from made_records import made_records
 from torchvision.ops import box_convert, box_iou
 
 from earlyexit import dyn_retinanet_nano
-from earlyexit.confidence import emptiness, exit_confidence
-from earlyexit.losses import EXIT_WEIGHTS, present_loss
-from earlyexit.opinion import FLOOR, ClassOpinion
-from earlyexit.postprocess import rescale_scores
-from earlyexit.records import (
+from earlyexit.evaluation.scores import (
     evaluate_exits,
     fit_score_scales,
     rescale_records,
     skip_empty,
     without_detections,
 )
-from earlyexit.targets import present_classes
+from earlyexit.losses import EXIT_WEIGHTS, present_classes, present_loss
+from earlyexit.model.exits import emptiness, exit_confidence
+from earlyexit.model.heads import FLOOR, ClassOpinion
+from earlyexit.model.postprocess import rescale_scores
 
 
 @pytest.fixture(scope="module")

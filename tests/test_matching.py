@@ -8,8 +8,8 @@ import torch
 from made_records import judged, made_records
 from pycocotools.cocoeval import COCOeval
 
-from earlyexit.evaluation import METRICS
-from earlyexit.records import average_precision, match_records
+from earlyexit.evaluation.coco import METRICS
+from earlyexit.evaluation.matching import average_precision, match_records
 
 
 @pytest.fixture(scope="module")

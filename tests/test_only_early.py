@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from earlyexit import dyn_retinanet_nano
-from earlyexit.freezing import freeze_all_but_early, train_mode
-from earlyexit.inference import for_inference
-from earlyexit.settings import TrainSettings, check_settings
+from earlyexit.model.export import for_inference
+from earlyexit.training.loop import train_mode
+from earlyexit.training.run import freeze_all_but_early
+from earlyexit.training.settings import TrainSettings, check_settings
 
 IMAGES = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(4)]
 TARGETS = [{"boxes": torch.tensor([[5.0, 8.0, 50.0, 60.0]]), "labels": torch.tensor([i])} for i in range(4)]

@@ -14,10 +14,10 @@ from squares import refused
 from torch import nn
 from typer.testing import CliRunner
 
-from earlyexit import cli, dyn_retinanet_nano, onnx_detector, onnx_export
-from earlyexit.onnx_detector import OnnxDetector
-from earlyexit.onnx_export import export_onnx
-from earlyexit.onnx_parts import MatrixPool
+from earlyexit import cli, dyn_retinanet_nano
+from earlyexit.model import export as onnx_detector
+from earlyexit.model import export as onnx_export
+from earlyexit.model.export import MatrixPool, OnnxDetector, export_onnx
 
 SETTINGS = {"min_size": 64, "max_size": 96, "score_thresh": 0.0, "detections_per_img": 20}
 CLASSES = ["cat", "dog", "cow", "hen", "pig"]

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from earlyexit.plots import draw_detection, save_figure
+from earlyexit.evaluation.pictures import draw_detection, save_figure
 
 
 def test_names_grow_towards_the_middle_and_the_best_is_drawn_last():

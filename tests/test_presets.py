@@ -9,8 +9,7 @@ from squares import refused
 from typer.testing import CliRunner
 
 from earlyexit import cli
-from earlyexit.presets import PRESETS, preset
-from earlyexit.settings import TrainSettings
+from earlyexit.training.settings import PRESETS, TrainSettings, preset
 
 
 def output(*arguments):

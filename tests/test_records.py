@@ -8,12 +8,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import earlyexit
-from earlyexit import evaluation
 from earlyexit.data import scene_dataset
 from earlyexit.data.coco import CocoDataset
-from earlyexit.evaluation import to_coco
-from earlyexit.records import ExitRecords, collect, collect_records, evaluate_records, join_records, threshold_exits
-from earlyexit.records.describe import hash_data, hash_weights
+from earlyexit.evaluation import coco as evaluation
+from earlyexit.evaluation import collect
+from earlyexit.evaluation.coco import to_coco
+from earlyexit.evaluation.collect import collect_records
+from earlyexit.evaluation.policies import threshold_exits
+from earlyexit.evaluation.records import ExitRecords, hash_data, hash_weights, join_records
+from earlyexit.evaluation.scores import evaluate_records
 
 FILLERS = ("downsample", "zero")
 

@@ -14,10 +14,10 @@ from squares import options, refused, settings, write_folder
 from typer.testing import CliRunner
 
 from earlyexit import cli
-from earlyexit.loading import check_dataset, make_loader, without_traceback
-from earlyexit.resuming import check_resumable
 from earlyexit.study.measure import training_of
-from earlyexit.training import train
+from earlyexit.training.batches import check_dataset, make_loader, without_traceback
+from earlyexit.training.run import train
+from earlyexit.training.settings import check_resumable
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_prep"
 
@@ -225,7 +225,7 @@ def test_other_classes_are_not_gone_on_with(data, tmp_path):
 
 
 def test_a_checkpoint_of_something_else(tmp_path):
-    from earlyexit.checkpoints import load_checkpoint
+    from earlyexit.training.checkpoints import load_checkpoint
 
     torch.save({"other": 1}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint.pt' is not a checkpoint of this run \(KeyError: 'model'\)"):

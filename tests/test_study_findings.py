@@ -7,7 +7,8 @@ import pytest
 import torch
 from made_records import made_records
 
-from earlyexit.records import evaluate_exits, evaluate_records, random_exit, threshold_exits
+from earlyexit.evaluation.policies import threshold_exits
+from earlyexit.evaluation.scores import evaluate_exits, evaluate_records, random_exit
 from earlyexit.study.estimates import spearman
 from earlyexit.study.findings import (
     accuracy_rows,

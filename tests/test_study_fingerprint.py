@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from earlyexit import thresholds
+from earlyexit.evaluation import policies as thresholds
 from earlyexit.study import fingerprint as module
 from earlyexit.study import open_study
 from earlyexit.study.fingerprint import check_numbers, differing, fingerprint
@@ -29,7 +29,7 @@ def test_another_rule_gives_another_fingerprint(monkeypatch, tmp_path):
     folder = module._scenes(Path(tmp_path))
     before = module._measured(folder)
     shares = thresholds.exit_proportions()
-    monkeypatch.setattr("earlyexit.records.evaluate.exit_proportions", lambda: shares.flip(1))
+    monkeypatch.setattr("earlyexit.evaluation.policies.exit_proportions", lambda: shares.flip(1))
     assert any("index 17" in name for name in differing(before, module._measured(folder)))
 
 

@@ -8,12 +8,12 @@ from made_records import made_records
 
 from earlyexit import load_detector
 from earlyexit.data.coco import coco_split
-from earlyexit.evaluation import coco_metrics, detect_all
-from earlyexit.records import collect
-from earlyexit.settings import TrainSettings
+from earlyexit.evaluation import collect
+from earlyexit.evaluation.coco import coco_metrics, detect_all
 from earlyexit.study.finished import check_model, describe_data, model_path, write_model
 from earlyexit.study.measure import measure, policy_rows
 from earlyexit.study.plan import Training, training_of
+from earlyexit.training.settings import TrainSettings
 from earlyexit.weights import read_about, save_weights
 
 

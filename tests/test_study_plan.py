@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 
 from earlyexit import cli, dyn_retinanet_nano
 from earlyexit.data.coco import coco_split
-from earlyexit.neck import FILLERS
-from earlyexit.settings import TrainSettings, check_settings
+from earlyexit.model.necks import FILLERS
 from earlyexit.study.finished import deciding
 from earlyexit.study.paper import paper_pairs
 from earlyexit.study.plan import (
@@ -24,6 +23,7 @@ from earlyexit.study.plan import (
     recipe,
     train_arguments,
 )
+from earlyexit.training.settings import TrainSettings, check_settings
 from earlyexit.weights import weights_card
 
 

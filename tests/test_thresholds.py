@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from earlyexit import calibrate_thresholds, exit_proportions
-from earlyexit.thresholds import check_thresholds
+from earlyexit.model.exits import check_thresholds
 
 
 def walk(confidences, thresholds):

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from squares import CLASSES, Squares, Tiny, same, settings, state, weights, write_folder
 
-from earlyexit.fitting import fit
-from earlyexit.training import train
+from earlyexit.training.loop import fit
+from earlyexit.training.run import train
 
 
 def test_moving_average_by_hand(tmp_path):

@@ -11,12 +11,12 @@ from matplotlib.colors import to_rgb
 from squares import options, refused, settings, write_folder
 from torch import nn
 
-from earlyexit import evaluate, evaluation
+from earlyexit import evaluate
 from earlyexit.data.coco import coco_split
-from earlyexit.models import load_detector
-from earlyexit.plots import EXIT_COLOURS, TRUTH_COLOUR
-from earlyexit.tracking import Watcher, draw_examples
-from earlyexit.training import train
+from earlyexit.evaluation import coco as evaluation
+from earlyexit.evaluation.pictures import EXIT_COLOURS, TRUTH_COLOUR
+from earlyexit.model.factories import load_detector
+from earlyexit.training.run import Watcher, draw_examples, train
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 
 from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_detector
 from earlyexit.data import scene_dataset
-from earlyexit.evaluation import exit_accuracy
-from earlyexit.models import load_backbone
-from earlyexit.photos import own_thresholds
+from earlyexit.evaluation.coco import exit_accuracy
+from earlyexit.evaluation.pictures import own_thresholds
+from earlyexit.model.factories import load_backbone
 from earlyexit.weights import load_state, read_about, save_weights, weights_card
 
 

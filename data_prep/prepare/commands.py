@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.command_line import check_file
 from earlyexit.data import Coco
+from earlyexit.files import check_file
 
 from .cleaning import Report
 from .layout import check_share, check_writable, take_calibration, write_splits

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from earlyexit.data import LOST, check_records, open_image, to_rgb
-from earlyexit.plots import save_figure
+from earlyexit.evaluation.pictures import save_figure
 
 # COCO's limits between small, medium and large objects, as areas in pixels.
 SMALL, LARGE = 32**2, 96**2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..thresholds import NUM_SETTINGS, exit_proportions
+from ..evaluation.policies import NUM_SETTINGS, exit_proportions
 from .costs import PAPER_SIZE
 from .estimates import Estimate, at_gmacs, difference, estimate, floats, seed_half, spearman
 from .findings import SETTING

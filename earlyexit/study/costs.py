@@ -13,17 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backbone import NUM_EXITS
-from ..batching import same_size_batches
-from ..compute import count_macs
 from ..data.coco import CocoDataset
-from ..detector import EarlyExitRetinaNet
-from ..factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
-from ..inference import for_inference
-from ..neck import FILLERS
-from ..onnx_detector import OnnxDetector
-from ..onnx_export import export_onnx
-from ..records import measure_latency
+from ..evaluation.cost import count_macs, measure_latency
+from ..model.backbone import NUM_EXITS
+from ..model.detector import EarlyExitRetinaNet
+from ..model.export import OnnxDetector, export_onnx, for_inference
+from ..model.factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf
+from ..model.inputs import same_size_batches
+from ..model.necks import FILLERS
 from .estimates import estimate
 
 PAPER_SIZE = (800, 1216)  # a photo of 3:2, resized to 1333x800 at most and padded to a multiple of 32

@@ -6,25 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backbone import NUM_EXITS
 from ..data.coco import CocoDataset
-from ..evaluation import METRICS
-from ..records import (
-    ExitRecords,
-    Interval,
-    Matches,
-    average_precision,
-    bootstrap,
-    correct_classes,
-    evaluate_exits,
-    match_records,
-    oracle,
-    random_exit,
-    random_exits,
-    sweep,
-    threshold_exits,
-    thresholds_for_budget,
-)
+from ..evaluation.bootstrap import Interval, bootstrap
+from ..evaluation.budgets import thresholds_for_budget
+from ..evaluation.coco import METRICS
+from ..evaluation.matching import Matches, average_precision, match_records
+from ..evaluation.policies import random_exits, threshold_exits
+from ..evaluation.records import ExitRecords
+from ..evaluation.scores import correct_classes, evaluate_exits, oracle, random_exit, sweep
+from ..model.backbone import NUM_EXITS
 from .estimates import spearman
 
 ALL_EXITS = range(1, NUM_EXITS + 1)

@@ -14,11 +14,12 @@ import torch
 
 from ..data.coco import CocoDataset, coco_split
 from ..data.scenes import export_scenes
-from ..evaluation import exit_confidences
-from ..models import load_detector
-from ..neck import FILLERS
-from ..records import collect_records, random_exit, sweep
-from ..training import train
+from ..evaluation.coco import exit_confidences
+from ..evaluation.collect import collect_records
+from ..evaluation.scores import random_exit, sweep
+from ..model.factories import load_detector
+from ..model.necks import FILLERS
+from ..training.run import train
 from .plan import plan
 
 SCENES = {"train": 32, "calibration": 16, "test": 32}

@@ -16,9 +16,8 @@ from typing import Any
 
 from ..data.coco import CocoDataset, coco_split
 from ..files import write_whole
-from ..resuming import FREE_TO_CHANGE
-from ..settings import TrainSettings
-from ..weights.card import refuse_removed
+from ..training.settings import FREE_TO_CHANGE, TrainSettings
+from ..weights import refuse_removed
 from .plan import SPLITS
 
 RESULTS = Path(__file__).parent / "results"  # those that come with the package

@@ -19,27 +19,20 @@ import torch
 import typer
 from torch import Tensor
 
-from ..commands import pick_device
-from ..compute import count_macs
 from ..data.coco import CocoDataset, coco_split
-from ..detector import EarlyExitRetinaNet
-from ..evaluation import METRICS, exit_confidences, is_single_object, network_size
-from ..models import load_detector
-from ..provenance import provenance
-from ..records import (
-    RULES,
-    ExitRecords,
-    collect_records,
-    evaluate_exits,
-    evaluate_records,
-    fit_router,
-    fit_score_scales,
-    match_records,
-    rescale_records,
-    skip_empty,
-    threshold_exits,
-    thresholds_for_budget,
-)
+from ..evaluation.budgets import thresholds_for_budget
+from ..evaluation.coco import METRICS, exit_confidences, is_single_object
+from ..evaluation.collect import collect_records
+from ..evaluation.cost import count_macs
+from ..evaluation.matching import match_records
+from ..evaluation.policies import RULES, fit_router, threshold_exits
+from ..evaluation.records import ExitRecords
+from ..evaluation.scores import evaluate_exits, evaluate_records, fit_score_scales, rescale_records, skip_empty
+from ..files import provenance
+from ..model.detector import EarlyExitRetinaNet
+from ..model.factories import load_detector
+from ..model.inputs import network_size
+from ..processes import pick_device
 from .findings import (
     ALL_EXITS,
     SETTING,

@@ -22,11 +22,9 @@ from ..data.coco import annotation_file, coco_split, read_coco
 from ..data.photos import stays_inside
 from ..data.single import take_images
 from ..files import write_whole
-from ..neck import FILLERS
-from ..presets import preset
-from ..resuming import check_resumable
-from ..settings import TrainSettings
-from ..weights.card import refuse_removed
+from ..model.necks import FILLERS
+from ..training.settings import TrainSettings, check_resumable, preset
+from ..weights import refuse_removed
 from .paper import paper_pairs
 
 SPLITS = ("train", "calibration", "test")

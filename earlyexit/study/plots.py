@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from ..data.coco import CocoDataset
-from ..plots import EXIT_COLOURS, draw_boxes, show_image
+from ..evaluation.pictures import EXIT_COLOURS, draw_boxes, show_image
 from .paper import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 
 PAPER_COLOUR = "#CC79A7"

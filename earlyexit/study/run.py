@@ -20,12 +20,11 @@ from pathlib import Path
 
 import numpy
 
-from ..commands import pick_device, write_json
 from ..data.coco import coco_split
-from ..exporting import export, export_paths
-from ..factories import dyn_retinanet_regnet_y_800mf
-from ..models import load_detector
-from ..provenance import provenance
+from ..files import provenance, write_json
+from ..model.factories import dyn_retinanet_regnet_y_800mf, load_detector
+from ..processes import pick_device
+from ..training.release import export, export_paths
 from .claims import summarise, summarise_beyond
 from .costs import (
     ROUNDS,

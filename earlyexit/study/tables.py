@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..evaluation import METRICS
-from ..thresholds import NUM_SETTINGS
+from ..evaluation.coco import METRICS
+from ..evaluation.policies import NUM_SETTINGS
 from .estimates import Estimate, at_gmacs, difference, estimate, estimate_of, seed_half
 from .findings import ALL_EXITS
 from .finished import Models, accuracy_at, at_exit, at_random, at_setting, deciding

@@ -1,0 +1,184 @@
+"""What a detector reaches on a COCO-layout data set: COCO's metrics, exits taken, GMACs, accuracy of the exits."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from ..data.coco import CocoDataset, collate, index_coco
+from ..model.backbone import NUM_EXITS
+from ..model.detector import EarlyExitRetinaNet
+from ..model.exits import exit_confidence
+from ..model.inputs import network_size, same_size_batches
+from ..processes import gather, process_state
+from .cost import count_macs
+
+METRICS = ("mAP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+
+
+def evaluate(
+    model: EarlyExitRetinaNet,
+    dataset: CocoDataset,
+    *,
+    thresholds: Sequence[float] | None = None,
+    exit: int | None = None,
+    batch_size: int = 1,
+) -> dict:
+    """Run a detector over a data set and measure it.
+
+    In several processes (`torchrun`), each runs its share of the images; all get the result of the whole.
+
+    Args:
+        model: the detector; it is put in eval mode.
+        dataset: the data, with one item per image.
+        thresholds, exit: see `EarlyExitRetinaNet.forward`.
+        batch_size: images that run together; results are those of one by one.
+
+    Returns:
+        COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
+        per image), "gmacs_full" (mean if all went to exit 4) and "images".
+    """
+    check_data(model, dataset)
+    rows = detect_all(model, dataset, thresholds, exit, batch_size)
+    macs = {size: count_macs(model, size) for size in {row.size for row in rows}}
+    compute = {
+        "gmacs": float(np.mean([macs[row.size][row.exit]["total"] for row in rows])),
+        "gmacs_full": float(np.mean([macs[row.size][NUM_EXITS]["total"] for row in rows])),
+    }
+    exits = [row.exit for row in rows]
+    counts = {k: exits.count(k) for k in range(1, NUM_EXITS + 1)}
+    return {
+        **coco_metrics(dataset, [d for row in rows for d in row.found]),
+        "exits": counts,
+        **compute,
+        "images": len(rows),
+    }
+
+
+class Detected(NamedTuple):
+    """What was found in an image: detections as rows of COCO's result format, and the image's size in the network."""
+
+    image_id: int
+    exit: int
+    size: tuple[int, int]
+    found: list[dict]
+
+
+def detect_all(model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit, batch_size: int) -> list[Detected]:
+    """The detections of every image in the order of image ids, gathered from all processes."""
+    rows = []
+    for images, targets, detections in detect_batches(model, dataset, thresholds, exit, batch_size):
+        for image, target, detection in zip(images, targets, detections, strict=True):
+            name = int(target["image_id"])
+            found = to_coco(detection, name, dataset.category_ids)
+            rows.append(Detected(name, detection["exit"], network_size(model, image), found))
+    return sorted(gather(rows), key=lambda row: row.image_id)
+
+
+def detect_batches(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit: int | None, batch_size: int
+) -> Iterator[tuple[list, list, list]]:
+    """Images, targets and detections (on the CPU), batch by batch; each of several processes gets a share."""
+    model.eval()
+    device = next(model.parameters()).device
+    state = process_state()
+    mine = Subset(dataset, range(state.process_index, len(dataset), state.num_processes))
+    for images, targets in DataLoader(mine, batch_size, collate_fn=collate):
+        with torch.inference_mode():
+            detections = model([i.to(device) for i in images], thresholds=thresholds, exit=exit)
+        on_cpu = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in d.items()} for d in detections]
+        yield images, targets, on_cpu
+
+
+def to_coco(detection: dict, image_id: int, category_ids: Sequence[int]) -> list[dict]:
+    """One image's detections as rows of COCO's result format: boxes xywh, category ids instead of labels."""
+    boxes = detection["boxes"].clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = zip(boxes.tolist(), detection["scores"].tolist(), detection["labels"].tolist(), strict=True)
+    return [{"image_id": image_id, "category_id": category_ids[c], "bbox": b, "score": s} for b, s, c in rows]
+
+
+def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | None]:
+    """COCO's average precisions in percent, by pycocotools."""
+    results = index_coco(
+        {**dataset.coco.dataset, "annotations": [_as_result(i, row) for i, row in enumerate(found, 1)]}
+    )
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluation = COCOeval(dataset.coco, results, "bbox")
+        evaluation.params.imgIds = list(dataset.ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = evaluation.stats[: len(METRICS)]
+    return {name: float(100 * s) if s >= 0 else None for name, s in zip(METRICS, stats, strict=True)}
+
+
+def _as_result(number: int, row: dict) -> dict:
+    return {**row, "id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
+
+
+def exit_logits(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> tuple[torch.Tensor, list[dict]]:
+    """All four exits' logits, (4, images, classes) on the CPU, and the targets of the images.
+
+    Args:
+        model: a detector or an `ExitClassifier`: anything with `.backbone` and `.transform`.
+        dataset: the images.
+        batch_size: images that run together.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    parts, all_targets = [], []
+    for images, targets in DataLoader(dataset, batch_size, collate_fn=collate):
+        with torch.inference_mode():
+            logits = torch.empty(NUM_EXITS, len(images), model.backbone.num_classes)
+            for group, batch in same_size_batches(model.transform, [i.to(device) for i in images]):
+                logits[:, group] = torch.stack(model.backbone(batch.tensors)).float().cpu()
+            parts.append(logits)
+        all_targets += targets
+    return torch.cat(parts, dim=1), all_targets
+
+
+def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> list[float]:
+    """Share of single-object images, in percent, whose class each of the four exits says; see `exit_logits`."""
+    logits, targets = exit_logits(model, dataset, batch_size=batch_size)
+    for target in targets:
+        if len(target["labels"]) != 1:
+            count, name = len(target["labels"]), int(target["image_id"])
+            raise ValueError(f"accuracy needs exactly one object in each image, image {name} has {count}")
+    labels = torch.cat([t["labels"] for t in targets])
+    return (100 * (logits.argmax(2) == labels).float().mean(1)).tolist()
+
+
+def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> torch.Tensor:
+    """Every image's confidence (see `exit_confidence`) at the four exits: (4, images); see `exit_logits`."""
+    logits = exit_logits(model, dataset, batch_size=batch_size)[0]
+    return exit_confidence(logits, getattr(model, "exit_target", "single"))
+
+
+def check_data(model: nn.Module, dataset: CocoDataset) -> None:
+    """`ValueError` unless there are images, and as many classes as the model tells apart."""
+    if not len(dataset):
+        raise ValueError("there are no images: the data set is empty")
+    classes, known = len(dataset.classes), model.backbone.num_classes
+    if classes != known:
+        raise ValueError(f"the data has {classes} classes, the model knows {known}: they have to be the same")
+
+
+def is_single_object(dataset: CocoDataset) -> bool:
+    """Whether every image has exactly one object."""
+    return all(len(dataset.objects(i)) == 1 for i in dataset.ids)
+
+
+def checked(dataset: CocoDataset, classes: list[str]) -> CocoDataset:
+    """The data set; `ValueError` if it has no images, or other classes than the weights."""
+    if not len(dataset):
+        raise ValueError(f"there are no images in {dataset.root!r}: its annotation file lists none")
+    if dataset.classes != classes:
+        raise ValueError(f"the data has the classes {dataset.classes}, the weights know {classes}")
+    return dataset

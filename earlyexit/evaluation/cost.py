@@ -1,0 +1,179 @@
+"""What an image costs at each exit: multiply-adds counted by fvcore, and time measured on this machine."""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..model.backbone import NUM_EXITS, Exit
+from ..model.detector import EarlyExitRetinaNet
+from ..model.inputs import network_size
+
+EXITS = range(1, NUM_EXITS + 1)
+
+
+class _ToExit(nn.Module):
+    """The backbone up to one exit. All that was computed is an output: fvcore drops what no output needs."""
+
+    def __init__(self, backbone: nn.Module, index: int):
+        super().__init__()
+        self.backbone, self.index = backbone, index
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        logits: list[Tensor] = []
+        for reached in self.backbone.exits(images):
+            logits.append(reached.logits)
+            if reached.index == self.index:
+                break
+        return (*logits, *reached.features.values())
+
+
+class _Neck(nn.Module):
+    """The neck of an exit on latents and a tuple of maps, because a trace takes tensors alone."""
+
+    def __init__(self, model: nn.Module, reached: Exit):
+        super().__init__()
+        self.model, self.reached = model, reached
+
+    def forward(self, latents: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
+        features = dict(zip(self.reached.features, maps, strict=True))
+        return tuple(self.model.pyramid_at(replace(self.reached, features=features, latents=latents)).values())
+
+
+class _Head(nn.Module):
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.head = head
+
+    def forward(self, level: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.head([level]).values())
+
+
+def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[str, float]]:
+    """GMACs (10^9 multiply-adds) of one image at each exit, by part.
+
+    Args:
+        model: an `EarlyExitRetinaNet`.
+        image_size: height and width in pixels of what the backbone sees, after resizing and padding.
+
+    Returns:
+        {exit: {"backbone": g, "neck": g, "head p3": g, ... "head p7": g, "total": g}} for exits 1-4.
+    """
+    sides = tuple(image_size) if isinstance(image_size, Sequence) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 32 for side in sides):
+        raise ValueError(f"image_size must be (height, width) in whole pixels of at least 32, got {image_size!r}")
+    modes = {module: module.training for module in model.modules()}
+    weight = next(model.parameters())
+    image = torch.zeros(1, 3, *sides, dtype=weight.dtype, device=weight.device)
+    model.eval()
+    try:
+        with torch.no_grad():
+            levels: dict[tuple[int, ...], float] = {}  # the head costs the same on maps of the same shape
+            return {exit: _macs_at(model, image, exit, levels) for exit in range(1, NUM_EXITS + 1)}
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[str, float]:
+    macs = {"backbone": _count(_ToExit(model.backbone, exit), image)}
+    reached = next(e for e in model.backbone.exits(image) if e.index == exit)
+    macs["neck"] = _count(_Neck(model, reached), reached.latents, *reached.features.values())
+    head = model.head_at(exit)
+    for name, level in model.pyramid_at(reached).items():
+        key = (id(head), *level.shape)
+        if key not in levels:
+            levels[key] = _count(_Head(head), level)
+        macs[f"head {name}"] = levels[key]
+    macs["total"] = sum(macs.values())
+    return macs
+
+
+def _count(module: nn.Module, *inputs: Tensor) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function of its own while it is imported
+        from fvcore.nn import FlopCountAnalysis
+    analysis = FlopCountAnalysis(module.eval(), inputs)
+    analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return analysis.total() / 1e9
+
+
+def _attention_macs(inputs: list, outputs: list) -> Counter:
+    """Multiply-adds of softmax(q k^T) v from the shapes of q (.., Lq, D), k (.., Lk, D) and v (.., Lk, E)."""
+    q, k, v = (value.type().sizes() for value in inputs[:3])
+    batch = 1
+    for size in q[:-2]:
+        batch *= size
+    return Counter({"attention": batch * q[-2] * k[-2] * (q[-1] + v[-1])})
+
+
+def measure_latency(
+    model: EarlyExitRetinaNet,
+    images: Sequence[Tensor],
+    *,
+    batch_sizes: Sequence[int] = (1, 16),
+    repeats: int = 50,
+    warmup: int = 3,
+) -> list[dict]:
+    """Time of the whole detector, from images to boxes, if all images leave at one exit.
+
+    The exits take turns, so that a machine that slows down slows all of them. Each turn takes the next images.
+
+    Args:
+        model: the detector, put in eval mode; it runs on its own device with the threads that torch has now.
+        images: (3, H, W) floats in [0, 1], RGB, of one size, e.g. from the test split: how many boxes
+            post-processing has to sort depends on them.
+        batch_sizes: images in a call.
+        repeats: timed turns.
+        warmup: turns that are not counted.
+
+    Returns:
+        A row for each batch size and exit: "batch_size", "exit", "median_ms" and "p95_ms" (per image: the time of a
+        call divided by its images), "gmacs" (of one image), "height", "width" (inside the network), "repeats",
+        "threads", "device".
+    """
+    sizes = {tuple(image.shape) for image in images}
+    if len(sizes) != 1:
+        raise ValueError(f"images must be at least one, all of one size, got sizes {sorted(sizes)[:5]}")
+    if repeats < 1 or warmup < 0 or min(batch_sizes, default=0) < 1:
+        raise ValueError(f"cannot time batches of {batch_sizes}, {repeats} repeats and {warmup} to warm up")
+    model.eval()
+    height, width = network_size(model, images[0])
+    macs = count_macs(model, (height, width))
+    device = next(model.parameters()).device
+    same = {"height": height, "width": width, "repeats": repeats}
+    same |= {"threads": torch.get_num_threads(), "device": str(device)}
+    rows = []
+    for batch_size in batch_sizes:
+        seconds = _take_turns(model, [image.to(device) for image in images], batch_size, repeats, warmup)
+        for exit, values in zip(EXITS, 1000 * seconds / batch_size, strict=True):
+            times = {"median_ms": float(np.median(values)), "p95_ms": float(np.quantile(values, 0.95))}
+            rows.append({"batch_size": batch_size, "exit": exit, **times, "gmacs": macs[exit]["total"], **same})
+    return rows
+
+
+def _take_turns(model: EarlyExitRetinaNet, images: list[Tensor], batch_size: int, repeats: int, warmup: int):
+    """(4, repeats) seconds of a call at each exit."""
+    seconds = np.empty((NUM_EXITS, warmup + repeats))
+    with torch.inference_mode():
+        for turn in range(warmup + repeats):
+            batch = [images[(turn * batch_size + i) % len(images)] for i in range(batch_size)]
+            for exit in EXITS:
+                _wait(images[0].device)
+                start = time.perf_counter()
+                model(batch, exit=exit)
+                _wait(images[0].device)
+                seconds[exit - 1, turn] = time.perf_counter() - start
+    return seconds[:, warmup:]
+
+
+def _wait(device: torch.device) -> None:
+    """A GPU runs behind: let it finish, so that the clock sees all of its work and nothing else."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,154 @@
+"""Pictures: detections on images, of data sets and of photos from anywhere."""
+
+import functools
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import ImageOps
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from ..data.photos import open_image, to_rgb
+from ..files import check_file, write_whole
+from ..model.factories import load_detector
+from ..model.inputs import network_size
+from ..weights import read_about
+from .cost import count_macs
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; one for each exit.
+EXIT_COLOURS = {1: "#009E73", 2: "#0072B2", 3: "#E69F00", 4: "#D55E00"}
+TRUTH_COLOUR = "#222222"
+
+
+def show_image(ax: Axes, image: Tensor | np.ndarray) -> None:
+    """Show an image, (3, H, W) floats in [0, 1] or (H, W, 3) bytes, without axes."""
+    ax.imshow(image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy() if isinstance(image, Tensor) else image)
+    ax.set_axis_off()
+
+
+def draw_boxes(ax: Axes, boxes: Tensor, names: Sequence[str], *, colour: str, dashed: bool = False) -> None:
+    """Draw xyxy boxes with their names into an axes that shows the image; names grow towards its middle."""
+    middle = sum(ax.get_xlim()) / 2
+    for (x0, y0, x1, y1), name in zip(boxes.tolist(), names, strict=True):
+        style = {"fill": False, "edgecolor": colour, "linewidth": 1.6, "linestyle": "--" if dashed else "-"}
+        ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
+        label = {"color": "white", "fontsize": 8, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1.2}}
+        if name:
+            at_right = (x0 + x1) / 2 > middle
+            label |= {"ha": "right" if at_right else "left", "va": "bottom", "parse_math": False}  # "$" is a letter
+            ax.text(x1 if at_right else x0, y0, name, **label)
+
+
+def draw_detection(
+    ax: Axes, image: Tensor, detection: dict, classes: Sequence[str], *, min_score: float = 0.5, note: str = ""
+) -> None:
+    """Show an image, its detections from `min_score` on, and the exit that it took with its confidence.
+
+    Args:
+        ax: where to draw.
+        image: (3, H, W) floats in [0, 1].
+        detection: one item of what the detector gives in eval mode.
+        classes: names by label.
+        min_score: weaker detections are not drawn.
+        note: added to the title.
+    """
+    show_image(ax, image)
+    rising = detection["scores"].argsort()  # so that the best is drawn over the others
+    good = rising[detection["scores"][rising] >= min_score]
+    scored = zip(detection["labels"][good].tolist(), detection["scores"][good].tolist(), strict=True)
+    names = [f"{classes[label]} {score:.2f}" for label, score in scored]
+    empty = detection["exit"] not in EXIT_COLOURS  # exit 1 took the image for empty
+    colour = TRUTH_COLOUR if empty else EXIT_COLOURS[detection["exit"]]
+    draw_boxes(ax, detection["boxes"][good], names, colour=colour)
+    title = "taken for empty at exit 1" if empty else f"exit {detection['exit']}"
+    title += f", confidence {detection['confidence']:.2f}"
+    ax.set_title(title + (f"\n{note}" if note else ""), fontsize=9, color=colour, fontweight="bold")
+
+
+def image_grid(count: int, *, columns: int = 4, size: float = 2.4) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` square axes in rows of `columns`."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size * 1.12), squeeze=False)
+    flat = list(axes.flat)
+    for ax in flat[count:]:
+        ax.remove()
+    figure.set_layout_engine("constrained")
+    return figure, flat[:count]
+
+
+def save_figure(figure: Figure, path: Path, **options) -> None:
+    """`figure.savefig` into a file that appears whole or not at all; a letter that the font lacks is an empty box."""
+    with warnings.catch_warnings():
+        # Matplotlib has a warning for each such letter, which tells a user nothing that the picture does not.
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
+        write_whole(path, lambda temporary: figure.savefig(temporary, **options))
+
+
+def detect(
+    images: Sequence[Path], weights: str, thresholds, exit, min_score: float, save: Path | None, device, bf16: bool
+) -> Iterator[str]:
+    """Lines that say what was found, image by image; the picture is written last."""
+    if save and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
+        raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
+    check_file("--save", save)
+    photos = [read_photo(path) for path in images]
+    if thresholds is None and exit is None:
+        thresholds = own_thresholds(weights)
+    model, classes = load_detector(weights)
+    kind = torch.bfloat16 if bf16 else torch.float32
+    model.to(device, kind).eval()
+    yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
+    macs_at = functools.cache(functools.partial(count_macs, model))
+    found, notes = [], []
+    for path, photo in zip(images, photos, strict=True):
+        with torch.inference_mode():
+            detection = model([photo.to(device, kind)], thresholds=thresholds, exit=exit)[0]
+        detection = {k: v.float().cpu() if k in ("boxes", "scores") else v for k, v in detection.items()}
+        detection["labels"] = detection["labels"].cpu()
+        macs = macs_at(network_size(model, photo))
+        saved = 1 - macs[detection["exit"]]["total"] / macs[4]["total"]
+        found.append(detection)
+        notes.append(f"{saved:.0%} of the compute saved")
+        yield _line(path, detection, notes[-1], classes, min_score)
+    if save:
+        _draw(save, photos, found, notes, classes, min_score)
+        yield f"wrote {save}"
+
+
+def own_thresholds(weights: str) -> list[float] | None:
+    """The thresholds that weights come with, if any; None in a card is infinity, which JSON does not have."""
+    stored = read_about(weights).get("thresholds")
+    return stored and [float("inf") if t is None else t for t in stored]
+
+
+def _line(path: Path, detection: dict, note: str, classes: list[str], min_score: float) -> str:
+    rows = zip(*(detection[key].tolist() for key in ("boxes", "scores", "labels")), strict=True)
+    objects = [f"{classes[c]} {s:.2f} at [{', '.join(f'{v:.0f}' for v in b)}]" for b, s, c in rows if s >= min_score]
+    what = "; ".join(objects) or f"nothing with a score of {min_score:g} or more"
+    return f"{path}: exit {detection['exit']} (confidence {detection['confidence']:.2f}), {note}: {what}"
+
+
+def _draw(save: Path, photos: list, found: list[dict], notes: list[str], classes: list[str], min_score: float) -> None:
+    figure, axes = image_grid(len(photos), columns=3, size=4)
+    for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
+        draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
+    save_figure(figure, save, format=save.suffix[1:].lower(), dpi=120)
+    plt.close(figure)
+
+
+def read_photo(path: Path) -> torch.Tensor:
+    """Any image file as (3, H, W) floats in [0, 1], turned the way its EXIF data says."""
+    if not path.exists():
+        raise ValueError(f"no image {str(path)!r}")
+    try:
+        with open_image(path) as image:
+            return pil_to_tensor(to_rgb(ImageOps.exif_transpose(image))).float() / 255
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not a readable image: {error}") from None

@@ -1,0 +1,238 @@
+"""Who leaves where: thresholds from wanted shares, rules, a router, chance, and the best that hindsight could do."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..model.backbone import NUM_EXITS
+from ..model.exits import exit_limits
+from .matching import match_records
+from .records import ExitRecords
+from .scores import marginal_precision
+
+NUM_SETTINGS = 34
+Rule = Callable[[ExitRecords], Tensor]
+HIDDEN = 16
+
+
+def exit_proportions() -> Tensor:
+    """Wanted shares of images at exits 1-4 for the paper's 34 threshold settings, float64 (34, 4), rows sum to 1.
+
+    Row t - 1 is threshold index t. Index 1 lets most images leave at exit 1, index 34 lets nobody leave early;
+    17 and 18 are the same, as in the published code.
+    """
+    rows = []
+    for t in range(1, NUM_SETTINGS):
+        ratio = (t + 3) / 20 if t <= 17 else 20 / (38 - t)
+        share = torch.tensor([ratio**k for k in range(1, 5)], dtype=torch.float64)
+        share /= share.sum()
+        # The published code then thins out the early exits, one after the other.
+        for k, factor in enumerate((0.85, 1.0, 0.5)):
+            share[k] *= factor
+            share[k + 1 :] *= (1 - share[: k + 1].sum()) / share[k + 1 :].sum()
+        rows.append(share)
+    rows.append(torch.tensor([0, 0, 0, 1], dtype=torch.float64))
+    return torch.stack(rows)
+
+
+def calibrate_thresholds(confidences: Tensor, proportions: Tensor) -> tuple[float, float, float]:
+    """Thresholds of exits 1-3 with which the wanted share of a calibration split leaves at each exit.
+
+    Exit by exit, the images that have not left yet are taken in order of falling confidence until
+    floor(N * share) have left; the last one's confidence is the threshold. An image leaves when its confidence
+    is at least the threshold. Infinity means that nobody leaves.
+
+    Args:
+        confidences: (4, N), every image's confidence (largest softmax value) at exits 1-4.
+        proportions: (4,), one row of `exit_proportions`.
+    """
+    confidences = torch.as_tensor(confidences).detach().cpu()
+    proportions = torch.as_tensor(proportions, dtype=torch.float64).cpu()
+    if confidences.ndim != 2 or len(confidences) != 4 or not confidences.numel():
+        raise ValueError(f"confidences must be (4, N) of at least one image, got {tuple(confidences.shape)}")
+    if not torch.isfinite(confidences).all():
+        raise ValueError("confidences must be finite, got NaN or infinity")
+    if proportions.shape != (4,) or (proportions < 0).any() or not math.isclose(proportions.sum(), 1, abs_tol=1e-6):
+        raise ValueError(f"proportions must be 4 shares that sum to 1, got {proportions.tolist()}")
+    remaining = torch.ones(confidences.shape[1], dtype=torch.bool)
+    thresholds = []
+    for confidence, share in zip(confidences[:3], proportions[:3], strict=True):
+        # The tiny allowance keeps 0.7 * 10 = 6.999... from losing an image to rounding.
+        count = min(math.floor(confidences.shape[1] * float(share) + 1e-9), int(remaining.sum()))
+        waiting = confidence[remaining].sort(descending=True).values
+        thresholds.append(float(waiting[count - 1]) if count else math.inf)
+        remaining &= confidence < thresholds[-1]
+    return tuple(thresholds)
+
+
+def threshold_exits(confidence: Tensor, thresholds: Sequence[float] | None) -> Tensor:
+    """The first exit whose confidence reaches its threshold, as `model(images, thresholds=...)` decides.
+
+    Args:
+        confidence: (4, N), each image's largest softmax value at the exits.
+        thresholds: of exits 1-3; None lets nobody leave early.
+    """
+    limits = torch.tensor(exit_limits(thresholds, None), dtype=torch.float64)
+    goes = confidence.double() >= limits[:, None]  # in double: a limit rounded to float32 would be another limit
+    return goes.to(torch.int8).argmax(0) + 1
+
+
+def random_exits(images: int, proportions: Sequence[float], generator: torch.Generator) -> Tensor:
+    """An exit for each image by chance, independent of the image and of the others (paper, section 4.4.1).
+
+    Args:
+        images: how many.
+        proportions: chances of exits 1-4, which sum to 1.
+        generator: on the CPU; the same state gives the same exits.
+    """
+    chances = torch.as_tensor(proportions, dtype=torch.float64)
+    if chances.shape != (NUM_EXITS,) or not (chances >= 0).all() or abs(float(chances.sum()) - 1) > 1e-6:
+        raise ValueError(f"proportions must be 4 shares that sum to 1, got {chances.tolist()}")
+    return torch.multinomial(chances, images, replacement=True, generator=generator) + 1
+
+
+def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
+    """The exits with the largest mean utility that a mean compute allows, for a utility that is known per image.
+
+    One price per GMAC decides for all: image i leaves where utility[k, i] - price * gmacs[k, i] is largest, at equal
+    values as early as possible. No other choice with the same mean compute has a larger mean utility. The price is
+    the lowest that keeps the mean compute within the budget; where many images change their exit at the same price,
+    some of the budget stays unused.
+
+    Args:
+        utility: (4, N), what an image is worth if it leaves at an exit.
+        gmacs: (4, N), what that costs.
+        budget: the largest mean GMACs; `ValueError` if the cheapest exits cost more.
+    """
+    least = float(gmacs.amin(0).mean())
+    if not budget >= least - 1e-12:
+        raise ValueError(f"the cheapest exits take {least:.6f} GMACs an image, the budget is {budget}")
+
+    def choose(price: float) -> Tensor:
+        return (utility - price * gmacs).argmax(0)
+
+    def cost(index: Tensor) -> float:
+        return float(gmacs.gather(0, index[None]).mean())
+
+    low, high = 0.0, 1.0
+    if cost(choose(low)) <= budget + 1e-12:
+        return choose(low) + 1
+    while cost(choose(high)) > budget + 1e-12:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(choose(middle)) > budget + 1e-12 else (low, middle)
+    return choose(high) + 1
+
+
+def max_softmax(records: ExitRecords) -> Tensor:
+    """(4, N) the paper's rule: the largest softmax value."""
+    return records.confidence
+
+
+def certainty(records: ExitRecords) -> Tensor:
+    """(4, N) one minus the entropy of the softmax, as a share of the largest possible."""
+    logs = records.logits.log_softmax(2)
+    entropy = -(logs.exp() * logs).sum(2)
+    return 1 - entropy / torch.tensor(float(records.logits.shape[2])).log()
+
+
+def agreement(records: ExitRecords) -> Tensor:
+    """(4, N) the overlap of an exit's softmax with that of the exit before: the sum of the smaller of each two values.
+
+    The first exit has none before it and is measured by itself: the overlap with its own most likely class.
+    """
+    p = records.logits.softmax(2)
+    return torch.cat([records.confidence[:1], torch.minimum(p[1:], p[:-1]).sum(2)])
+
+
+def detection_score(records: ExitRecords) -> Tensor:
+    """(4, N) the highest score of the detections at an exit, 0 without any.
+
+    It asks neck and head, not the classifier: an image that goes on has paid for them at the exit that it passed.
+    `ExitRecords.gmacs` counts those of the exit that was taken alone.
+    """
+    counts = records.found.offsets.diff()
+    best = torch.zeros(len(counts))
+    place = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    best.scatter_reduce_(0, place, records.found.scores, "amax")
+    return best.view(len(records), -1).T
+
+
+RULES: dict[str, Rule] = {
+    "max softmax": max_softmax,
+    "entropy": certainty,
+    "agreement": agreement,
+    "detection score": detection_score,
+}
+
+
+def rule_features(records: ExitRecords, exit: int) -> Tensor:
+    """(N, 6) what a router sees of each image at an exit from 1 to 3: nothing that only later exits know.
+
+    The largest softmax value, its distance from the second, the certainty, the agreement with the exit before, the
+    logarithm of the sum of the exponential logits, and the largest softmax value of the exit before.
+    """
+    p = records.logits[exit - 1].softmax(1)
+    top = p.topk(2, dim=1).values
+    before = records.confidence[max(exit - 2, 0)]
+    energy = records.logits[exit - 1].logsumexp(1)
+    columns = [top[:, 0], top[:, 0] - top[:, 1], certainty(records)[exit - 1], agreement(records)[exit - 1]]
+    return torch.stack([*columns, energy, before], dim=1)
+
+
+class Router(nn.Module):
+    """A small network for each of exits 1-3, from `rule_features` to the gain of going on.
+
+    Attributes:
+        mean, std: (3, 6), of the features on the images that it was fitted to.
+    """
+
+    def __init__(self, features: int = 6):
+        super().__init__()
+        self.nets = nn.ModuleList(
+            nn.Sequential(nn.Linear(features, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1)) for _ in range(NUM_EXITS - 1)
+        )
+        self.register_buffer("mean", torch.zeros(NUM_EXITS - 1, features))
+        self.register_buffer("std", torch.ones(NUM_EXITS - 1, features))
+
+    def gain(self, features: Tensor, exit: int) -> Tensor:
+        """(N,) predicted gain, in units of its spread where it was fitted."""
+        return self.nets[exit - 1]((features - self.mean[exit - 1]) / self.std[exit - 1])[:, 0]
+
+    @torch.no_grad()
+    def forward(self, records: ExitRecords) -> Tensor:
+        """(4, N) scores in [0, 1] as a rule gives them: the lower the predicted gain, the higher; 1 at exit 4."""
+        scores = [(-self.gain(rule_features(records, exit), exit)).sigmoid() for exit in range(1, NUM_EXITS)]
+        return torch.stack([*scores, torch.ones(len(records))])
+
+
+def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_decay: float = 0.05) -> Router:
+    """Fit a router to recorded images; it takes seconds.
+
+    What an image gains by going on from an exit is what its detections at full depth add to the mAP more than those
+    of the exit, to first order (`marginal_precision`). These gains have outliers, hence the Huber loss.
+
+    Args:
+        records: of images that the detector was not trained on, the calibration split.
+        steps: of Adam, each on all images.
+        seed: of the first weights.
+        weight_decay: keeps it simple, since images are few.
+    """
+    worth = marginal_precision(match_records(records), torch.full((len(records),), NUM_EXITS)).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        router = Router()
+    for exit in range(1, NUM_EXITS):
+        features = rule_features(records, exit)
+        router.mean[exit - 1], router.std[exit - 1] = features.mean(0), features.std(0).clamp(min=1e-6)
+        gain = worth[-1] - worth[exit - 1]
+        aim = gain / gain.std().clamp(min=1e-12)
+        optimizer = torch.optim.AdamW(router.nets[exit - 1].parameters(), lr=0.01, weight_decay=weight_decay)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.huber_loss(router.gain(features, exit), aim).backward()
+            optimizer.step()
+    return router.eval()

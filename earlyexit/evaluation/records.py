@@ -1,0 +1,273 @@
+"""What a detector says about every image at every exit: all that any policy of leaving could ask for."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..data.coco import CocoDataset
+from ..files import write_whole
+from ..model.backbone import NUM_EXITS
+from ..model.detector import EarlyExitRetinaNet
+from ..model.exits import exit_confidence
+
+FORMAT = 1
+SETTINGS = ("score_thresh", "nms_thresh", "topk_candidates", "detections_per_img")
+TRANSFORM = ("min_size", "max_size", "size_divisible", "image_mean", "image_std")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detections of all images at all exits, one after the other.
+
+    Attributes:
+        boxes: (D, 4) float32, xyxy in pixels of the original images.
+        scores: (D,) float32.
+        labels: (D,) int64.
+        offsets: (4 N + 1,) int64; those of image i at exit k are offsets[4 i + k - 1] up to the next offset.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    offsets: Tensor
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Annotations of all images, one after the other and in the order of the annotation file.
+
+    Attributes:
+        boxes: (M, 4) float64, xywh in pixels, as COCO has them.
+        areas: (M,) float64, the annotated area: that of the outline where there is one.
+        crowds: (M,) bool.
+        labels: (M,) int64.
+        offsets: (N + 1,) int64; those of image i are offsets[i] up to offsets[i + 1].
+    """
+
+    boxes: Tensor
+    areas: Tensor
+    crowds: Tensor
+    labels: Tensor
+    offsets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ExitRecords:
+    """N images at four exits under one filler.
+
+    Attributes:
+        image_ids: (N,) int64.
+        logits: (4, N, classes) float32, of the exits' classifiers.
+        gmacs: (4, N) float64, multiply-adds of each image at its own padded size if it leaves at that exit.
+        found: the detections, at most 100 of an image at an exit.
+        truth: the annotations.
+        about: what the records were made of, see `describe`; "classes" are the names of the classes by label and
+            "category_ids" their ids in the annotations.
+        known: what was worked out from them and is not worked out again, see `match_records`.
+    """
+
+    image_ids: Tensor
+    logits: Tensor
+    gmacs: Tensor
+    found: Detections
+    truth: Truth
+    about: dict
+    known: dict = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes by label."""
+        return self.about["classes"]
+
+    @property
+    def category_ids(self) -> list[int]:
+        """Ids of the classes in the annotations, by label."""
+        return self.about["category_ids"]
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """(4, N) confidence of each image at each exit, see `exit_confidence`."""
+        return exit_confidence(self.logits, self.about.get("settings", {}).get("exit_target", "single"))
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(N,) class of the object, or -1 where an image has none or several; crowds and empty boxes do not count."""
+        object_ = ~self.truth.crowds & (self.truth.boxes[:, 2:] > 0).all(1)
+        image = torch.repeat_interleave(torch.arange(len(self)), self.truth.offsets.diff())[object_]
+        single = torch.bincount(image, minlength=len(self)) == 1
+        labels = torch.full((len(self),), -1).index_put((image,), self.truth.labels[object_])
+        return torch.where(single, labels, -1)
+
+    def detection(self, image: int, exit: int) -> dict:
+        """What `model([image], exit=exit)` gives for the image at position `image`."""
+        if exit not in range(1, NUM_EXITS + 1):
+            raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
+        if not 0 <= image < len(self):
+            raise ValueError(f"image must be a position from 0 to {len(self) - 1}, got {image}")
+        start, end = self.found.offsets[NUM_EXITS * image + exit - 1 :][:2].tolist()
+        found = {name: getattr(self.found, name)[start:end] for name in ("boxes", "scores", "labels")}
+        return {**found, "exit": exit, "confidence": float(self.confidence[exit - 1, image])}
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, which appears whole or not at all."""
+        tensors = {name: getattr(self, name).contiguous() for name in ("image_ids", "logits", "gmacs")}
+        for part in ("found", "truth"):
+            value = getattr(self, part)
+            tensors |= {f"{part}.{f.name}": getattr(value, f.name).contiguous() for f in fields(value)}
+        metadata = {"about": json.dumps({"format": FORMAT, **self.about})}
+        write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ExitRecords":
+        """Read what `save` wrote; `ValueError` if there is no such file or it holds something else."""
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads((file.metadata() or {}).get("about", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+        except (OSError, SafetensorError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} cannot be read as records: {error}") from None
+        if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
+            raise ValueError(f"{str(path)!r} holds no exit records of format {FORMAT}")
+        parts = {"found": Detections, "truth": Truth}
+        nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in parts.items()}
+        return cls(**{k: tensors[k] for k in ("image_ids", "logits", "gmacs")}, **nested, about=about)
+
+
+def join_records(parts: list[ExitRecords]) -> ExitRecords:
+    """The images of several records, which must be about the same model, data and filler, as one."""
+    if not parts or any(part.about != parts[0].about for part in parts):
+        raise ValueError(f"records to join must be at least one, all made of the same, got {len(parts)} others")
+    joined = {}
+    for name in ("found", "truth"):
+        ragged = [getattr(part, name) for part in parts]
+        values = {f.name: torch.cat([getattr(r, f.name) for r in ragged]) for f in fields(ragged[0])}
+        counts = torch.cat([r.offsets.diff() for r in ragged])
+        joined[name] = type(ragged[0])(**{**values, "offsets": offsets_of(counts)})
+    return ExitRecords(
+        image_ids=torch.cat([p.image_ids for p in parts]),
+        logits=torch.cat([p.logits for p in parts], dim=1),
+        gmacs=torch.cat([p.gmacs for p in parts], dim=1),
+        **joined,
+        about=parts[0].about,
+    )
+
+
+def offsets_of(counts: Tensor) -> Tensor:
+    """Where each of several runs of values begins and ends: (n,) counts give (n + 1,) int64 offsets."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64), counts.to(torch.int64).cumsum(0)])
+
+
+def describe(model: EarlyExitRetinaNet, dataset: CocoDataset, filler: str | None) -> dict:
+    """Everything that decides what records of `model` on `dataset` hold, in plain values.
+
+    Returns:
+        "weights" (a hash of the model's state dict), "settings" (of resizing and post-processing), "filler" (None for
+        a neck that has none), "data" (a hash of the annotations and of names and sizes of the image files),
+        "classes" and "category_ids".
+    """
+    settings = {name: getattr(model, name) for name in SETTINGS}
+    settings |= {name: getattr(model.transform, name) for name in TRANSFORM}
+    if model.exit_target != "single":
+        settings["exit_target"] = model.exit_target
+    if any(tuple(scale) != (1.0, 0.0) for scale in model.score_scales):
+        settings["score_scales"] = model.score_scales
+    about = {
+        "weights": hash_weights(model),
+        "settings": settings,
+        "filler": filler,
+        "data": hash_data(dataset),
+        "classes": dataset.classes,
+        "category_ids": dataset.category_ids,
+    }
+    return json.loads(json.dumps(about))  # tuples become lists, as they will be when read back
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """SHA-256, shortened to 16 digits, of names, types and values of all weights and statistics."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def hash_data(dataset: CocoDataset) -> str:
+    """SHA-256, shortened to 16 digits, of the annotations and of the names and sizes in bytes of the images."""
+    digest = hashlib.sha256()
+    for image_id in dataset.ids:
+        path = Path(dataset.root) / dataset.coco.imgs[image_id]["file_name"]
+        size = path.stat().st_size if path.is_file() else -1  # a missing image is reported when it is read
+        found = dataset.coco.imgToAnns.get(image_id, [])
+        boxes = [[a["category_id"], a["bbox"], a["area"], a["iscrowd"]] for a in found]
+        digest.update(json.dumps([image_id, path.name, size, boxes]).encode())
+    return digest.hexdigest()[:16]
+
+
+def check_same(found: dict, wanted: dict, where: object) -> None:
+    """`ValueError` with both values if records found in `where` were made of something else than wanted."""
+    changed = [key for key in wanted if found.get(key) != wanted[key]]
+    if changed:
+        what = "; ".join(f"{key} {found.get(key)!r}, not {wanted[key]!r}"[:300] for key in changed)
+        raise ValueError(f"{str(where)!r} holds records of other {' and '.join(changed)}: {what}. Choose another file")
+
+
+class Store:
+    """The file that a collection ends as, and a folder beside it with the chunks that are finished.
+
+    Args:
+        path: the file; None keeps nothing on disk.
+        about: what the records are made of; what lies at `path` already must be made of the same.
+    """
+
+    def __init__(self, path: Path | None, about: dict):
+        self.path, self.about = path, about
+        self.chunks: dict[int, ExitRecords] = {}
+        self.finished: ExitRecords | None = None
+        if path is None:
+            return
+        if path.exists():
+            self.finished = self._checked(path)
+            shutil.rmtree(self.folder, ignore_errors=True)  # a collection killed at its very end leaves it
+        else:
+            self.chunks = {int(file.stem): self._checked(file) for file in self.folder.glob("[0-9]*.safetensors")}
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the chunks."""
+        return self.path.with_name(self.path.name + ".chunks")
+
+    def lacks(self, number: int) -> bool:
+        """Whether chunk `number` still has to be made."""
+        return self.finished is None and number not in self.chunks
+
+    def add(self, number: int, records: ExitRecords) -> None:
+        """Keep a chunk."""
+        self.chunks[number] = records
+        if self.path is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            records.save(self.folder / f"{number:05d}.safetensors")
+
+    def finish(self) -> ExitRecords:
+        """All chunks as one; the file takes the place of the folder."""
+        if self.finished is None:
+            self.finished = join_records([self.chunks[number] for number in sorted(self.chunks)])
+            if self.path is not None:
+                self.finished.save(self.path)
+                shutil.rmtree(self.folder, ignore_errors=True)
+        return self.finished
+
+    def _checked(self, path: Path) -> ExitRecords:
+        records = ExitRecords.load(path)
+        check_same(records.about, self.about, path)
+        return records

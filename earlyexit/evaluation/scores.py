@@ -1,0 +1,307 @@
+"""What a policy reaches, from records: no image is run again."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..model.backbone import NUM_EXITS
+from ..model.exits import emptiness
+from ..model.postprocess import EDGE, check_scales, rescale_scores
+from .coco import METRICS
+from .matching import Matches, average_precision, check_chosen, match_records
+from .policies import NUM_SETTINGS, calibrate_thresholds, exit_proportions, oracle_exits, random_exits, threshold_exits
+from .records import Detections, ExitRecords, offsets_of
+
+
+def evaluate_records(
+    records: ExitRecords, thresholds: Sequence[float] | None, *, metrics: Sequence[str] | None = None
+) -> dict:
+    """What `model(images, thresholds=thresholds)` reaches on the recorded images; see `evaluate_exits`."""
+    return evaluate_exits(records, threshold_exits(records.confidence, thresholds), metrics=metrics)
+
+
+def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[str] | None = None) -> dict:
+    """What is reached if image i leaves at exit chosen[i].
+
+    Args:
+        records: the images at all exits.
+        chosen: (N,) 1 to 4.
+        metrics: those of COCO's six that are wanted; all unless told, "mAP" alone is several times faster.
+
+    Returns:
+        As `earlyexit.evaluate`: COCO metrics in percent (None where there is no object of that size), "exits"
+        {1: images, ...}, "gmacs" (mean per image), "gmacs_full" (if all went to exit 4) and "images". In addition
+        "accuracy", the percentage of images whose class the exit that they took says; None unless every image has
+        exactly one object.
+    """
+    chosen = check_chosen(chosen, len(records))
+    reached = average_precision(match_records(records), chosen, metrics=METRICS if metrics is None else metrics)
+    counts = torch.bincount(chosen, minlength=NUM_EXITS + 1)[1:].tolist()
+    right = correct_classes(records)
+    return {
+        **reached,
+        "exits": dict(enumerate(counts, start=1)),
+        "gmacs": float(records.gmacs.gather(0, chosen[None] - 1).mean()),
+        "gmacs_full": float(records.gmacs[-1].mean()),
+        "accuracy": None if right is None else 100 * float(right.gather(0, chosen[None] - 1).double().mean()),
+        "images": len(records),
+    }
+
+
+def correct_classes(records: ExitRecords) -> Tensor | None:
+    """(4, N) bool: whether each exit's classifier says the image's class; None unless all have exactly one object."""
+    return None if (records.labels < 0).any() else records.logits.argmax(2) == records.labels
+
+
+def sweep(
+    records: ExitRecords,
+    calibration_records: ExitRecords | Tensor,
+    settings: int | Iterable[int] = NUM_SETTINGS,
+    *,
+    metrics: Sequence[str] | None = None,
+) -> list[dict]:
+    """The paper's threshold settings, calibrated on some images and evaluated on others (Tables 6 and 7, Fig. 7, 9).
+
+    Args:
+        records: the images that are evaluated.
+        calibration_records: other images of the same model, whose confidences give the thresholds; or these
+            confidences, (4, images), from `evaluation.exit_confidences`, which costs less.
+        settings: threshold indices from 1 to 34; a number means all from 1 to it.
+        metrics: see `evaluate_exits`.
+
+    Returns:
+        Rows of `evaluate_exits` with "index", "thresholds", and the shares of images at exits 1-4: "wanted" and
+        "realised".
+    """
+    confidence = calibration_records
+    if isinstance(calibration_records, ExitRecords):
+        ours, theirs = records.about.get("weights"), calibration_records.about.get("weights")
+        if ours != theirs:
+            raise ValueError(f"thresholds must come from the same weights: calibrated on {theirs!r}, used on {ours!r}")
+        confidence = calibration_records.confidence
+    indices = [*range(1, settings + 1)] if isinstance(settings, int) else [*settings]
+    if not indices or not set(indices) <= set(range(1, NUM_SETTINGS + 1)):
+        raise ValueError(f"settings are threshold indices from 1 to {NUM_SETTINGS}, at least one, got {settings!r}")
+    wanted = exit_proportions()
+    rows = []
+    for index in indices:
+        thresholds = calibrate_thresholds(confidence, wanted[index - 1])
+        result = evaluate_records(records, thresholds, metrics=metrics)
+        realised = [count / len(records) for count in result["exits"].values()]
+        shares = {"wanted": wanted[index - 1].tolist(), "realised": realised}
+        rows.append({"index": index, "thresholds": thresholds, **shares, **result})
+    return rows
+
+
+def random_exit(
+    records: ExitRecords,
+    proportions: Sequence[float],
+    repeats: int = 10,
+    seed: int = 0,
+    *,
+    metrics: Sequence[str] | None = ("mAP",),
+) -> dict:
+    """Random exits with given shares, repeated: what a confidence has to beat (paper, section 4.4.1).
+
+    Args:
+        records: the images at all exits.
+        proportions: chances of exits 1-4; the realised shares of a policy are the fair comparison with it.
+        repeats: how many draws.
+        seed: of the draws.
+        metrics: see `evaluate_exits`.
+
+    Returns:
+        "mean" and "std" (of a single draw, None for one repeat): dicts of the metrics, "gmacs" and "accuracy" over
+        the draws; "draws": the rows of `evaluate_exits`.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    generator = torch.Generator().manual_seed(seed)
+    draws = []
+    for _ in range(repeats):
+        chosen = random_exits(len(records), proportions, generator)
+        draws.append(evaluate_exits(records, chosen, metrics=metrics))
+    names = [*(METRICS if metrics is None else metrics), "gmacs", "accuracy"]
+    values = {name: [draw[name] for draw in draws] for name in names}
+    known = {name: v for name, v in values.items() if None not in v}
+    mean = {name: float(np.mean(known[name])) if name in known else None for name in names}
+    std = {name: float(np.std(known[name], ddof=1)) if name in known and repeats > 1 else None for name in names}
+    return {"mean": mean, "std": std, "draws": draws}
+
+
+def oracle(
+    records: ExitRecords, budgets: Sequence[float] | int = 12, *, rounds: int = 4, metrics: Sequence[str] | None = None
+) -> list[dict]:
+    """For each budget of compute, the exits that a policy with known annotations would choose, and what they reach.
+
+    What an image is worth at an exit is its share in mAP, to first order: how much the mAP of a choice of exits
+    changes if the image's detections at that exit are added to those of all images, see `marginal_precision`. The
+    images then leave where worth minus a price for compute is largest, see `oracle_exits`. The choice starts at full
+    depth; worth and choice are repeated `rounds` times, because worth depends on what the other images do, and the
+    choice with the largest mAP is kept.
+
+    It is an upper bound in practice, not a proven one: mAP does not add up over images, so that a better choice than
+    these may exist.
+
+    Args:
+        records: the images at all exits.
+        budgets: the largest mean GMACs of an image, one for each row; a number asks for that many, evenly spaced from
+            the cheapest exits to full depth.
+        rounds: how often worth and choice are repeated.
+        metrics: see `evaluate_exits`.
+
+    Returns:
+        Rows of `evaluate_exits` with their "budget" and the exits "chosen", (N,).
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    if isinstance(budgets, int):
+        if budgets < 1:
+            raise ValueError(f"budgets must be at least 1 row, or the budgets themselves, got {budgets}")
+        least, most = float(records.gmacs.amin(0).mean()), float(records.gmacs[-1].mean())
+        budgets = np.linspace(least, most, budgets).tolist()
+    matches = match_records(records)
+    rows = []
+    for budget in budgets:
+        chosen = _best_exits(records, matches, budget, rounds)
+        rows.append({"budget": budget, "chosen": chosen, **evaluate_exits(records, chosen, metrics=metrics)})
+    return rows
+
+
+def _best_exits(records: ExitRecords, matches: Matches, budget: float, rounds: int) -> Tensor:
+    chosen, best, best_map = torch.full((len(records),), NUM_EXITS), None, -1.0
+    for _ in range(rounds):
+        chosen = oracle_exits(marginal_precision(matches, chosen), records.gmacs, budget)
+        reached = average_precision(matches, chosen, metrics=("mAP",))["mAP"] or 0.0
+        if reached > best_map:
+            best, best_map = chosen, reached
+    return best
+
+
+def marginal_precision(matches: Matches, chosen: Tensor) -> Tensor:
+    """(4, N): what the detections of each image at each exit add to the mAP of a choice of exits, to first order.
+
+    Of the detections of a class in order of falling score let h be those that found an object so far and n all so
+    far. The average precision is about the sum of h / n over those that found an object, divided by the number of
+    objects. One more detection adds its own h / n if it found an object, and for everything behind it 1 / n for one
+    hit more, and - h / n^2 for one detection more.
+    """
+    true, false = matches.true[0], matches.false[0]  # of objects of any size
+    worth = np.zeros(len(matches.images))
+    kept = matches.exits == chosen.numpy()[matches.images]
+    objects = matches.objects[0].sum(1)
+    for label in np.flatnonzero(objects):
+        of_class = slice(*np.searchsorted(matches.labels, [label, label + 1]))
+        hit, miss, inside = true[:, of_class], false[:, of_class], kept[of_class]
+        ranked = hit[:, inside]
+        hits = ranked.cumsum(1)
+        so_far = np.maximum((ranked | miss[:, inside]).cumsum(1), 1)
+        place = inside.cumsum()  # how many of the ranking come no later
+        precision = _at(hits / so_far, place, first=1.0)
+        one_more_hit = _at(_still_to_come(ranked / so_far), place)
+        one_more = _at(_still_to_come(-(ranked * hits) / so_far**2), place)
+        value = hit * (precision + one_more_hit + one_more) + miss * one_more
+        worth[of_class] = value.mean(0) / objects[label]
+    total = np.zeros((NUM_EXITS, matches.objects.shape[2]))
+    np.add.at(total, (matches.exits - 1, matches.images), worth / max(np.count_nonzero(objects), 1))
+    return torch.from_numpy(total)
+
+
+def _still_to_come(values: np.ndarray) -> np.ndarray:
+    """(T, r) values give (T, r + 1): at place p the sum of those from p on."""
+    sums = values[:, ::-1].cumsum(1)[:, ::-1]
+    return np.concatenate([sums, np.zeros((len(sums), 1))], axis=1)
+
+
+def _at(values: np.ndarray, place: np.ndarray, first: float | None = None) -> np.ndarray:
+    """Columns `place` of (T, r + 1) values; of r values, counted from 1, with `first` before them."""
+    if first is not None:
+        values = np.concatenate([np.full((len(values), 1), first), values], axis=1)
+    return values[:, place]
+
+
+def skip_empty(records: ExitRecords, chosen: Tensor, probabilities: Sequence[float], gmacs: float) -> list[dict]:
+    """What is reached if images leave without detections that exit 1 takes for empty.
+
+    Args:
+        records: of a detector whose exits say which classes are present.
+        chosen: (N,) exits 1-4 of the images that are not taken for empty.
+        probabilities: from which on an image is taken for empty; a row for each.
+        gmacs: of an image that is: the backbone up to exit 1.
+
+    Returns:
+        Rows of "empty" (the probability), "skipped" (share of the images), "rightly" (share of those that have no
+        object, None if there are none), "found" (share of the images without objects that are skipped), "missed" (share
+        of all objects that are on skipped images), "mAP" and "gmacs" (mean of all images).
+    """
+    objects = records.truth.offsets.diff()
+    nothing = emptiness(records.logits[0])
+    costs = records.gmacs.gather(0, chosen[None] - 1)[0]
+    rows = []
+    for probability in probabilities:
+        skipped = nothing >= probability
+        reached = evaluate_exits(without_detections(records, skipped), chosen, metrics=("mAP",))
+        rightly = int((objects[skipped] == 0).sum())
+        row = {"empty": probability, "skipped": float(skipped.double().mean())}
+        row["rightly"] = rightly / int(skipped.sum()) if skipped.any() else None
+        row["found"] = rightly / max(int((objects == 0).sum()), 1)
+        row["missed"] = float(objects[skipped].sum() / objects.sum().clamp(min=1))
+        row["mAP"] = reached["mAP"]
+        rows.append({**row, "gmacs": float(torch.where(skipped, gmacs, costs).mean())})
+    return rows
+
+
+def without_detections(records: ExitRecords, images: Tensor) -> ExitRecords:
+    """The records with no detections on some images, a boolean mask (N,)."""
+    counts = records.found.offsets.diff()
+    gone = images.repeat_interleave(NUM_EXITS)
+    kept = ~gone.repeat_interleave(counts)
+    columns = {name: getattr(records.found, name)[kept] for name in ("boxes", "scores", "labels")}
+    return replace(records, found=Detections(**columns, offsets=offsets_of(torch.where(gone, 0, counts))))
+
+
+def fit_score_scales(records: ExitRecords) -> list[tuple[float, float]]:
+    """The gain and shift of each exit that make its scores probabilities of being right, on calibration images.
+
+    "Right" is the share of COCO's ten IoU thresholds at which a detection found an object. Exits without detections
+    keep (1, 0).
+
+    Args:
+        records: with scores as the heads gave them.
+    """
+    matches = match_records(records)
+    scales = []
+    for exit in range(1, NUM_EXITS + 1):
+        here = matches.exits == exit
+        right = torch.from_numpy(matches.true[0][:, here].mean(0))
+        scores = torch.from_numpy(matches.scores[here])
+        scales.append(_fit(scores.clamp(EDGE, 1 - EDGE).logit(), right) if len(right) else (1.0, 0.0))
+    return scales
+
+
+def rescale_records(records: ExitRecords, scales: Sequence[tuple[float, float]]) -> ExitRecords:
+    """The records that a model with these `score_scales` gives."""
+    scales = check_scales(scales)
+    counts = records.found.offsets.diff()
+    exit = torch.repeat_interleave(torch.arange(len(counts)), counts) % NUM_EXITS
+    gain, shift = torch.tensor(scales)[exit].unbind(1)
+    return replace(records, found=replace(records.found, scores=rescale_scores(records.found.scores, gain, shift)))
+
+
+def _fit(logits: Tensor, right: Tensor) -> tuple[float, float]:
+    weights = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.binary_cross_entropy_with_logits(weights[0] * logits + weights[1], right)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    gain, shift = weights.tolist()
+    return max(round(gain, 6), EDGE), round(shift, 6)  # a negative gain would turn the order of the detections round

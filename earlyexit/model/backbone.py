@@ -1,0 +1,332 @@
+"""Dyn-Perceiver: a convolutional feature branch and a latent classification branch that read each other."""
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import RegNet
+
+NUM_EXITS = 4
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `queries` over `context`, with its own width for queries, keys and values.
+
+    Args:
+        dim: channels of the queries and of the result.
+        context_dim: channels of the context.
+        qkv_dim: channels of queries, keys and values together (all heads).
+        heads: number of heads; must divide `qkv_dim`.
+        key_tokens: with a number, a learned position bias for that many context tokens is added to the keys.
+    """
+
+    def __init__(self, dim: int, context_dim: int, qkv_dim: int, heads: int = 1, key_tokens: int | None = None):
+        super().__init__()
+        if qkv_dim % heads:
+            raise ValueError(f"heads must divide qkv_dim, got heads={heads} and qkv_dim={qkv_dim}")
+        self.heads = heads
+        self.query = nn.Linear(dim, qkv_dim, bias=False)
+        self.key = nn.Linear(context_dim, qkv_dim, bias=False)
+        self.value = nn.Linear(context_dim, qkv_dim, bias=False)
+        self.out = nn.Linear(qkv_dim, dim)
+        self.key_bias = nn.Parameter(torch.zeros(1, key_tokens, qkv_dim)) if key_tokens else None
+        if self.key_bias is not None:
+            nn.init.trunc_normal_(self.key_bias, std=0.02)
+
+    def forward(self, queries: Tensor, context: Tensor) -> Tensor:
+        """(N, Lq, dim) attends to (N, Lk, context_dim) and gives (N, Lq, dim)."""
+        key = self.key(context)
+        if self.key_bias is not None:
+            key = key + self.key_bias
+        q, k, v = (self._split(t) for t in (self.query(queries), key, self.value(context)))
+        mixed = F.scaled_dot_product_attention(q, k, v)  # (N, heads, Lq, qkv_dim / heads)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """(N, L, qkv_dim) to (N, heads, L, qkv_dim / heads)."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class AttentionBlock(nn.Module):
+    """Attention and an MLP, both residual and both behind a LayerNorm (paper, Figure 2; Dyn-Perceiver, section 3).
+
+    With `context_dim` the block is cross-attention: queries and context each have a LayerNorm of their own.
+    Without it the block is self-attention and one LayerNorm serves both.
+
+    Args:
+        dim: channels of the tokens that are updated.
+        context_dim: channels of the tokens that are read; None for self-attention.
+        qkv_dim: width of queries, keys and values, `dim` unless told.
+        heads: number of attention heads.
+        widening: width of the MLP's hidden layer, in multiples of `dim`.
+        key_tokens: number of context tokens that get a learned position bias; None for no bias.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int | None = None,
+        *,
+        qkv_dim: int | None = None,
+        heads: int = 1,
+        widening: int = 1,
+        key_tokens: int | None = None,
+    ):
+        super().__init__()
+        self.query_norm = nn.LayerNorm(dim)
+        self.context_norm = nn.LayerNorm(context_dim) if context_dim else None
+        self.attention = Attention(dim, context_dim or dim, qkv_dim or dim, heads, key_tokens)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, widening * dim), nn.GELU(), nn.Linear(widening * dim, dim)
+        )
+
+    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
+        """Update `tokens` (N, L, dim) from `context` (N, Lk, context_dim), or from themselves without one."""
+        if (context is None) != (self.context_norm is None):
+            kind = "self-attention takes no context" if self.context_norm is None else "cross-attention needs a context"
+            raise ValueError(f"{kind}, got context={None if context is None else tuple(context.shape)}")
+        queries = self.query_norm(tokens)
+        read = queries if context is None else self.context_norm(context)
+        tokens = tokens + self.attention(queries, read)
+        return tokens + self.mlp(tokens)
+
+
+class Read(nn.Module):
+    """X2Z and self-attention: the latents read the feature map, then think (Dyn-Perceiver, section 3.2)."""
+
+    def __init__(self, dim: int, depth: int, heads: int, pool: int = 7):
+        super().__init__()
+        self.local = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.pool = nn.AdaptiveAvgPool2d(pool)
+        self.cross = AttentionBlock(dim, dim, key_tokens=pool * pool)
+        self.blocks = nn.ModuleList(AttentionBlock(dim, heads=heads, widening=4) for _ in range(depth))
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """Latents (N, L, C) and feature map (N, C, H, W) give latents (N, L, C)."""
+        pooled = self.pool(x + self.local(x))
+        z = self.cross(z, pooled.flatten(2).transpose(1, 2))
+        for block in self.blocks:
+            z = block(z)
+        return z
+
+
+class Write(nn.Module):
+    """Z2X: every pixel queries the latents; the result is the feature map that the detector sees."""
+
+    def __init__(self, dim: int, latent_dim: int):
+        super().__init__()
+        self.cross = AttentionBlock(dim, latent_dim, qkv_dim=dim // 8)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Feature map (N, C, H, W) and latents (N, L, D) give a feature map (N, C, H, W)."""
+        n, c, h, w = x.shape
+        tokens = self.cross(x.flatten(2).transpose(1, 2), z)  # (N, HW, C)
+        # As a view, (N, HW, C) is already a channels-last map; only a channels-first network needs the copy.
+        x_new = tokens.transpose(1, 2).unflatten(2, (h, w))
+        return x_new if x.is_contiguous(memory_format=torch.channels_last) else x_new.contiguous()
+
+
+class Transition(nn.Module):
+    """Between two stages: half the latents (token mixer), at the next stage's width (expander)."""
+
+    def __init__(self, tokens: int, dim: int, next_dim: int):
+        super().__init__()
+        self.mixer = nn.Sequential(nn.LayerNorm(tokens), nn.Linear(tokens, tokens // 2))
+        self.expander = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, next_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, L, C) to (N, L / 2, next C)."""
+        z = self.mixer(z.transpose(1, 2)).transpose(1, 2)
+        return self.expander(z)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """BatchNorm1d that also trains on a batch of one image, with its running statistics.
+
+    One row has no variance, so PyTorch's own stops with an error. Two rows are hardly better: they are normalised to
+    -1 and 1 whatever they hold. Train with small batches only with `norm="frozen"`, see `earlyexit.freezing`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) to (N, C)."""
+        if not self.training or len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+class Carry(nn.Sequential):
+    """T, the information flow between classifiers: one exit's logits as an input of the next."""
+
+    def __init__(self, num_classes: int, dim: int):
+        super().__init__(nn.Linear(num_classes, dim), BatchNorm(dim), nn.ReLU())
+
+
+@dataclass(frozen=True)
+class Exit:
+    """What is known when the computation reaches an exit.
+
+    Attributes:
+        index: 1 to 4, in the order in which the exits are reached.
+        logits: (N, num_classes) of this exit's classifier.
+        before: (N, num_classes), the logits of the last latent classifier before it: of exit 1 at exit 2, of exit 2 at
+            exits 3 and 4, None at exit 1.
+        latents: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map.
+        features: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W).
+    """
+
+    index: int
+    logits: Tensor
+    features: dict[str, Tensor]
+    before: Tensor | None = None
+    latents: Tensor | None = None
+
+    def take(self, images: Tensor) -> "Exit":
+        """The same exit with some of the images: a boolean mask (N,) or their indices."""
+        features = {name: f[images] for name, f in self.features.items()}
+        before, latents = (None if x is None else x[images] for x in (self.before, self.latents))
+        return Exit(self.index, self.logits[images], features, before, latents)
+
+    def said(self) -> tuple[Tensor, ...]:
+        """What classifiers say of the images here: `logits`, and `before` unless there is none."""
+        return (self.logits,) if self.before is None else (self.logits, self.before)
+
+
+@dataclass(frozen=True)
+class State:
+    """What runs on from one exit to the next.
+
+    Attributes:
+        x: (N, C, H, W), the map that the next part reads: the stem's, later the last of `features`.
+        latents: (N, L, D).
+        features: as in `Exit`.
+        early: (N, num_classes), the logits of exit 1 or 2, whichever came last, for the next latent classifier.
+    """
+
+    x: Tensor
+    latents: Tensor
+    features: dict[str, Tensor]
+    early: Tensor | None
+
+    def take(self, images: Tensor) -> "State":
+        """The same state with some of the images: a boolean mask (N,) or their indices."""
+        x = self.x[images]  # is the last feature map, too: indexing it twice would copy it twice
+        features = {name: x if f is self.x else f[images] for name, f in self.features.items()}
+        return State(x, self.latents[images], features, None if self.early is None else self.early[images])
+
+
+class DynPerceiver(nn.Module):
+    """Dyn-Perceiver on any four-stage RegNet trunk, with its four exits (paper, Appendix A).
+
+    Args:
+        trunk: a torchvision RegNet, for example `torchvision.models.regnet_y_800mf()`. Its stem and its four
+            stages are used, its classifier is not.
+        num_classes: classes of each of the four classifiers.
+        num_latents: latent vectors at the start; halved after each of the first three stages.
+        depths: self-attention blocks of each stage.
+        heads: attention heads of each stage's self-attention.
+    """
+
+    def __init__(
+        self,
+        trunk: RegNet,
+        num_classes: int,
+        *,
+        num_latents: int = 128,
+        depths: Sequence[int] = (3, 3, 9, 6),
+        heads: Sequence[int] = (1, 2, 4, 8),
+    ):
+        super().__init__()
+        stages = list(trunk.trunk_output.children())
+        if len(stages) != 4 or len(depths) != 4 or len(heads) != 4:
+            raise ValueError(f"four stages are needed, got {len(stages)} in the trunk, depths={depths}, heads={heads}")
+        if num_latents < 8 or num_latents % 8:
+            raise ValueError(f"num_latents is halved three times, so it must be a multiple of 8, got {num_latents}")
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        widths = [_out_channels(part) for part in (trunk.stem, *stages)]  # of the stem, then of each stage
+        latent, last = widths[:4], widths[4]
+        self.out_channels = {f"c{i + 1}": w for i, w in enumerate(widths) if i}
+
+        self.latent_dims = {1: latent[2], 2: latent[3], 3: latent[3], 4: latent[3]}  # of each exit
+        self.latents = nn.Parameter(torch.empty(num_latents, latent[0]))
+        nn.init.trunc_normal_(self.latents, std=0.02)
+        self.stem = trunk.stem
+        self.stages = nn.ModuleList(stages)
+        self.reads = nn.ModuleList(Read(c, d, h) for c, d, h in zip(latent, depths, heads, strict=True))
+        self.transitions = nn.ModuleList(Transition(num_latents >> i, latent[i], latent[i + 1]) for i in range(3))
+        self.writes = nn.ModuleList([Write(latent[i + 1], latent[i + 1]) for i in range(3)] + [Write(last, latent[3])])
+        self.carries = nn.ModuleList(Carry(num_classes, latent[3]) for _ in range(2))
+        self.classifiers = nn.ModuleList(
+            [
+                nn.Linear(latent[2], num_classes),
+                nn.Linear(2 * latent[3], num_classes),
+                nn.Linear(last, num_classes),
+                nn.Sequential(BatchNorm(last + 2 * latent[3]), nn.Linear(last + 2 * latent[3], num_classes)),
+            ]
+        )
+
+    def exits(self, images: Tensor) -> Generator[Exit, Tensor | None, None]:
+        """The four exits of a batch, one after the other and lazily: what is not asked for is not computed.
+
+        Stop iterating and nothing deeper runs. To let some images go and continue with the others, `send` a
+        boolean mask (n,) or the indices of the images to keep; the next exit then holds those alone.
+
+        Args:
+            images: (N, 3, H, W), normalised; any H and W of at least 32.
+        """
+        state = self.begin(images)
+        for index in range(1, NUM_EXITS + 1):
+            reached, state = self.advance(state, index)
+            keep = yield reached
+            state = state if keep is None else state.take(keep)
+
+    def begin(self, images: Tensor) -> State:
+        """What is there before the first stage; `images` as for `exits`."""
+        x = self.stem(images)
+        z = self.latents.expand(x.shape[0], -1, -1)
+        return State(x, self.reads[0](z, x), {}, None)
+
+    def advance(self, state: State, index: int) -> tuple[Exit, State]:
+        """Exit `index` (1-4), and what runs on from there, from the state at the exit before (`begin`'s for exit 1)."""
+        if index <= 2:  # exits 1 and 2 look at the latents of stages 3 and 4
+            for i in (0, 1) if index == 1 else (2,):
+                state = self._stage(i, state)
+            told = state.latents.mean(1)
+            if index == 2:
+                told = torch.cat([told, self.carries[0](state.early)], dim=1)
+            before, state = state.early, replace(state, early=self.classifiers[index - 1](told))
+            return Exit(index, state.early, dict(state.features), before, state.latents), state
+        x = self.stages[3](state.x) if index == 3 else self.writes[3](state.x, state.latents)
+        told = x.mean((2, 3))
+        if index == 4:
+            told = torch.cat([told, state.latents.mean(1), self.carries[1](state.early)], dim=1)
+        state = replace(state, x=x, features={**state.features, "c5": x})
+        logits = self.classifiers[index - 1](told)
+        return Exit(index, logits, dict(state.features), state.early, state.latents), state
+
+    def _stage(self, i: int, state: State) -> State:
+        """One of the first three stages, and the reading for the one after it."""
+        x = self.stages[i](state.x)
+        z = self.transitions[i](state.latents)
+        x = self.writes[i](x, z)
+        return State(x, self.reads[i + 1](z, x), {**state.features, f"c{i + 2}": x}, state.early)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The logits of all four exits, each (N, num_classes)."""
+        return [exit.logits for exit in self.exits(images)]
+
+
+def _out_channels(module: nn.Module) -> int:
+    """Channels that a RegNet stem or stage puts out: those of its last convolution."""
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
+
+
+def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
+    """The exits, or the one exit, in order, each once; `ValueError` if one of them is none of 1-4."""
+    exits = (exits,) if isinstance(exits, int) else tuple(exits)
+    if not set(exits) <= set(range(1, NUM_EXITS + 1)):
+        raise ValueError(f"{name} must name some of the exits 1-4, got {exits}")
+    return tuple(sorted(set(exits)))

@@ -1,0 +1,188 @@
+"""RetinaNet whose images leave the backbone at the exit where it is confident enough (paper, section 3)."""
+
+import functools
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.image_list import ImageList
+
+from ..losses import EXIT_TARGETS, check_exit_training, joint_losses
+from .backbone import DynPerceiver, Exit, check_exits
+from .exits import exit_limits, leave_early
+from .heads import AnchorsBySize, ClassOpinion, anchors_without_finest
+from .inputs import check_images, check_resizing, check_targets, same_size_batches
+from .postprocess import POSTPROCESSING, batch_detections, check_limits, check_scales
+
+
+class EarlyExitRetinaNet(RetinaNet):
+    """A Dyn-Perceiver, a pyramid that fills what an early exit left out, and torchvision's RetinaNet around them.
+
+    In training mode `model(images, targets)` gives a dict of scalar losses whose sum is the paper's
+    L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver (eq. 2). In eval mode `model(images)` gives a list of
+    detections, one dict per image.
+
+    Args:
+        backbone: a `DynPerceiver`.
+        neck: maps the feature maps of an exit that its `names` lists to the pyramid, e.g. an `EarlyExitFPN`.
+        head: torchvision's `RetinaNetHead`, or anything with its `forward` and `compute_loss`.
+        theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
+        lambda_: weight of the detection losses.
+        early: for some of the exits 1-3 a neck and a head of their own, by exit; the others have `neck` and `head`.
+        opinions: exits at which the classifier's opinion moves the class scores, see `ClassOpinion`.
+        score_scales: gain and shift of the scores at each of the four exits, see `fit_score_scales`.
+        exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
+        exit_weights: weights for that average, by exit.
+        distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
+        exit_target: what the exits say of an image with several objects: "single" (that is an error), "largest" (the
+            largest box's class), or "present" (which classes are there, with a binary loss each; none is an answer).
+        allow_empty: take training images without any box as background instead of refusing them.
+        **retinanet: everything else that torchvision's `RetinaNet` takes (`min_size`, `score_thresh`, ...).
+    """
+
+    def __init__(
+        self,
+        backbone: DynPerceiver,
+        neck: nn.Module,
+        head: nn.Module,
+        *,
+        theta: float = 0.0115,
+        lambda_: float = 1.0,
+        early: Mapping[int, tuple[nn.Module, nn.Module]] | None = None,
+        opinions: Iterable[int] = (),
+        score_scales: Sequence[Sequence[float]] | None = None,
+        exits: Iterable[int] = (4,),
+        exit_weights: Mapping[int, float] | None = None,
+        distillation: float = 0.5,
+        exit_target: str = "single",
+        allow_empty: bool = False,
+        **retinanet,
+    ):
+        unknown = sorted(set(retinanet) - set(inspect.signature(RetinaNet).parameters))
+        if unknown:  # torchvision takes any keyword, and a misspelt one would do nothing
+            raise TypeError(f"neither EarlyExitRetinaNet nor torchvision's RetinaNet has the options {unknown}")
+        retinanet = {"detections_per_img": 100, **retinanet}  # the published detector keeps 100, as COCO counts
+        super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
+        check_resizing(self.transform)
+        check_limits(**{name: getattr(self, name) for name in POSTPROCESSING})
+        exits = check_exits("exits", exits)
+        check_exit_training(exits, exit_weights)
+        for name, value in {"theta": theta, "lambda_": lambda_, "distillation": distillation}.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and at least 0, got {value}")
+        if exit_target not in EXIT_TARGETS:
+            raise ValueError(f"exit_target must be one of {EXIT_TARGETS}, got {exit_target!r}")
+        self.num_classes = backbone.num_classes
+        self.neck = neck
+        self.theta, self.lambda_, self.distillation = theta, lambda_, distillation
+        self.exits, self.exit_target, self.allow_empty = exits, exit_target, allow_empty
+        self.exit_weights = exit_weights
+        early = {str(exit): early[exit] for exit in check_exits("early", early or {})}
+        self.early_necks = nn.ModuleDict({exit: parts[0] for exit, parts in early.items()})
+        self.early_heads = nn.ModuleDict({exit: parts[1] for exit, parts in early.items()})
+        opinions = check_exits("opinions", opinions)
+        self.opinions = nn.ModuleDict({str(exit): ClassOpinion(min(exit, 2), exit_target) for exit in opinions})
+        self.score_scales = check_scales(score_scales)
+        self.full_anchors = AnchorsBySize(self.anchor_generator)
+        self.early_anchors = AnchorsBySize(anchors_without_finest(self.anchor_generator)) if early else None
+
+    def forward(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[dict[str, Tensor]] | None = None,
+        *,
+        thresholds: Sequence[float] | None = None,
+        exit: int | None = None,
+        empty: float | None = None,
+    ) -> dict[str, Tensor] | list[dict]:
+        """Losses in training mode, detections in eval mode.
+
+        In eval mode an image gets the same result alone as in a batch: only images that have the same padded size
+        after resizing run together. In training all are padded to the largest.
+
+        Args:
+            images: list of (3, H, W) floats in [0, 1], RGB, of any sizes.
+            targets: for training, one dict per image: "boxes" (M, 4) xyxy in pixels, "labels" (M,) int64 from 0.
+            thresholds: confidences from which on an image leaves at exits 1, 2, 3; None: nobody leaves early.
+            exit: 1-4 lets every image leave there, whatever its confidence.
+            empty: probability, above 0, from which on an image without objects, says exit 1, gets no neck, no head and
+                no boxes; for models whose `exit_target` is "present".
+
+        Returns:
+            In training "classification", "bbox_regression" and, unless theta is 0, "exit": weighted, to be summed.
+            In eval, per image and in the order of `images`: "boxes" (D, 4) xyxy in pixels of the image, "scores"
+            and "labels" (D,), "exit" (1-4, or 0 for an image taken for empty) and "confidence" (a float, at that exit).
+        """
+        check_images(images, self)
+        if self.training:
+            check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
+            return joint_losses(self, *self.transform(images, targets))
+        limits = exit_limits(thresholds, exit)
+        if empty is not None and not (self.exit_target == "present" and 0 < empty <= 1):
+            said = f"empty={empty} with exit_target={self.exit_target!r}"
+            raise ValueError(f"empty must be a probability, for exits that say which classes are present; got {said}")
+        results: list[dict] = [{}] * len(images)
+        for group, batch in same_size_batches(self.transform, images):
+            sizes = [tuple(images[i].shape[-2:]) for i in group]
+            detect = functools.partial(self._detect_some, batch, sizes)
+            target = {"exit_target": self.exit_target, "empty": empty}
+            found = leave_early(self.backbone.exits(batch.tensors), len(group), limits, detect, **target)
+            for i, detection in zip(group, found, strict=True):
+                results[i] = detection
+        return results
+
+    def predict(self, reached: Exit) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """What the head says at an exit, in float32, the class opinion included; and the pyramid that it looked at."""
+        pyramid = list(self.pyramid_at(reached).values())
+        outputs = {name: values.float() for name, values in self.head_at(reached.index)(pyramid).items()}
+        if str(reached.index) in self.opinions:
+            moved = self.opinions[str(reached.index)](outputs["cls_logits"], *reached.said())
+            outputs = {**outputs, "cls_logits": moved}
+        return outputs, pyramid
+
+    def _detect_some(
+        self, batch: ImageList, sizes: list[tuple[int, int]], reached: Exit, group: list[int]
+    ) -> list[dict]:
+        return self.detect_from(reached, batch, group, sizes)
+
+    def detect_from(
+        self, reached: Exit, batch: ImageList, group: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ) -> list[dict]:
+        """Neck, head and post-processing for the images `group` of `batch` that leave at the exit `reached`.
+
+        `sizes` are height and width of all original images of the batch: boxes are in their pixels.
+        """
+        outputs, anchors, counts = self.outputs_at(reached, batch)
+        inside, outside = [batch.image_sizes[i] for i in group], [sizes[i] for i in group]
+        limits = {name: getattr(self, name) for name in POSTPROCESSING}
+        scale = self.score_scales[reached.index - 1]
+        return batch_detections(outputs, anchors, counts, inside, outside, self.box_coder, scale=scale, **limits)
+
+    @property
+    def filler(self) -> str | None:
+        """The filler of the neck, None if early exits have necks of their own."""
+        return None if self.early_necks else getattr(self.neck, "filler", None)
+
+    def pyramid_at(self, reached: Exit) -> dict[str, Tensor]:
+        """The pyramid that the neck of an exit makes, "p3" or "p4" to "p7"."""
+        features = {name: x for name, x in reached.features.items() if name in self.neck.names}
+        if str(reached.index) in self.early_necks:
+            return self.early_necks[str(reached.index)](features, reached.latents)
+        return self.neck(features)
+
+    def head_at(self, exit: int) -> nn.Module:
+        """The head that serves an exit."""
+        return self.early_heads[str(exit)] if str(exit) in self.early_heads else self.head  # noqa: SIM401 - no get
+
+    def outputs_at(self, reached: Exit, batch: ImageList) -> tuple[dict[str, Tensor], Tensor, list[int]]:
+        """The head's "cls_logits" and "bbox_regression", (N, anchors, K), always in float32; the anchors (anchors, 4)
+        of every image, in float32 too, since bfloat16 cannot count pixels beyond 256; and their number on each level.
+        """
+        outputs, pyramid = self.predict(reached)
+        anchors = self.full_anchors if len(pyramid) == len(self.anchor_generator.sizes) else self.early_anchors
+        levels = tuple(tuple(level.shape[-2:]) for level in pyramid)
+        per_cell = anchors.generator.num_anchors_per_location()
+        counts = [height * width * a for (height, width), a in zip(levels, per_cell, strict=True)]
+        return outputs, anchors(tuple(batch.tensors.shape[-2:]), levels, pyramid[0].device), counts

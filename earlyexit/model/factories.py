@@ -1,0 +1,294 @@
+"""Detectors and classifiers by name, with fresh or trained weights."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import RegNet, RegNet_Y_800MF_Weights, regnet_y_800mf
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.regnet import BlockParams
+
+from ..losses import exit_labels, exit_loss
+from ..weights import available_weights, load_state, load_weights, read_about
+from ..weights.published import load_published_weights, read_tensors
+from .backbone import DynPerceiver
+from .detector import EarlyExitRetinaNet
+from .heads import early_head, retinanet_anchors, retinanet_head
+from .inputs import check_images, check_targets
+from .necks import EarlyExitFPN, EarlyPyramid
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+# Of a card, what the factory needs.
+MADE_WITH = ("filler", "opinions", "exit_target", "score_scales", "min_size", "max_size")
+
+
+class ExitClassifier(nn.Module):
+    """A Dyn-Perceiver that learns the class of single-object images at its four exits.
+
+    It takes images and targets as the detector does, so that the same training loop serves both.
+
+    Args:
+        backbone: a `DynPerceiver`.
+        image_size: the shorter side that images are resized to, in pixels.
+        distillation: see `exit_loss`.
+    """
+
+    def __init__(self, backbone: DynPerceiver, *, image_size: int = 128, distillation: float = 0.5):
+        super().__init__()
+        self.backbone = backbone
+        self.transform = GeneralizedRCNNTransform(image_size, 2 * image_size, IMAGENET_MEAN, IMAGENET_STD)
+        self.distillation = distillation
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
+        """In training {"exit": loss}; in eval the four exits' logits, a list of (N, classes)."""
+        check_images(images, self)
+        if not self.training:
+            return self.backbone(self.transform(images)[0].tensors)
+        check_targets(images, targets, self.backbone.num_classes)
+        labels, _ = exit_labels(targets, "single")
+        logits = [x.float() for x in self.backbone(self.transform(images)[0].tensors)]
+        return {"exit": exit_loss(logits, labels, distillation=self.distillation)}
+
+
+def dyn_retinanet_regnet_y_800mf(
+    num_classes: int,
+    *,
+    weights: str | Path | None = None,
+    trunk_weights: RegNet_Y_800MF_Weights | str | None = None,
+    filler: str = "downsample",
+    **detector,
+) -> EarlyExitRetinaNet:
+    """The paper's detector: RegNetY-800MF, 128 latents, a 256-channel pyramid, images of 800 to 1333 pixels.
+
+    Args:
+        num_classes: number of classes, labelled from 0; no background class.
+        weights: a safetensors file of this model's weights.
+        trunk_weights: torchvision's ImageNet weights for the convolutional trunk, e.g. "IMAGENET1K_V2".
+        filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
+            own, see `EarlyPyramid`.
+        **detector: passed to `EarlyExitRetinaNet`.
+    """
+    backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
+    sizes = {"head_convs": 4, "anchor_scale": 4, "early_levels": {1: (128, "p4"), 2: (128, "p4"), 3: (128, "p3")}}
+    return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
+
+
+def dyn_retinanet_nano(
+    num_classes: int = 20,
+    *,
+    weights: str | Path | None = None,
+    filler: str = "downsample",
+    **detector,
+) -> EarlyExitRetinaNet:
+    """The same detector at 1.6 M parameters for images of 128 pixels: it learns on two CPU cores in minutes.
+
+    Args:
+        num_classes: number of classes, labelled from 0; 20 for the scenes.
+        weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file. For those of a
+            detector with other options, as "scenes-early", `load_detector` makes the detector that they fit.
+        filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
+            own, see `EarlyPyramid`.
+        **detector: passed to `EarlyExitRetinaNet`.
+    """
+    detector = {"min_size": 128, "max_size": 256, **detector}
+    backbone = nano_backbone(num_classes)
+    sizes = {"head_convs": 2, "anchor_scale": 3, "early_levels": {1: (48, "p4"), 2: (24, "p4"), 3: (40, "p3")}}
+    return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
+
+
+def nano_backbone(num_classes: int = 20) -> DynPerceiver:
+    """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1 and 32 latents."""
+    blocks = BlockParams(
+        depths=[1, 1, 2, 1],
+        widths=[32, 64, 128, 192],
+        group_widths=[16] * 4,
+        bottleneck_multipliers=[1.0] * 4,
+        strides=[2] * 4,
+        se_ratio=0.25,
+    )
+    trunk = RegNet(blocks, num_classes=1, stem_width=32)
+    return DynPerceiver(trunk, num_classes, num_latents=32, depths=(1, 1, 2, 2), heads=(1, 2, 4, 4))
+
+
+def _trunk(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
+    try:
+        return regnet_y_800mf(weights=weights)
+    except KeyError:
+        names = list(RegNet_Y_800MF_Weights.__members__)
+        raise ValueError(f"trunk_weights must be one of torchvision's {names}, got {weights!r}") from None
+    except URLError as error:
+        url = RegNet_Y_800MF_Weights[weights].url if isinstance(weights, str) else weights.url
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"cannot fetch torchvision's weights ({error.reason}): put {url} into {str(folder)!r}"
+        ) from None
+
+
+def _assemble(
+    backbone: DynPerceiver,
+    weights: str | Path | None,
+    channels: int,
+    *,
+    filler: str,
+    head_convs: int,
+    anchor_scale: float,
+    early_levels: Mapping[int, tuple[int, str]],
+    **detector,
+) -> EarlyExitRetinaNet:
+    if head_convs not in range(1, 5):
+        raise ValueError(f"head_convs must be 1 to 4 convolutions, got {head_convs!r}")
+    in_channels = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
+    learned, early = filler == "learned", {}
+    for exit, (width, finest) in early_levels.items() if learned else ():
+        pyramid = EarlyPyramid(in_channels[:exit], backbone.latent_dims[exit], width, finest)
+        anchors = 9 if finest == "p3" else 18  # see `anchors_without_finest`
+        early[exit] = pyramid, early_head(width, backbone.num_classes, convs=head_convs, anchors=anchors)
+    model = EarlyExitRetinaNet(
+        backbone,
+        EarlyExitFPN(in_channels, channels, filler="downsample" if learned else filler),
+        retinanet_head(channels, backbone.num_classes, convs=head_convs),
+        early=early,
+        anchor_generator=retinanet_anchors(anchor_scale),
+        **detector,
+    )
+    if weights is not None:
+        load_weights(model, weights)
+    return _channels_last(model)
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """Convolutions on CPU and GPU are faster with the channels last; results are the same."""
+    return model.to(memory_format=torch.channels_last)
+
+
+DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
+
+
+def make_detector(name: str, num_classes: int, **detector) -> EarlyExitRetinaNet:
+    """The detector called `name`, with fresh weights; keyword arguments go to its factory."""
+    if name not in DETECTORS:
+        raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {name!r}")
+    return DETECTORS[name](num_classes, **detector)
+
+
+def make_classifier(name: str, num_classes: int, **detector) -> ExitClassifier:
+    """The backbone of the detector called `name`, as a classifier; keyword arguments as for `make_detector`."""
+    whole = make_detector(name, num_classes, **detector)
+    return ExitClassifier(whole.backbone, image_size=whole.transform.min_size[-1])
+
+
+def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, list[str]]:
+    """A detector with its weights, and the names of its classes.
+
+    Args:
+        weights: a name of `available_weights()`, or a file that `earlyexit train` or `export` wrote.
+        **detector: go to the factory, e.g. `filler="zero"`.
+    """
+    about = read_about(weights)
+    if about.get("task") != "detect":
+        raise ValueError(f"{str(weights)!r} does not hold a detector that this package trained: its card says {about}")
+    made_with = {key: about[key] for key in MADE_WITH if key in about}
+    try:
+        model = make_detector(about["model"], len(about["classes"]), **{**made_with, **detector})
+    except ValueError as error:
+        raise ValueError(f"cannot make the detector of {str(weights)!r}: {error}") from error
+    load_weights(model, weights)
+    return model, about["classes"]
+
+
+def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: bool = True) -> list[str]:
+    """Load the backbone of a trained classifier or detector.
+
+    Args:
+        backbone: the backbone to fill.
+        weights: a name of `available_weights()` or a file.
+        classifiers: load the exits' classifiers, too. They are left out anyway when they were trained for another
+            number of classes.
+
+    Returns:
+        The names of the weights that were left as they were.
+    """
+    found = {k.removeprefix("backbone."): v for k, v in load_state(weights).items() if k.startswith("backbone.")}
+    first = found.get("classifiers.0.weight")
+    if first is None or len(first) != backbone.num_classes or not classifiers:
+        found = {k: v for k, v in found.items() if not k.startswith(("classifiers.", "carries."))}
+    own = backbone.state_dict()
+    missing = [k for k in own if k not in found]
+    wrong = [k for k, v in found.items() if k not in own or own[k].shape != v.shape]
+    wrong += [k for k in missing if not k.startswith(("classifiers.", "carries."))]
+    if wrong:
+        raise ValueError(f"the weights in {str(weights)!r} are of another backbone: {wrong[:5]} ({len(wrong)} in all)")
+    backbone.load_state_dict(found, strict=False)
+    return missing
+
+
+def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) -> list[str]:
+    """Load a pretrained backbone from any kind of file; see `load_backbone` for what is returned.
+
+    Args:
+        backbone: the backbone to fill.
+        init: a name of `available_weights()`, a safetensors file of this package, or a checkpoint of the published
+            Dyn-Perceiver (`.pth`).
+        classifiers: load the exits' classifiers, too, if they are for the same number of classes.
+
+    Raises:
+        ValueError: if there is no such file, it cannot be read, or it holds another backbone.
+    """
+    if Path(init).suffix not in (".pth", ".pt", ".tar"):
+        if init not in available_weights() and not Path(init).is_file():
+            kinds = f"'imagenet', one of {available_weights()}, a safetensors file or a checkpoint (.pth)"
+            raise ValueError(f"init must be {kinds}, got {init!r}")
+        return load_backbone(backbone, init, classifiers=classifiers)
+    try:
+        state = read_tensors(init)
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classifiers of another number of classes are expected here
+        try:
+            left = load_published_weights(backbone, backbone=state)
+        except ValueError as error:  # which lists every weight
+            raise ValueError(f"init: {init!r}: {str(error):.300} ...") from error
+    if classifiers:
+        return [name.removeprefix("backbone.") for name in left]
+    return [name for name in backbone.state_dict() if name.startswith(("classifiers.", "carries."))]
+
+
+def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]:
+    """Go on from a trained detector that may lack the parts for early exits, which then keep their fresh weights.
+
+    Args:
+        model: the detector to fill; one with `filler="learned"` may start from one trained the paper's way.
+        weights: a name of `available_weights()` or a file.
+
+    Returns:
+        The names of the weights that were left as they were.
+
+    Raises:
+        ValueError: if the file holds something that the model has not, or in another shape.
+    """
+    found, own = load_state(weights), model.state_dict()
+    wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
+    fresh = [name for name in own if name not in found]
+    wrong += [name for name in fresh if not name.startswith(("early_necks.", "early_heads.", "opinions."))]
+    if wrong:
+        raise ValueError(
+            f"cannot go on from {str(weights)!r}, which is of another detector: {wrong[:5]} ({len(wrong)} in all)"
+        )
+    model.load_state_dict(found, strict=False)
+    return fresh
+
+
+def reset_classifiers(backbone: DynPerceiver) -> None:
+    """Draw new random weights for the exits' classifiers and what connects them."""
+    for module in [*backbone.classifiers.modules(), *backbone.carries.modules()]:
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in model.parameters())

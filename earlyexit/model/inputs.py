@@ -1,0 +1,147 @@
+"""Images and targets before the network: checked with messages that show the bad value, resized, batched by size."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from .detector import EarlyExitRetinaNet
+
+
+def check_images(images: Sequence[Tensor], model: nn.Module) -> None:
+    """`ValueError` unless `images` is a list of (3, H, W) float tensors that `model` with its `transform` can take."""
+    weight = next(model.parameters(), None)  # graphs have none, and take any kind of floats
+    if isinstance(images, Tensor) and images.ndim == 3:
+        raise ValueError(
+            f"images must be a list of (3, H, W) tensors, got one tensor {tuple(images.shape)}: use [image]"
+        )
+    if not len(images):
+        raise ValueError("images must hold at least one image, got none")
+    for i, image in enumerate(images):
+        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
+            got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(f"image {i} must be a (3, H, W) tensor, got {got}")
+        if not image.is_floating_point():
+            raise ValueError(f"image {i} must hold floats in [0, 1], got {image.dtype}: divide by 255")
+        if min(image.shape[1:]) < 1:
+            raise ValueError(f"image {i} must have pixels, got {tuple(image.shape)}")
+        if weight is not None and image.dtype != weight.dtype:
+            raise ValueError(f"image {i} must be {weight.dtype} as the model, got {image.dtype}")
+        check_sides(i, image, model.transform.max_size)
+
+
+def check_sides(i: int, image: Tensor, longest: int) -> None:
+    """`ValueError` if nothing would be left of image i's shorter side once its longer side is `longest` pixels."""
+    height, width = image.shape[-2:]
+    if min(height, width) * (longest / max(height, width)) < 1:
+        raise ValueError(
+            f"image {i} is too thin, {width} x {height}: its longer side may be {longest} times the shorter at most"
+        )
+
+
+def check_targets(
+    images: Sequence[Tensor], targets: Sequence[dict] | None, num_classes: int, *, allow_empty: bool = False
+) -> None:
+    """`ValueError` that names the image unless every target has proper boxes and labels.
+
+    Args:
+        images: the images that the targets belong to.
+        targets: dicts of "boxes" (M, 4) xyxy and "labels" (M,) int64 in [0, num_classes).
+        num_classes: number of classes.
+        allow_empty: whether an image may have no box.
+    """
+    if targets is None or len(targets) != len(images):
+        got = "none" if targets is None else f"{len(targets)} for {len(images)} images"
+        raise ValueError(f"training needs one target for each image, got {got}")
+    for i, target in enumerate(targets):
+        name = f"image {i}" + (f" (image_id {_plain(target['image_id'])})" if "image_id" in target else "")
+        boxes, labels = (target.get(key) for key in ("boxes", "labels"))
+        if boxes is None or labels is None:
+            raise ValueError(f"{name}: a target needs 'boxes' and 'labels', got {sorted(target)}")
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+            raise ValueError(
+                f"{name}: boxes must be (M, 4) and labels (M,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
+            )
+        if labels.dtype != torch.int64:
+            raise ValueError(f"{name}: labels must be int64, got {labels.dtype}")
+        if not len(boxes) and not allow_empty:
+            raise ValueError(f"{name}: no box; leave such images out, or set allow_empty (--allow-empty)")
+        bad = ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
+        if bad.any():
+            raise ValueError(f"{name}: boxes must be x0 < x1, y0 < y1 and finite, got {boxes[bad][0].tolist()}")
+        out = (labels < 0) | (labels >= num_classes)
+        if out.any():
+            raise ValueError(f"{name}: labels must be in 0-{num_classes - 1}, got {labels[out][0].item()}")
+
+
+def _plain(value):
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def same_size_batches(
+    transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
+) -> Iterator[tuple[list[int], ImageList]]:
+    """Resize and normalise images, and batch those that end with the same padded size.
+
+    Padding is part of what the network sees: images padded to one another's size get other results together than
+    alone. The paper evaluates image by image; so does this, but runs images of one size together.
+
+    Args:
+        transform: the detector's own.
+        images: (3, H, W) floats in [0, 1].
+
+    Yields:
+        Positions in `images`, and the batch of those images.
+
+    Raises:
+        ValueError: if an image is so thin that nothing would be left of its shorter side.
+    """
+    alike: dict[tuple, list[int]] = {}
+    for i, image in enumerate(images):
+        check_sides(i, image, transform.max_size)
+        alike.setdefault((image.shape, image.dtype, image.device), []).append(i)
+    groups: dict[torch.Size, list[tuple[list[int], ImageList]]] = {}
+    for group in alike.values():
+        batch = _transformed(transform, torch.stack([images[i] for i in group]))
+        groups.setdefault(batch.tensors.shape[-2:], []).append((group, batch))
+    for found in groups.values():
+        tensors = torch.cat([batch.tensors for _, batch in found]) if len(found) > 1 else found[0][1].tensors
+        sizes = [size for _, batch in found for size in batch.image_sizes]
+        yield [i for group, _ in found for i in group], ImageList(tensors, sizes)
+
+
+def check_resizing(transform: GeneralizedRCNNTransform) -> None:
+    """`ValueError` unless images have pixels after resizing and both limits can be kept."""
+    least, longest = min(transform.min_size), transform.max_size
+    if least < 1:
+        raise ValueError(f"min_size must be at least 1 pixel, got {least}")
+    if transform.min_size[-1] > longest:
+        raise ValueError(f"min_size {transform.min_size[-1]} is above max_size {longest}")
+
+
+def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageList:
+    """The transform of (N, 3, H, W) images at once: resizing does not care what a channel is."""
+    n, channels, height, width = images.shape
+    flat = transform.normalize(images).view(1, n * channels, height, width)[0]
+    # Interpolating an image that has its size already would give the same image, after some time.
+    resized = flat if _has_its_size(transform, height, width) else transform.resize(flat)[0]
+    padded = transform.batch_images([resized], transform.size_divisible)
+    size = tuple(resized.shape[-2:])
+    return ImageList(padded.view(n, channels, *padded.shape[-2:]), [size] * n)
+
+
+def _has_its_size(transform: GeneralizedRCNNTransform, height: int, width: int) -> bool:
+    scale = min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
+    return transform.fixed_size is None and scale == 1
+
+
+def network_size(model: EarlyExitRetinaNet, image: torch.Tensor) -> tuple[int, int]:
+    """Height and width, resized and padded, at which the backbone sees an image (3, H, W)."""
+    transform = model.transform
+    short, long = sorted(image.shape[-2:])
+    scale = min(transform.min_size[-1] / short, transform.max_size / long)
+    resized = (math.floor(side * scale + 1e-6) for side in image.shape[-2:])
+    return tuple(math.ceil(side / transform.size_divisible) * transform.size_divisible for side in resized)

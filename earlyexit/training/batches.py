@@ -1,0 +1,146 @@
+"""Batches whose order and augmentation are a function of the seed and the epoch alone, on any number of processes."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..data.coco import collate
+
+
+class StepSampler(Sampler[list[int]]):
+    """The images of each optimiser step, in equal parts: one part is what one process sees in one forward pass.
+
+    The images of a step are a function of the seed, the epoch and `batch_size`, not of `parts`: one process with a
+    batch of 16, two with 8 and four that accumulate two batches of 2 take the same steps. Accelerate deals the parts
+    out to the processes in turn.
+
+    A last step that is not full is left out. If the data set is smaller than one step, the step is made of what
+    there is; images are repeated where the parts need it.
+
+    Args:
+        length: images in the data set.
+        batch_size: images of an optimiser step, over all processes and accumulated batches.
+        parts: processes times accumulated batches; `batch_size` must be a multiple of it.
+        seed: of the order.
+        groups: a number for each image; images of one step are of one group as far as possible. With the shape of
+            the image as its group, less of a batch is padding.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, parts: int = 1, seed: int = 0, groups: Sequence[int] | None = None
+    ):
+        if length < 1:
+            raise ValueError(f"there is nothing to train on: {length} images")
+        if batch_size < 1 or parts < 1 or batch_size % parts:
+            raise ValueError(
+                f"batch_size must be a multiple of processes x accumulate, got batch_size {batch_size} for {parts}"
+            )
+        if groups is not None and len(groups) != length:
+            raise ValueError(f"groups must hold one number for each of {length} images, got {len(groups)}")
+        self.length, self.parts, self.seed, self.epoch, self.groups = length, parts, seed, 0, groups
+        self.step = min(batch_size, math.ceil(length / parts) * parts)
+        self.batch_size, self.drop_last = self.step // parts, False  # names that Accelerate reads
+
+    def __len__(self) -> int:
+        return max(1, self.length // self.step) * self.parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator).tolist()
+        order += [order[i % self.length] for i in range(self.step - self.length)]
+        if self.groups is not None:
+            order = self._by_group(order, generator)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _by_group(self, order: list[int], generator: torch.Generator) -> list[int]:
+        """`order` with the steps of one group each, in random order; what is left of the groups comes last."""
+        steps, left = [], []
+        for group in sorted(set(self.groups)):
+            mine = [i for i in order if self.groups[i] == group]
+            full = len(mine) - len(mine) % self.step
+            steps += [mine[start : start + self.step] for start in range(0, full, self.step)]
+            left += mine[full:]
+        shuffled = torch.randperm(len(steps), generator=generator).tolist()
+        return [i for k in shuffled for i in steps[k]] + left
+
+
+class SeededItems(Dataset):
+    """A data set whose augmentation is a function of the seed, the epoch and the image alone.
+
+    So a run gives the same images with any number of workers and processes, and after being resumed.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((epoch_seed(self.seed, self.epoch) * 10_000_019 + index) % 2**64)
+            return self.dataset[index]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """One seed for each epoch: what is random in it depends on nothing that came before."""
+    return (1_000_003 * seed + epoch) % 2**64  # as long as a seed may be
+
+
+def make_loader(dataset: Dataset, sampler: StepSampler, workers: int = 0) -> DataLoader:
+    """Batches for training, as a list of images and a list of targets."""
+    pin = torch.cuda.is_available()
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, pin_memory=pin)
+
+
+def without_traceback(batches: Iterable) -> Iterator:
+    """The batches; what a loading process says of an image that cannot be read comes as the one line it said.
+
+    PyTorch puts the whole traceback of that process into the message.
+    """
+    try:
+        yield from batches
+    except ValueError as error:
+        raise ValueError(str(error).splitlines()[-1].removeprefix("ValueError: ")) from None
+
+
+def check_dataset(dataset, *, allow_empty: bool = False, single: bool = True) -> None:
+    """Look at all annotations before the first step, rather than stop in the middle of an epoch.
+
+    Args:
+        dataset: a `CocoDataset`.
+        allow_empty: whether images may have no box.
+        single: whether they may have one box only.
+
+    Raises:
+        ValueError: names the first image that cannot be trained on.
+    """
+    if not dataset.classes:
+        raise ValueError(f"there is nothing to learn in {dataset.root!r}: its annotations have no categories")
+    for image_id in dataset.ids:
+        image, boxes = dataset.coco.imgs[image_id], [found["bbox"] for found in dataset.objects(image_id)]
+        name = f"image {image_id!r}, {image['file_name']!r},"
+        if not boxes and not allow_empty:
+            raise ValueError(f"{name} has no box; leave such images out, or use --allow-empty")
+        if len(boxes) > 1 and single:
+            many = f"{len(boxes)} objects, but the exits learn one class per image: filter to single-object"
+            raise ValueError(f"{name} has {many} images (data_prep/), or use --exit-target largest")
+        out = [box for box in boxes if not _mostly_inside(box, image["width"], image["height"])]
+        if out:
+            size = f"{image['width']} x {image['height']}"
+            raise ValueError(f"{name} has the box {out[0]}, most of which is outside its {size} pixels")
+
+
+def _mostly_inside(box: Sequence[float], width: int, height: int) -> bool:
+    x, y, w, h = box
+    seen = max(0, min(x + w, width) - max(x, 0)) * max(0, min(y + h, height) - max(y, 0))
+    return seen >= 0.5 * w * h
+
+
+def shape_groups(dataset) -> list[int]:
+    """For each image of a `CocoDataset` 1 if it is wider than high, else 0: the groups of a `StepSampler`."""
+    images = (dataset.coco.imgs[i] for i in dataset.ids)
+    return [int(image["width"] > image["height"]) for image in images]

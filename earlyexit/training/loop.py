@@ -1,0 +1,282 @@
+"""Training from the first epoch to the last, so that a kill cannot set it back by more than an epoch."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ..processes import gather, only_cpu
+from .batches import SeededItems, StepSampler, epoch_seed, make_loader, without_traceback
+from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
+
+PRECISIONS = ("no", "bf16", "fp16")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "steps")
+
+
+def _nothing(*_) -> dict:
+    return {}
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    epochs: int = 6,
+    batch_size: int = 16,
+    accumulate: int = 1,
+    groups: Sequence[int] | None = None,
+    lr: float = 1e-3,
+    optimizer: str = "adamw",
+    weight_decay: float = 0.05,
+    schedule: str = "cosine",
+    warmup: int = 100,
+    clip: float | None = 1.0,
+    ema: float = 0.0,
+    precision: str = "no",
+    seed: int = 0,
+    workers: int = 0,
+    save_every: int = 1,
+    resume: bool = False,
+    progress: bool = False,
+    about: dict | None = None,
+    after_epoch: Callable[[nn.Module, int], dict] = _nothing,
+    on_step: Callable[[int, dict], object] = _nothing,
+    on_epoch: Callable[[dict], object] = _nothing,
+) -> list[dict[str, float]]:
+    """Train `model` on `dataset` and keep everything in the folder `out`.
+
+    After every `save_every` epochs, and the last, `out` holds `checkpoint.pt` (all that `resume` needs), `log.csv` (a
+    row per epoch) and `model.safetensors`. A run that was killed and resumed ends with the weights of one that was
+    not: bit for bit on the CPU with the same number of threads and processes.
+
+    Started by `torchrun` or `accelerate launch` in several processes, it takes the steps of a single process: see
+    `StepSampler`.
+
+    Args:
+        model: takes (images, targets) and gives a dict of losses in training mode.
+        dataset: items are (image, target).
+        out: the run's folder, made if missing.
+        epochs, lr, weight_decay: as everywhere.
+        batch_size: images of one optimiser step, over all processes.
+        accumulate: forward passes that make up a step in each process, where the images of a step need too much memory.
+        groups: see `StepSampler`.
+        optimizer, schedule, warmup: see `make_optimizer` and `make_schedule`.
+        clip: largest gradient norm; None or 0: not clipped.
+        ema: share of the old value in the moving average of the weights, such as 0.999; 0: no average. With it,
+            `model.safetensors` and `after_epoch` get the average.
+        precision: "no" (float32), "bf16" or "fp16".
+        seed: of the order and the augmentation; the caller seeds the model's own initialisation.
+        workers: processes that load data; 0 loads in this one.
+        save_every: epochs between two checkpoints, for epochs that take less time than writing one.
+        resume: go on from `out/checkpoint.pt` if there is one.
+        progress: show a bar, in a terminal.
+        about: stored inside `model.safetensors`, see `save_weights`.
+        after_epoch: called in all processes with the model and the number of the epoch (from 1), before the epoch is
+            saved; what it gives becomes part of the epoch's row.
+        on_step: called in the main process with the number of the step (from 0) and its losses.
+        on_epoch: called in the main process with the row of each epoch; if it is one to be saved, then once it is.
+
+    Returns:
+        The rows of the log: epoch, mean losses, learning rate, what `after_epoch` gave, seconds, images_per_second.
+    """
+    if min(epochs, accumulate, save_every) < 1 or not 0 <= ema < 1:
+        got = f"{epochs}, {accumulate}, {save_every}, {ema}"
+        raise ValueError(f"epochs, accumulate and save_every must be at least 1 and ema in [0, 1), got {got}")
+    if warmup < 0 or not (clip is None or clip >= 0):
+        raise ValueError(f"warmup and clip must be at least 0, got {warmup}, {clip}")
+    accelerator = make_accelerator(precision, accumulate)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        remove_half_written(out)
+    items = SeededItems(dataset, seed)
+    sampler = StepSampler(len(dataset), batch_size, accelerator.num_processes * accumulate, seed, groups)
+    optimizer = make_optimizer(model, optimizer, lr=lr, weight_decay=weight_decay)
+    loader = make_loader(items, sampler, workers)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    steps = len(sampler) // sampler.parts
+    scheduler = make_schedule(optimizer, epochs * steps, schedule=schedule, warmup=warmup)
+    parts = _parts(accelerator, model, optimizer, scheduler, ema)
+    result = parts["average"].module if ema else parts["model"]
+    rows = load_checkpoint(out / "checkpoint.pt", parts) if resume else []
+    step = itertools.count(len(rows) * steps)
+
+    def stepped(losses: dict) -> None:
+        if ema:
+            parts["average"].update_parameters(parts["model"])
+        if accelerator.is_main_process:
+            on_step(next(step), losses)
+
+    for epoch in range(len(rows), epochs):
+        sampler.epoch = items.epoch = epoch
+        torch.manual_seed(epoch_seed(seed, epoch))
+        start = time.perf_counter()
+        hide = None if progress and accelerator.is_main_process else True
+        batches = tqdm(without_traceback(loader), f"epoch {epoch + 1}/{epochs}", len(loader), leave=False, disable=hide)
+        try:
+            losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=clip, on_step=stepped)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
+        seconds = time.perf_counter() - start
+        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], **after_epoch(result, epoch + 1)}
+        rows.append({**row, "seconds": seconds, "images_per_second": steps * sampler.step / seconds})
+        if accelerator.is_main_process:
+            if len(rows) % save_every == 0 or len(rows) == epochs:
+                save_checkpoint(out, parts, rows, about, weights=result)
+            on_epoch(rows[-1])
+        accelerator.wait_for_everyone()
+    return rows
+
+
+def _parts(accelerator: Accelerator, model, optimizer, scheduler, ema: float) -> dict:
+    """All of a run that has a state, by name; None for what this run does without."""
+    plain = accelerator.unwrap_model(model)
+    average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+    run = {"model": plain, "optimizer": optimizer, "scheduler": scheduler}
+    return {**run, "scaler": accelerator.scaler, "average": average}
+
+
+def train_one_epoch(
+    accelerator: Accelerator,
+    model: nn.Module,
+    batches,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    *,
+    clip: float | None = None,
+    on_step: Callable[[dict], object] = lambda losses: None,
+) -> dict[str, float]:
+    """One pass over `batches` of (images, targets); gives the mean of every loss and of their sum, "loss".
+
+    Losses are means over all processes and, where the accelerator accumulates gradients, over the batches of a step.
+
+    Args:
+        accelerator: prepared `model`, `batches` and `optimizer`; decides after which batches a step is taken.
+        model: gives a dict of losses.
+        batches: as a loader gives them.
+        optimizer, scheduler: the scheduler is stepped with the optimiser.
+        clip: largest gradient norm; None or 0: not clipped.
+        on_step: called after each step with its losses.
+
+    Raises:
+        FloatingPointError: at a loss that is not finite, with the step, the image ids and the learning rate; in all
+            processes at once.
+    """
+    train_mode(model)
+    sums: dict[str, float] = {}
+    parts: list[dict[str, float]] = []  # the accumulated batches of one step
+    steps = 0
+    for images, targets in batches:
+        with accelerator.accumulate(model):
+            losses = model(images, targets)
+            losses["loss"] = total = sum(losses.values())
+            parts.append(_over_processes(accelerator, losses))
+            if not math.isfinite(parts[-1]["loss"]):
+                ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
+                rate, loss = scheduler.get_last_lr()[0], parts[-1]["loss"]
+                raise FloatingPointError(f"loss is {loss} at step {steps}, images {ids}, learning rate {rate:g}")
+            accelerator.backward(total)
+            if clip and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            if not accelerator.optimizer_step_was_skipped:  # fp16 skips steps whose gradients overflow
+                scheduler.step()
+            means = {name: sum(p[name] for p in parts) / len(parts) for name in parts[0]}
+            sums = {name: sums.get(name, 0.0) + value for name, value in means.items()}
+            parts, steps = [], steps + 1
+            on_step(means)
+    return {name: value / steps for name, value in sums.items()}
+
+
+def _over_processes(accelerator: Accelerator, losses: dict[str, torch.Tensor]) -> dict[str, float]:
+    """The mean of each loss over the processes, with one transfer from the device."""
+    values = torch.stack([value.detach().float() for value in losses.values()])
+    return dict(zip(losses, accelerator.reduce(values, "mean").tolist(), strict=True))
+
+
+def check_precision(precision: str) -> None:
+    """`ValueError` unless this machine can train with `precision`."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'no' or 'bf16'")
+
+
+def make_accelerator(precision: str, accumulate: int) -> Accelerator:
+    """The processes, devices and the precision of a training."""
+    check_precision(precision)
+    AcceleratorState._reset_state()  # a second training in one process may have another precision
+    # The baseline's classifiers get no gradient, which several processes have to be told.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(
+        cpu=only_cpu(), mixed_precision=precision, gradient_accumulation_steps=accumulate, kwargs_handlers=[unused]
+    )
+
+
+def make_optimizer(model: nn.Module, name: str = "adamw", *, lr: float = 1e-3, weight_decay: float = 0.05) -> Optimizer:
+    """AdamW, or SGD with momentum 0.9; normalisation layers and biases, all with one dimension, are not decayed."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {name!r}")
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    # fused: one call for all parameters, where the default makes several for each.
+    return AdamW(groups, lr=lr, fused=True) if name == "adamw" else SGD(groups, lr=lr, momentum=0.9, fused=True)
+
+
+def make_schedule(
+    optimizer: Optimizer,
+    steps: int,
+    *,
+    schedule: str = "cosine",
+    warmup: int = 100,
+    milestones: Sequence[float] = (8 / 12, 11 / 12),
+) -> LambdaLR:
+    """Linear warm-up, then cosine to zero or a tenth at each milestone.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        steps: optimiser steps of the whole training.
+        schedule: "cosine" or "steps".
+        warmup: steps of the linear warm-up, at most a tenth of `steps`.
+        milestones: for "steps", shares of the training; the default is MMDetection's 1x schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {SCHEDULES}, got {schedule!r}")
+    warmup = min(warmup, steps // 10)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        if schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        return 0.1 ** sum(step >= m * steps for m in milestones)
+
+    return LambdaLR(optimizer, factor)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Put a model in training mode, except normalisations whose weights are frozen: they keep their statistics."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
+            module.eval()

@@ -1,0 +1,298 @@
+"""What `earlyexit train` does: from a COCO-layout folder and settings to a run folder that tells its own story."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..data.coco import CocoDataset, coco_split, train_transforms
+from ..evaluation.coco import coco_metrics, detect_all
+from ..evaluation.pictures import TRUTH_COLOUR, draw_boxes, draw_detection, image_grid, save_figure
+from ..files import provenance, write_whole
+from ..model.backbone import DynPerceiver
+from ..model.detector import EarlyExitRetinaNet
+from ..model.factories import load_init, load_warm_start, make_classifier, make_detector, reset_classifiers
+from ..processes import process_state
+from .batches import StepSampler, check_dataset, shape_groups
+from .loop import check_precision, fit
+from .settings import TrainSettings, check_resumable, check_settings, weights_by_exit
+
+NORMS = ("batch", "frozen", "sync")
+PICTURED = 8  # images in the picture of an epoch
+SMALL_BATCH = 8  # images in a forward pass below which batch statistics are mostly noise
+
+
+def freeze_stages(backbone: DynPerceiver, stages: int) -> None:
+    """Freeze the stem and the first `stages` stages of both branches; 0 freezes nothing.
+
+    The published code freezes the stem, stage 1 and its attention, which is `stages=1`.
+    """
+    check_frozen(stages)
+    if stages:
+        for module in (backbone.stem, *backbone.stages[:stages], *backbone.reads[:stages]):
+            module.requires_grad_(False)
+
+
+def check_frozen(stages: int) -> None:
+    """`ValueError` unless a backbone has so many stages to freeze."""
+    if stages not in range(5):
+        raise ValueError(f"freeze must be the number of frozen stages, 0 to 4, got {stages!r}")
+
+
+def freeze_all_but_early(model: EarlyExitRetinaNet) -> None:
+    """Freeze everything except the necks, heads and opinions of early exits: full depth stays as it is, bit for bit.
+
+    Raises:
+        ValueError: if the detector has no such parts.
+    """
+    if not model.early_necks:
+        raise ValueError('there is nothing to train but early exits\' own necks and heads: use filler="learned"')
+    model.requires_grad_(False)
+    opinions = (opinion for exit, opinion in model.opinions.items() if exit in model.early_heads)
+    for part in (model.early_necks, model.early_heads, *opinions):
+        part.requires_grad_(True)
+
+
+def set_norms(model: nn.Module, norm: str) -> nn.Module:
+    """Choose what the batch normalisations use in training.
+
+    Args:
+        model: the model; changed in place.
+        norm: "batch": the statistics of the batch in one process; noise if that holds few images. "frozen": the
+            statistics and weights that were loaded, for good; right for small batches from pretrained weights.
+            "sync": the statistics over all processes, on several GPUs.
+
+    Returns:
+        The model; use this one, since "sync" replaces layers.
+
+    Raises:
+        ValueError: for another word, or "sync" without a GPU.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+    if norm == "sync" and not torch.cuda.is_available():
+        raise ValueError("norm 'sync' needs GPUs, there is none here: use 'batch', or 'frozen' with pretrained weights")
+    if norm == "sync" and process_state().num_processes > 1:  # one process has nothing to synchronise
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.requires_grad_(False)
+    return model
+
+
+class Watcher:
+    """The callbacks of one training; see `earlyexit.fitting.fit`.
+
+    Args:
+        out: the run's folder; pictures go to `pictures/`, TensorBoard's files to `tensorboard/`.
+        shown: images to draw; None: no pictures.
+        validation: measured after each epoch at full depth, over all processes; None: not measured.
+        tensorboard: write losses, metrics and pictures for TensorBoard, too.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        shown: CocoDataset | None = None,
+        validation: CocoDataset | None = None,
+        tensorboard: bool = False,
+    ):
+        self.out, self.shown, self.validation = out, shown, validation
+        self.board, self.steps = None, 0
+        self._writer = _tensorboard() if tensorboard else None
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        """Metrics of the epoch for its row in the log; draws the picture on the way."""
+        if self.shown is not None and process_state().is_main_process:
+            path = self.out / "pictures" / f"epoch-{epoch:03}.png"
+            path.parent.mkdir(exist_ok=True)
+            draw_examples(model, self.shown, path)
+            if self.board:
+                self.board.add_image("detections", plt.imread(path)[..., :3], self.steps, dataformats="HWC")
+        if self.validation is None:
+            return {}
+        rows = detect_all(model, self.validation, None, None, batch_size=8)
+        metrics = coco_metrics(self.validation, [d for row in rows for d in row.found])
+        return {name: value for name, value in metrics.items() if value is not None}
+
+    def on_step(self, step: int, losses: dict[str, float]) -> None:
+        """Losses of a step; TensorBoard has all it gets at the number of steps that are done."""
+        if self._writer is None:
+            return
+        self.steps = step + 1
+        if self.board is None:  # purge_step: a resumed run takes the place of what came after its checkpoint
+            self.board = self._writer(str(self.out / "tensorboard"), purge_step=self.steps)
+        for name, value in losses.items():
+            self.board.add_scalar(f"step/{name}", value, self.steps)
+
+    def on_epoch(self, row: dict[str, float]) -> None:
+        """Means of an epoch."""
+        if self.board:
+            for name, value in row.items():
+                self.board.add_scalar(f"epoch/{name}", value, self.steps)
+            self.board.flush()
+
+
+def draw_examples(model: nn.Module, dataset: CocoDataset, path: Path, *, min_score: float = 0.3) -> None:
+    """Draw the first images of `dataset` with what the model finds (solid) and what is there (dashed)."""
+    device = next(model.parameters()).device
+    samples = [dataset[i] for i in range(min(PICTURED, len(dataset)))]
+    model.eval()
+    figure, axes = image_grid(len(samples), columns=4, size=3)
+    for ax, (image, target) in zip(axes, samples, strict=True):
+        with torch.inference_mode():
+            detection = model([image.to(device)])[0]
+        on_cpu = {k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in detection.items()}
+        draw_detection(ax, image, on_cpu, dataset.classes, min_score=min_score)
+        draw_boxes(ax, target["boxes"], [""] * len(target["boxes"]), colour=TRUTH_COLOUR, dashed=True)
+    try:
+        save_figure(figure, path, format="png", dpi=80)
+    finally:
+        plt.close(figure)
+
+
+def _tensorboard():
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return SummaryWriter
+
+
+def train(
+    settings: TrainSettings,
+    command: str = "",
+    on_epoch: Callable[[dict], object] = lambda row: None,
+    on_start: Callable[[], object] = lambda: None,
+) -> list[dict[str, float]]:
+    """Train a detector or a classifier as `settings` say, in one process or, under `torchrun`, in many.
+
+    Args:
+        settings: what to train, on what and how.
+        command: kept in the run's `settings.json`.
+        on_epoch: called in the main process with the row of each epoch once it is saved.
+        on_start: called in the main process when nothing was refused.
+    """
+    check_settings(settings)
+    out = Path(settings.out)
+    dataset = coco_split(settings.data, settings.split)
+    begun = (out / "checkpoint.pt").exists()
+    if begun:
+        check_resumable(settings, out, len(dataset), dataset.classes)
+    elif (out / "model.safetensors").exists() and not settings.resume:  # a first epoch that was killed may leave one
+        raise ValueError(f"{str(out)!r} already holds a run, but no checkpoint.pt to go on from: choose another --out")
+    _check_steps(settings, dataset)
+    watcher = _watcher(settings, out, dataset)
+    torch.manual_seed(settings.seed)
+    # What a resumed run started from may be gone: the checkpoint holds all that came of it.
+    model = _make_model(replace(settings, init=None, warm_start=None) if begun else settings, len(dataset.classes))
+    sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
+    about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
+    if settings.task == "detect":
+        about |= {"filler": settings.filler, "opinions": list(settings.opinions), "exit_target": settings.exit_target}
+    state = process_state()
+    # A resumed run keeps the story of its beginning.
+    if state.is_main_process and not begun:
+        run = {"command": command, "images": len(dataset), "processes": state.num_processes}
+        story = {**run, "settings": asdict(settings), **about, **provenance()}
+        _write_story(out, story)
+    if state.is_main_process:
+        on_start()
+    names = "epochs batch_size accumulate lr optimizer weight_decay schedule warmup clip ema precision seed workers"
+    how = {name: getattr(settings, name) for name in f"{names} save_every resume progress".split()}
+
+    def finished(row: dict) -> None:
+        watcher.on_epoch(row)
+        on_epoch(row)
+
+    return fit(
+        model,
+        _augmented(settings, dataset, **sizes),
+        out,
+        groups=shape_groups(dataset) if settings.shape_groups else None,
+        about=about,
+        after_epoch=watcher.after_epoch,
+        on_step=watcher.on_step,
+        on_epoch=finished,
+        **how,
+    )
+
+
+def _check_steps(s: TrainSettings, dataset: CocoDataset) -> None:
+    """Refuse what a step could not use: images, numbers of them, a precision that this machine has not."""
+    check_precision(s.precision)
+    StepSampler(len(dataset), s.batch_size, process_state().num_processes * s.accumulate)
+    alone = s.task == "classify" or (s.theta > 0 and s.exit_target == "single")
+    check_dataset(dataset, allow_empty=s.allow_empty and s.task == "detect", single=alone)
+
+
+def _write_story(out: Path, story: dict) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
+    except OSError as error:
+        raise OSError(f"--out must be a folder that can be written to, got {str(out)!r}: {error.strerror}") from error
+
+
+def advice(settings: TrainSettings) -> str | None:
+    """A sentence about frozen parts that nobody trained, or about statistics of few images; None if all is well."""
+    if not settings.init and (settings.freeze or settings.norm == "frozen"):
+        return "--freeze and --norm frozen keep random weights here: they are for pretrained ones, see --init"
+    images = settings.batch_size // max(1, process_state().num_processes * settings.accumulate)
+    if settings.norm != "batch" or images >= SMALL_BATCH:
+        return None
+    return (
+        f"batch normalisation sees {images} image(s) at a time here, too few for good statistics: use --norm frozen "
+        "with pretrained weights, --norm sync on several GPUs, or a larger --batch-size"
+    )
+
+
+def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
+    sizes = {name: getattr(s, name) for name in ("min_size", "max_size") if getattr(s, name) is not None}
+    if s.init == "imagenet" and s.model != "regnet_y_800mf":
+        raise ValueError(f"ImageNet weights are for the model 'regnet_y_800mf', not for {s.model!r}")
+    trunk = {"trunk_weights": "DEFAULT"} if s.init == "imagenet" else {}
+    if s.task == "classify":
+        model = make_classifier(s.model, num_classes, **sizes, **trunk)
+        model.distillation = s.distillation
+    else:
+        loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
+        where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
+        early = {"exit_weights": weights_by_exit(s), "opinions": s.opinions}
+        model = make_detector(s.model, num_classes, **loss, **where, **early, **sizes, **trunk)
+    if s.init and s.init != "imagenet":
+        fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)
+        if fresh:
+            # With the seed of the pretraining, fresh classifiers would be those that it started from, and its
+            # backbone knows them: they guess well untrained. So they are drawn again, from another stream.
+            torch.manual_seed(s.seed + 1_000_000)
+            reset_classifiers(model.backbone)
+    if s.warm_start:
+        load_warm_start(model, s.warm_start)
+    freeze_stages(model.backbone, s.freeze)
+    if s.only_early:
+        freeze_all_but_early(model)
+    model.transform._skip_resize = s.jitter > 0  # torchvision's switch: the augmentation has resized the image already
+    return set_norms(model, s.norm).to(memory_format=torch.channels_last)
+
+
+def _augmented(s: TrainSettings, dataset: CocoDataset, min_size: int, max_size: int) -> CocoDataset:
+    """The data set again, with the transforms of the training; the first stays as it is for pictures."""
+    return dataset.with_transforms(train_transforms(min_size=min_size, max_size=max_size, jitter=s.jitter))
+
+
+def _watcher(s: TrainSettings, out: Path, dataset: CocoDataset) -> Watcher:
+    validation = coco_split(s.data, s.val_split) if s.val_split else None
+    if s.task != "detect" and (s.val_split or s.pictures):
+        raise ValueError(f"--val-split and --pictures are for --task detect, got {s.task!r}")
+    if validation and validation.classes != dataset.classes:
+        raise ValueError(f"the split {s.val_split!r} has the classes {validation.classes}, not {dataset.classes}")
+    shown = (validation or dataset) if s.pictures else None
+    return Watcher(out, shown=shown, validation=validation, tensorboard=s.tensorboard)

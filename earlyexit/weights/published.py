@@ -1,0 +1,179 @@
+"""Load the published weights: their parameter names, mapped to ours."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+State = Mapping[str, Tensor]
+# Published name (a regular expression) and ours, in the order in which they are applied.
+_ATTENTION = [
+    (r"cross_attn\.q_norm", "query_norm"),
+    (r"cross_attn\.kv_norm", "context_norm"),
+    (r"self_attn\.norm", "query_norm"),
+    (r"(cross|self)_attn\.attention\.", "attention."),
+    (r"relative_position_bias", "key_bias"),
+    (r"attention\.q_proj", "attention.query"),
+    (r"attention\.k_proj", "attention.key"),
+    (r"attention\.v_proj", "attention.value"),
+    (r"attention\.o_proj", "attention.out"),
+    (r"mlp\.layernorm", "mlp.0"),
+    (r"mlp\.fc1", "mlp.1"),
+    (r"mlp\.fc2", "mlp.3"),
+]
+_BACKBONE = [
+    (r"^latent$", "latents"),
+    (r"^cnn_stem\.", "stem."),
+    (r"^cnn_body\.block(\d)\.", lambda m: f"stages.{int(m[1]) - 1}."),
+    (r"^dwc(\d)_x2z\.", lambda m: f"reads.{int(m[1]) - 1}.local."),
+    (r"^cross_att(\d)_x2z\.", lambda m: f"reads.{int(m[1]) - 1}.cross."),
+    (r"^self_att(\d)\.", lambda m: f"reads.{int(m[1]) - 1}.blocks."),
+    (r"^cross_att(\d)_z2x\.", lambda m: f"writes.{int(m[1]) - 2}.cross."),
+    (r"^last_cross_att_z2x\.", "writes.3.cross."),
+    (r"^token_mixer\.(\d)\.", r"transitions.\1.mixer."),
+    (r"^token_expander\.(\d)\.", r"transitions.\1.expander."),
+    (r"^isc(\d)\.", lambda m: f"carries.{int(m[1]) - 3}."),
+    (r"^early_classifier3\.", "classifiers.0."),
+    (r"^classifier_att\.", "classifiers.1."),
+    (r"^classifier_cnn\.", "classifiers.2."),
+    (r"^classifier_merge\.", "classifiers.3."),
+    *_ATTENTION,
+]
+_NECK = [
+    (r"^lateral_convs\.(\d)\.conv\.", r"fpn.inner_blocks.\1.0."),
+    (r"^fpn_convs\.([012])\.conv\.", r"fpn.layer_blocks.\1.0."),
+    (r"^fpn_convs\.3\.conv\.", "fpn.extra_blocks.p6."),
+    (r"^fpn_convs\.4\.conv\.", "fpn.extra_blocks.p7."),
+]
+_HEAD = [
+    (r"^cls_convs\.(\d)\.conv\.", r"classification_head.conv.\1.0."),
+    (r"^reg_convs\.(\d)\.conv\.", r"regression_head.conv.\1.0."),
+    (r"^retina_cls\.", "classification_head.cls_logits."),
+    (r"^retina_reg\.", "regression_head.bbox_reg."),
+]
+# The module names under which whole-detector and classifier checkpoints keep these parts.
+_PREFIXES = {
+    "backbone": ("module.", "backbone."),
+    "neck": ("module.", "neck."),
+    "head": ("module.", "bbox_head."),
+}
+
+
+def load_published_weights(
+    model: nn.Module,
+    *,
+    backbone: State | str | Path | None = None,
+    neck: State | str | Path | None = None,
+    head: State | str | Path | None = None,
+) -> list[str]:
+    """Load published weights into a detector, part by part; nothing is loaded if any part does not fit.
+
+    Args:
+        model: an `EarlyExitRetinaNet`, or a `DynPerceiver` if only `backbone` is given.
+        backbone, neck, head: a state dict under the published names, or a file of one (`.pth`, `.safetensors`; also
+            with the weights under "model" or "state_dict", and a whole detector's file for each part).
+
+    Returns:
+        The names of the model's weights that were left as they were: empty, or the classifiers of a backbone that
+        was trained for another number of classes (a warning says so, too).
+
+    Raises:
+        ValueError: with the missing, unexpected and misshapen weights listed.
+    """
+    parts = {"backbone": (backbone, _BACKBONE), "neck": (neck, _NECK), "head": (head, _HEAD)}
+    given = {name: (source, rules) for name, (source, rules) in parts.items() if source is not None}
+    if not given:
+        raise ValueError("give at least one of backbone=, neck= and head=")
+    if any(name != "backbone" and not hasattr(model, name) for name in given):
+        raise ValueError(f"this {type(model).__name__} has a backbone alone, but {sorted(given)} were given")
+    states, skipped = {}, []
+    for name, (source, rules) in given.items():
+        module = model if name == "backbone" and not hasattr(model, "backbone") else getattr(model, name)
+        state = {_rename(key, rules): value for key, value in _read(source, name).items()}
+        if name == "backbone":
+            state, left = _without_foreign_classifiers(module, state)
+            skipped += [f"backbone.{key}" for key in left]
+        _check(name, module, state, skipped)
+        states[name] = (module, state)
+    for module, state in states.values():
+        module.load_state_dict(state, strict=False)
+    if skipped:
+        warnings.warn(
+            f"the backbone was trained for another number of classes than {_classes(model)}: its classifiers were "
+            f"not loaded ({len(skipped)} weights: {', '.join(skipped[:3])}, ...)",
+            stacklevel=2,
+        )
+    return skipped
+
+
+def _classes(model: nn.Module) -> int:
+    return getattr(model, "backbone", model).num_classes
+
+
+def _read(source: State | str | Path, part: str) -> dict[str, Tensor]:
+    if isinstance(source, str | Path):
+        source = read_tensors(source)
+    if not isinstance(source, Mapping):
+        raise ValueError(f"the weights of the {part} must be a state dict, got {type(source).__name__}")
+    for key in ("state_dict", "model"):
+        if isinstance(source.get(key), Mapping):
+            source = source[key]
+    if not all(isinstance(key, str) for key in source):
+        raise ValueError(f"the weights of the {part} must be tensors by name, got the names {list(source)[:5]}")
+    for prefix in _PREFIXES[part]:
+        inside = {k.removeprefix(prefix): v for k, v in source.items() if k.startswith(prefix)}
+        source = inside or source
+    wrong = [key for key, value in source.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise ValueError(f"the weights of the {part} must be tensors by name, got {wrong[:5]} that are none")
+    return dict(source)
+
+
+def read_tensors(path: str | Path) -> State:
+    """What is in a file of `torch.save` or, if its name says so, a safetensors file; `ValueError` if it is neither."""
+    if not Path(path).is_file():
+        raise ValueError(f"no such file {str(path)!r}")
+    try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # there is no end to what torch.load says about a file that is none
+        raise ValueError(
+            f"{str(path)!r} is no file of tensors ({type(error).__name__}); if torch.save wrote it with more in it, "
+            "store its state dict alone"
+        ) from error
+
+
+def _rename(name: str, rules: list) -> str:
+    for pattern, ours in rules:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+def _without_foreign_classifiers(module: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Leave the classifiers out of `state` if they were made for another number of classes."""
+    weight = state.get("classifiers.0.weight")
+    if weight is None or len(weight) == module.num_classes:
+        return state, []
+    ours = [key for key in module.state_dict() if key.startswith(("classifiers.", "carries."))]
+    return {k: v for k, v in state.items() if not k.startswith(("classifiers.", "carries."))}, ours
+
+
+def _check(part: str, module: nn.Module, state: dict[str, Tensor], skipped: list[str]) -> None:
+    own = module.state_dict()
+    missing = [k for k in own if k not in state and f"{part}.{k}" not in skipped]
+    unexpected = [k for k in state if k not in own]
+    misshapen = [
+        f"{k} {tuple(v.shape)}, not {tuple(own[k].shape)}"
+        for k, v in state.items()
+        if k in own and v.shape != own[k].shape
+    ]
+    if missing or unexpected or misshapen:
+        raise ValueError(
+            f"the weights do not fit the {part}: missing {missing or 'none'}; unexpected {unexpected or 'none'}; "
+            f"of another shape {misshapen or 'none'}"
+        )
