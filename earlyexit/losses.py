@@ -1,7 +1,8 @@
 """The losses: of the exits' classifiers, of the boxes at the trained exits, and their sum (paper, eq. 2)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +10,97 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_area
 
-from .model.backbone import check_exits
-from .model.detector import EarlyExitRetinaNet
-
 EXIT_WEIGHTS = (0.25, 0.25, 0.25, 0.5)
 EXIT_TARGETS = ("single", "largest", "present")
+
+
+@dataclass(frozen=True)
+class JointLoss:
+    """L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver, term by term; called by a detector in training mode.
+
+    Args:
+        theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
+        lambda_: weight of the detection losses.
+        exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
+        weights: weights for that average, by exit; equal unless given.
+        distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
+    """
+
+    theta: float = 0.0115
+    lambda_: float = 1.0
+    exits: Iterable[int] = (4,)
+    weights: Mapping[int, float] | None = None
+    distillation: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("theta", "lambda_", "distillation"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {value}")
+        exits, weights = check_exits("exits", self.exits), self.weights
+        object.__setattr__(self, "exits", exits)
+        if not exits:
+            raise ValueError(f"exits must name some of the exits 1-4, got {exits}")
+        if weights is not None and (set(weights) != set(exits) or not all(0 < w < math.inf for w in weights.values())):
+            raise ValueError(
+                f"exit_weights must have a finite, positive weight for each of the exits {exits}, got {weights}"
+            )
+
+    def __call__(self, model, batch: ImageList, targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The weighted terms, to be summed.
+
+        Args:
+            model: an `EarlyExitRetinaNet` in training mode.
+            batch: images as the model's transform leaves them.
+            targets: likewise.
+
+        Returns:
+            "classification" and "bbox_regression", means over `exits`, and with theta above 0 "exit"; all scalars.
+        """
+        logits, found = [], {}
+        for reached in model.backbone.exits(batch.tensors):
+            logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
+            if reached.index in self.exits:
+                found[reached.index] = model.outputs_at(reached, batch)
+            if not self.theta and reached.index == max(self.exits):
+                break  # nothing deeper has a loss
+        terms = self.of_boxes(model, found, targets)
+        if self.theta:
+            terms["exit"] = self.theta * self.of_classes(logits, targets, model.exit_target)
+        return terms
+
+    def of_boxes(self, model, found: Mapping[int, tuple], targets: Sequence[dict]) -> dict[str, Tensor]:
+        """torchvision's losses of what `outputs_at` gave, by exit, as a weighted mean over the exits."""
+        terms = {"classification": 0.0, "bbox_regression": 0.0}
+        given = {exit: 1.0 if self.weights is None else self.weights[exit] for exit in found}
+        for exit, (outputs, anchors, _) in found.items():
+            losses = model.compute_loss(targets, outputs, [anchors] * len(targets))
+            for name, loss in losses.items():
+                terms[name] = terms[name] + self.lambda_ * (given[exit] / sum(given.values())) * loss
+        return terms
+
+    def of_classes(self, logits: Sequence[Tensor], targets: Sequence[dict], exit_target: str = "single") -> Tensor:
+        """The exits' loss for what `exit_target` asks of them; 0 if no image of the batch has an answer.
+
+        Args:
+            logits: one (N, classes) tensor for each of the four exits.
+            targets: of the N images.
+            exit_target: see `EarlyExitRetinaNet`.
+        """
+        if exit_target == "present":
+            present = present_classes(targets, logits[0].shape[1]).to(logits[0])
+            return present_loss(logits, present, distillation=self.distillation)
+        labels, which = exit_labels(targets, exit_target)
+        chosen = logits if which is None else [x[which] for x in logits]
+        return exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
+
+
+def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
+    """The exits, or the one exit, in order, each once; `ValueError` if one of them is none of 1-4."""
+    exits = (exits,) if isinstance(exits, int) else tuple(exits)
+    if not set(exits) <= set(range(1, len(EXIT_WEIGHTS) + 1)):
+        raise ValueError(f"{name} must name some of the exits 1-4, got {exits}")
+    return tuple(sorted(set(exits)))
 
 
 def exit_loss(
@@ -82,72 +169,6 @@ def present_loss(
         teacher = logits[-1].detach().sigmoid()
         loss = loss + distillation * sum(crossed(x, teacher) for x in logits[:-1])
     return loss
-
-
-def joint_losses(
-    model: "EarlyExitRetinaNet", batch: ImageList, targets: Sequence[dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver, term by term; the first two are means over `model.exits`.
-
-    Args:
-        model: in training mode; its attributes say what is weighted how, see `EarlyExitRetinaNet`.
-        batch: images as the model's transform leaves them.
-        targets: likewise.
-
-    Returns:
-        "classification" and "bbox_regression", and with theta above 0 "exit".
-    """
-    logits, found = [], {}
-    for reached in model.backbone.exits(batch.tensors):
-        logits.append(reached.logits.float())  # a softmax in bfloat16 would be a coarse one
-        if reached.index in model.exits:
-            found[reached.index] = model.outputs_at(reached, batch)
-        if not model.theta and reached.index == max(model.exits):
-            break  # nothing deeper has a loss
-    terms = detection_losses(model, found, targets)
-    if model.theta:
-        terms["exit"] = model.theta * class_loss(model, logits, targets)
-    return terms
-
-
-def class_loss(model: "EarlyExitRetinaNet", logits: list[Tensor], targets: Sequence[dict[str, Tensor]]) -> Tensor:
-    """The exits' loss for what the model's `exit_target` asks of them; 0 if no image of the batch has an answer."""
-    if model.exit_target == "present":
-        present = present_classes(targets, model.num_classes).to(logits[0])
-        return present_loss(logits, present, distillation=model.distillation)
-    labels, which = exit_labels(targets, model.exit_target)
-    chosen = logits if which is None else [x[which] for x in logits]
-    return exit_loss(chosen, labels, distillation=model.distillation) if len(labels) else logits[-1].sum() * 0
-
-
-def detection_losses(
-    model: "EarlyExitRetinaNet", found: dict[int, tuple], targets: Sequence[dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """torchvision's losses of what `outputs_at` gave, by exit, as a weighted mean over the exits."""
-    terms = {"classification": 0.0, "bbox_regression": 0.0}
-    weights = normalised_weights(list(found), model.exit_weights)
-    for exit, (outputs, anchors, _) in found.items():
-        losses = model.compute_loss(targets, outputs, [anchors] * len(targets))
-        for name, loss in losses.items():
-            terms[name] = terms[name] + model.lambda_ * weights[exit] * loss
-    return terms
-
-
-def normalised_weights(exits: Sequence[int], weights: Mapping[int, float] | None) -> dict[int, float]:
-    """The weight of each exit's detection loss; they sum to 1, and are equal unless `weights` says otherwise."""
-    given = {exit: 1.0 if weights is None else weights[exit] for exit in exits}
-    total = sum(given.values())
-    return {exit: weight / total for exit, weight in given.items()}
-
-
-def check_exit_training(exits: Sequence[int], weights: Mapping[int, float] | None) -> None:
-    """`ValueError` that shows the first of these that no training can have."""
-    if not check_exits("exits", exits):
-        raise ValueError(f"exits must name some of the exits 1-4, got {exits}")
-    if weights is not None and (set(weights) != set(exits) or not all(0 < w < math.inf for w in weights.values())):
-        raise ValueError(
-            f"exit_weights must have a finite, positive weight for each of the exits {exits}, got {weights}"
-        )
 
 
 def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tensor | None]:

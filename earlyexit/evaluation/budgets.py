@@ -11,10 +11,9 @@ from torch import Tensor
 
 from ..model.backbone import NUM_EXITS
 from .bootstrap import bootstrap_difference
-from .matching import Matches, average_precision, match_records
+from .matching import Matches, average_precision, marginal_precision, match_records
 from .policies import threshold_exits
 from .records import ExitRecords
-from .scores import marginal_precision
 
 SHARES = np.linspace(0, 1, 21)  # of the images that are still there, at exits 1 and 2
 LAST_SHARES = np.linspace(0, 1, 6)  # at exit 3, which saves little

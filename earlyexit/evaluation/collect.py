@@ -73,7 +73,7 @@ def run_all_exits(
             for name in fillers:
                 if detections is None or not complete:  # complete maps need no filler
                     use_filler(model, name)
-                    detections = model.detect_from(reached, batch, range(len(group)), sizes)
+                    detections = model.detect_from(reached, range(len(group)), batch, sizes)
                 for i, detection in zip(group, detections, strict=True):
                     on_cpu = {key: value.cpu() for key, value in detection.items()}
                     found[name][NUM_EXITS * i + reached.index - 1] = on_cpu

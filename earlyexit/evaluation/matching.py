@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pycocotools.cocoeval import COCOeval, Params
+from torch import Tensor
 
 from ..data.coco import index_coco
 from ..model.backbone import NUM_EXITS
@@ -250,3 +251,45 @@ def _checked_counts(counts: np.ndarray, images: int) -> np.ndarray:
     if counts.shape != (images,) or counts.dtype.kind not in "iu" or (counts < 0).any():
         raise ValueError(f"counts must be {images} whole numbers of at least 0, got {counts.dtype} {counts.shape}")
     return counts
+
+
+def marginal_precision(matches: Matches, chosen: Tensor) -> Tensor:
+    """(4, N): what the detections of each image at each exit add to the mAP of a choice of exits, to first order.
+
+    Of the detections of a class in order of falling score let h be those that found an object so far and n all so
+    far. The average precision is about the sum of h / n over those that found an object, divided by the number of
+    objects. One more detection adds its own h / n if it found an object, and for everything behind it 1 / n for one
+    hit more, and - h / n^2 for one detection more.
+    """
+    true, false = matches.true[0], matches.false[0]  # of objects of any size
+    worth = np.zeros(len(matches.images))
+    kept = matches.exits == chosen.numpy()[matches.images]
+    objects = matches.objects[0].sum(1)
+    for label in np.flatnonzero(objects):
+        of_class = slice(*np.searchsorted(matches.labels, [label, label + 1]))
+        hit, miss, inside = true[:, of_class], false[:, of_class], kept[of_class]
+        ranked = hit[:, inside]
+        hits = ranked.cumsum(1)
+        so_far = np.maximum((ranked | miss[:, inside]).cumsum(1), 1)
+        place = inside.cumsum()  # how many of the ranking come no later
+        precision = _at(hits / so_far, place, first=1.0)
+        one_more_hit = _at(_still_to_come(ranked / so_far), place)
+        one_more = _at(_still_to_come(-(ranked * hits) / so_far**2), place)
+        value = hit * (precision + one_more_hit + one_more) + miss * one_more
+        worth[of_class] = value.mean(0) / objects[label]
+    total = np.zeros((NUM_EXITS, matches.objects.shape[2]))
+    np.add.at(total, (matches.exits - 1, matches.images), worth / max(np.count_nonzero(objects), 1))
+    return torch.from_numpy(total)
+
+
+def _still_to_come(values: np.ndarray) -> np.ndarray:
+    """(T, r) values give (T, r + 1): at place p the sum of those from p on."""
+    sums = values[:, ::-1].cumsum(1)[:, ::-1]
+    return np.concatenate([sums, np.zeros((len(sums), 1))], axis=1)
+
+
+def _at(values: np.ndarray, place: np.ndarray, first: float | None = None) -> np.ndarray:
+    """Columns `place` of (T, r + 1) values; of r values, counted from 1, with `first` before them."""
+    if first is not None:
+        values = np.concatenate([np.full((len(values), 1), first), values], axis=1)
+    return values[:, place]

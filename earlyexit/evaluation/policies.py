@@ -1,20 +1,17 @@
 """Who leaves where: thresholds from wanted shares, rules, a router, chance, and the best that hindsight could do."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..model.backbone import NUM_EXITS
-from ..model.exits import exit_limits
-from .matching import match_records
+from ..model.exits import Router, Rule, exit_limits, rule_features
+from .matching import marginal_precision, match_records
 from .records import ExitRecords
-from .scores import marginal_precision
 
 NUM_SETTINGS = 34
-Rule = Callable[[ExitRecords], Tensor]
-HIDDEN = 16
 
 
 def exit_proportions() -> Tensor:
@@ -127,86 +124,10 @@ def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
     return choose(high) + 1
 
 
-def max_softmax(records: ExitRecords) -> Tensor:
-    """(4, N) the paper's rule: the largest softmax value."""
-    return records.confidence
-
-
-def certainty(records: ExitRecords) -> Tensor:
-    """(4, N) one minus the entropy of the softmax, as a share of the largest possible."""
-    logs = records.logits.log_softmax(2)
-    entropy = -(logs.exp() * logs).sum(2)
-    return 1 - entropy / torch.tensor(float(records.logits.shape[2])).log()
-
-
-def agreement(records: ExitRecords) -> Tensor:
-    """(4, N) the overlap of an exit's softmax with that of the exit before: the sum of the smaller of each two values.
-
-    The first exit has none before it and is measured by itself: the overlap with its own most likely class.
-    """
-    p = records.logits.softmax(2)
-    return torch.cat([records.confidence[:1], torch.minimum(p[1:], p[:-1]).sum(2)])
-
-
-def detection_score(records: ExitRecords) -> Tensor:
-    """(4, N) the highest score of the detections at an exit, 0 without any.
-
-    It asks neck and head, not the classifier: an image that goes on has paid for them at the exit that it passed.
-    `ExitRecords.gmacs` counts those of the exit that was taken alone.
-    """
-    counts = records.found.offsets.diff()
-    best = torch.zeros(len(counts))
-    place = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    best.scatter_reduce_(0, place, records.found.scores, "amax")
-    return best.view(len(records), -1).T
-
-
-RULES: dict[str, Rule] = {
-    "max softmax": max_softmax,
-    "entropy": certainty,
-    "agreement": agreement,
-    "detection score": detection_score,
-}
-
-
-def rule_features(records: ExitRecords, exit: int) -> Tensor:
-    """(N, 6) what a router sees of each image at an exit from 1 to 3: nothing that only later exits know.
-
-    The largest softmax value, its distance from the second, the certainty, the agreement with the exit before, the
-    logarithm of the sum of the exponential logits, and the largest softmax value of the exit before.
-    """
-    p = records.logits[exit - 1].softmax(1)
-    top = p.topk(2, dim=1).values
-    before = records.confidence[max(exit - 2, 0)]
-    energy = records.logits[exit - 1].logsumexp(1)
-    columns = [top[:, 0], top[:, 0] - top[:, 1], certainty(records)[exit - 1], agreement(records)[exit - 1]]
-    return torch.stack([*columns, energy, before], dim=1)
-
-
-class Router(nn.Module):
-    """A small network for each of exits 1-3, from `rule_features` to the gain of going on.
-
-    Attributes:
-        mean, std: (3, 6), of the features on the images that it was fitted to.
-    """
-
-    def __init__(self, features: int = 6):
-        super().__init__()
-        self.nets = nn.ModuleList(
-            nn.Sequential(nn.Linear(features, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1)) for _ in range(NUM_EXITS - 1)
-        )
-        self.register_buffer("mean", torch.zeros(NUM_EXITS - 1, features))
-        self.register_buffer("std", torch.ones(NUM_EXITS - 1, features))
-
-    def gain(self, features: Tensor, exit: int) -> Tensor:
-        """(N,) predicted gain, in units of its spread where it was fitted."""
-        return self.nets[exit - 1]((features - self.mean[exit - 1]) / self.std[exit - 1])[:, 0]
-
-    @torch.no_grad()
-    def forward(self, records: ExitRecords) -> Tensor:
-        """(4, N) scores in [0, 1] as a rule gives them: the lower the predicted gain, the higher; 1 at exit 4."""
-        scores = [(-self.gain(rule_features(records, exit), exit)).sigmoid() for exit in range(1, NUM_EXITS)]
-        return torch.stack([*scores, torch.ones(len(records))])
+def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
+    """(4, N) what a rule says of every image at every exit: the scores by which `model(images, rule=rule)` decides."""
+    scores = [rule(records.exit(k, found=bool(rule.needs))) for k in range(1, NUM_EXITS + 1)]
+    return torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
 
 
 def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_decay: float = 0.05) -> Router:
@@ -226,7 +147,7 @@ def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_
         torch.manual_seed(seed)
         router = Router()
     for exit in range(1, NUM_EXITS):
-        features = rule_features(records, exit)
+        features = rule_features(records.exit(exit))
         router.mean[exit - 1], router.std[exit - 1] = features.mean(0), features.std(0).clamp(min=1e-6)
         gain = worth[-1] - worth[exit - 1]
         aim = gain / gain.std().clamp(min=1e-12)

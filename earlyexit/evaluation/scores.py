@@ -9,19 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.backbone import NUM_EXITS
-from ..model.exits import emptiness
+from ..model.exits import Rule, emptiness
 from ..model.postprocess import EDGE, check_scales, rescale_scores
 from .coco import METRICS
-from .matching import Matches, average_precision, check_chosen, match_records
-from .policies import NUM_SETTINGS, calibrate_thresholds, exit_proportions, oracle_exits, random_exits, threshold_exits
+from .matching import Matches, average_precision, check_chosen, marginal_precision, match_records
+from .policies import (
+    NUM_SETTINGS,
+    calibrate_thresholds,
+    exit_proportions,
+    oracle_exits,
+    random_exits,
+    rule_scores,
+    threshold_exits,
+)
 from .records import Detections, ExitRecords, offsets_of
 
 
 def evaluate_records(
-    records: ExitRecords, thresholds: Sequence[float] | None, *, metrics: Sequence[str] | None = None
+    records: ExitRecords,
+    thresholds: Sequence[float] | None,
+    *,
+    rule: Rule | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> dict:
-    """What `model(images, thresholds=thresholds)` reaches on the recorded images; see `evaluate_exits`."""
-    return evaluate_exits(records, threshold_exits(records.confidence, thresholds), metrics=metrics)
+    """What `model(images, thresholds=thresholds, rule=rule)` reaches on the recorded images; see `evaluate_exits`."""
+    scores = records.confidence if rule is None else rule_scores(records, rule)
+    return evaluate_exits(records, threshold_exits(scores, thresholds), metrics=metrics)
 
 
 def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[str] | None = None) -> dict:
@@ -180,48 +193,6 @@ def _best_exits(records: ExitRecords, matches: Matches, budget: float, rounds: i
         if reached > best_map:
             best, best_map = chosen, reached
     return best
-
-
-def marginal_precision(matches: Matches, chosen: Tensor) -> Tensor:
-    """(4, N): what the detections of each image at each exit add to the mAP of a choice of exits, to first order.
-
-    Of the detections of a class in order of falling score let h be those that found an object so far and n all so
-    far. The average precision is about the sum of h / n over those that found an object, divided by the number of
-    objects. One more detection adds its own h / n if it found an object, and for everything behind it 1 / n for one
-    hit more, and - h / n^2 for one detection more.
-    """
-    true, false = matches.true[0], matches.false[0]  # of objects of any size
-    worth = np.zeros(len(matches.images))
-    kept = matches.exits == chosen.numpy()[matches.images]
-    objects = matches.objects[0].sum(1)
-    for label in np.flatnonzero(objects):
-        of_class = slice(*np.searchsorted(matches.labels, [label, label + 1]))
-        hit, miss, inside = true[:, of_class], false[:, of_class], kept[of_class]
-        ranked = hit[:, inside]
-        hits = ranked.cumsum(1)
-        so_far = np.maximum((ranked | miss[:, inside]).cumsum(1), 1)
-        place = inside.cumsum()  # how many of the ranking come no later
-        precision = _at(hits / so_far, place, first=1.0)
-        one_more_hit = _at(_still_to_come(ranked / so_far), place)
-        one_more = _at(_still_to_come(-(ranked * hits) / so_far**2), place)
-        value = hit * (precision + one_more_hit + one_more) + miss * one_more
-        worth[of_class] = value.mean(0) / objects[label]
-    total = np.zeros((NUM_EXITS, matches.objects.shape[2]))
-    np.add.at(total, (matches.exits - 1, matches.images), worth / max(np.count_nonzero(objects), 1))
-    return torch.from_numpy(total)
-
-
-def _still_to_come(values: np.ndarray) -> np.ndarray:
-    """(T, r) values give (T, r + 1): at place p the sum of those from p on."""
-    sums = values[:, ::-1].cumsum(1)[:, ::-1]
-    return np.concatenate([sums, np.zeros((len(sums), 1))], axis=1)
-
-
-def _at(values: np.ndarray, place: np.ndarray, first: float | None = None) -> np.ndarray:
-    """Columns `place` of (T, r + 1) values; of r values, counted from 1, with `first` before them."""
-    if first is not None:
-        values = np.concatenate([np.full((len(values), 1), first), values], axis=1)
-    return values[:, place]
 
 
 def skip_empty(records: ExitRecords, chosen: Tensor, probabilities: Sequence[float], gmacs: float) -> list[dict]:

@@ -1,7 +1,7 @@
 """Dyn-Perceiver: a convolutional feature branch and a latent classification branch that read each other."""
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -165,32 +165,37 @@ class Carry(nn.Sequential):
 
 @dataclass(frozen=True)
 class Exit:
-    """What is known when the computation reaches an exit.
+    """What is known when the computation reaches an exit: all that a rule of leaving may look at.
 
     Attributes:
         index: 1 to 4, in the order in which the exits are reached.
-        logits: (N, num_classes) of this exit's classifier.
-        before: (N, num_classes), the logits of the last latent classifier before it: of exit 1 at exit 2, of exit 2 at
-            exits 3 and 4, None at exit 1.
-        latents: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map.
+        so_far: the logits of exits 1 to `index`, each (N, classes); None for those that nobody computed.
         features: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W).
+        latents: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map.
+        found: the N images' detections here, for rules that need them.
     """
 
     index: int
-    logits: Tensor
-    features: dict[str, Tensor]
-    before: Tensor | None = None
+    so_far: tuple[Tensor | None, ...]
+    features: dict[str, Tensor] = field(default_factory=dict)
     latents: Tensor | None = None
+    found: list[dict] | None = None
 
-    def take(self, images: Tensor) -> "Exit":
-        """The same exit with some of the images: a boolean mask (N,) or their indices."""
-        features = {name: f[images] for name, f in self.features.items()}
-        before, latents = (None if x is None else x[images] for x in (self.before, self.latents))
-        return Exit(self.index, self.logits[images], features, before, latents)
+    @property
+    def logits(self) -> Tensor:
+        """(N, classes) of this exit's classifier."""
+        return self.so_far[-1]
 
     def said(self) -> tuple[Tensor, ...]:
-        """What classifiers say of the images here: `logits`, and `before` unless there is none."""
-        return (self.logits,) if self.before is None else (self.logits, self.before)
+        """What classifiers say of the images here: this exit's logits and, after exit 1, those of the last latent
+        classifier before it: of exit 1 at exit 2, of exit 2 at exits 3 and 4."""
+        return (self.logits,) if self.index == 1 else (self.logits, self.so_far[min(self.index, 3) - 2])
+
+    def take(self, images: Tensor) -> "Exit":
+        """The same exit with some of the images, by their indices (n,)."""
+        features = {name: f[images] for name, f in self.features.items()}
+        found = None if self.found is None else [self.found[i] for i in images.tolist()]
+        return Exit(self.index, _taken(self.so_far, images), features, *_taken((self.latents,), images), found)
 
 
 @dataclass(frozen=True)
@@ -201,19 +206,23 @@ class State:
         x: (N, C, H, W), the map that the next part reads: the stem's, later the last of `features`.
         latents: (N, L, D).
         features: as in `Exit`.
-        early: (N, num_classes), the logits of exit 1 or 2, whichever came last, for the next latent classifier.
+        so_far: as in `Exit`, of the exits that were passed.
     """
 
     x: Tensor
     latents: Tensor
     features: dict[str, Tensor]
-    early: Tensor | None
+    so_far: tuple[Tensor | None, ...] = ()
 
     def take(self, images: Tensor) -> "State":
         """The same state with some of the images: a boolean mask (N,) or their indices."""
         x = self.x[images]  # is the last feature map, too: indexing it twice would copy it twice
         features = {name: x if f is self.x else f[images] for name, f in self.features.items()}
-        return State(x, self.latents[images], features, None if self.early is None else self.early[images])
+        return State(x, self.latents[images], features, _taken(self.so_far, images))
+
+
+def _taken(values: tuple[Tensor | None, ...], images: Tensor) -> tuple[Tensor | None, ...]:
+    return tuple(None if value is None else value[images] for value in values)
 
 
 class DynPerceiver(nn.Module):
@@ -287,7 +296,7 @@ class DynPerceiver(nn.Module):
         """What is there before the first stage; `images` as for `exits`."""
         x = self.stem(images)
         z = self.latents.expand(x.shape[0], -1, -1)
-        return State(x, self.reads[0](z, x), {}, None)
+        return State(x, self.reads[0](z, x), {})
 
     def advance(self, state: State, index: int) -> tuple[Exit, State]:
         """Exit `index` (1-4), and what runs on from there, from the state at the exit before (`begin`'s for exit 1)."""
@@ -296,23 +305,22 @@ class DynPerceiver(nn.Module):
                 state = self._stage(i, state)
             told = state.latents.mean(1)
             if index == 2:
-                told = torch.cat([told, self.carries[0](state.early)], dim=1)
-            before, state = state.early, replace(state, early=self.classifiers[index - 1](told))
-            return Exit(index, state.early, dict(state.features), before, state.latents), state
-        x = self.stages[3](state.x) if index == 3 else self.writes[3](state.x, state.latents)
-        told = x.mean((2, 3))
-        if index == 4:
-            told = torch.cat([told, state.latents.mean(1), self.carries[1](state.early)], dim=1)
-        state = replace(state, x=x, features={**state.features, "c5": x})
-        logits = self.classifiers[index - 1](told)
-        return Exit(index, logits, dict(state.features), state.early, state.latents), state
+                told = torch.cat([told, self.carries[0](state.so_far[0])], dim=1)
+        else:
+            x = self.stages[3](state.x) if index == 3 else self.writes[3](state.x, state.latents)
+            state = replace(state, x=x, features={**state.features, "c5": x})
+            told = x.mean((2, 3))
+            if index == 4:
+                told = torch.cat([told, state.latents.mean(1), self.carries[1](state.so_far[1])], dim=1)
+        state = replace(state, so_far=(*state.so_far, self.classifiers[index - 1](told)))
+        return Exit(index, state.so_far, dict(state.features), state.latents), state
 
     def _stage(self, i: int, state: State) -> State:
         """One of the first three stages, and the reading for the one after it."""
         x = self.stages[i](state.x)
         z = self.transitions[i](state.latents)
         x = self.writes[i](x, z)
-        return State(x, self.reads[i + 1](z, x), {**state.features, f"c{i + 2}": x}, state.early)
+        return State(x, self.reads[i + 1](z, x), {**state.features, f"c{i + 2}": x}, state.so_far)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The logits of all four exits, each (N, num_classes)."""
@@ -322,11 +330,3 @@ class DynPerceiver(nn.Module):
 def _out_channels(module: nn.Module) -> int:
     """Channels that a RegNet stem or stage puts out: those of its last convolution."""
     return [m for m in module.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
-
-
-def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
-    """The exits, or the one exit, in order, each once; `ValueError` if one of them is none of 1-4."""
-    exits = (exits,) if isinstance(exits, int) else tuple(exits)
-    if not set(exits) <= set(range(1, NUM_EXITS + 1)):
-        raise ValueError(f"{name} must name some of the exits 1-4, got {exits}")
-    return tuple(sorted(set(exits)))

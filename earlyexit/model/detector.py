@@ -2,17 +2,16 @@
 
 import functools
 import inspect
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
-from ..losses import EXIT_TARGETS, check_exit_training, joint_losses
-from .backbone import DynPerceiver, Exit, check_exits
-from .exits import exit_limits, leave_early
-from .heads import AnchorsBySize, ClassOpinion, anchors_without_finest
+from ..losses import EXIT_TARGETS, JointLoss, check_exits
+from .backbone import DynPerceiver, Exit
+from .exits import MaxSoftmax, Rule, SkipEmpty, exit_limits, leave_early
+from .heads import ClassOpinion, all_anchors, anchors_without_finest
 from .inputs import check_images, check_resizing, check_targets, same_size_batches
 from .postprocess import POSTPROCESSING, batch_detections, check_limits, check_scales
 
@@ -28,14 +27,10 @@ class EarlyExitRetinaNet(RetinaNet):
         backbone: a `DynPerceiver`.
         neck: maps the feature maps of an exit that its `names` lists to the pyramid, e.g. an `EarlyExitFPN`.
         head: torchvision's `RetinaNetHead`, or anything with its `forward` and `compute_loss`.
-        theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
-        lambda_: weight of the detection losses.
+        loss: the losses in training mode, term by term, see `JointLoss`.
         early: for some of the exits 1-3 a neck and a head of their own, by exit; the others have `neck` and `head`.
         opinions: exits at which the classifier's opinion moves the class scores, see `ClassOpinion`.
         score_scales: gain and shift of the scores at each of the four exits, see `fit_score_scales`.
-        exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
-        exit_weights: weights for that average, by exit.
-        distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
         exit_target: what the exits say of an image with several objects: "single" (that is an error), "largest" (the
             largest box's class), or "present" (which classes are there, with a binary loss each; none is an answer).
         allow_empty: take training images without any box as background instead of refusing them.
@@ -48,14 +43,10 @@ class EarlyExitRetinaNet(RetinaNet):
         neck: nn.Module,
         head: nn.Module,
         *,
-        theta: float = 0.0115,
-        lambda_: float = 1.0,
+        loss: JointLoss = JointLoss(),  # noqa: B008, it is frozen
         early: Mapping[int, tuple[nn.Module, nn.Module]] | None = None,
         opinions: Iterable[int] = (),
         score_scales: Sequence[Sequence[float]] | None = None,
-        exits: Iterable[int] = (4,),
-        exit_weights: Mapping[int, float] | None = None,
-        distillation: float = 0.5,
         exit_target: str = "single",
         allow_empty: bool = False,
         **retinanet,
@@ -67,18 +58,12 @@ class EarlyExitRetinaNet(RetinaNet):
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
         check_resizing(self.transform)
         check_limits(**{name: getattr(self, name) for name in POSTPROCESSING})
-        exits = check_exits("exits", exits)
-        check_exit_training(exits, exit_weights)
-        for name, value in {"theta": theta, "lambda_": lambda_, "distillation": distillation}.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be finite and at least 0, got {value}")
         if exit_target not in EXIT_TARGETS:
             raise ValueError(f"exit_target must be one of {EXIT_TARGETS}, got {exit_target!r}")
         self.num_classes = backbone.num_classes
         self.neck = neck
-        self.theta, self.lambda_, self.distillation = theta, lambda_, distillation
-        self.exits, self.exit_target, self.allow_empty = exits, exit_target, allow_empty
-        self.exit_weights = exit_weights
+        self.loss, self.exit_target, self.allow_empty = loss, exit_target, allow_empty
+        self.rule: Rule = MaxSoftmax(exit_target)
         early = {str(exit): early[exit] for exit in check_exits("early", early or {})}
         self.early_necks = nn.ModuleDict({exit: parts[0] for exit, parts in early.items()})
         self.early_heads = nn.ModuleDict({exit: parts[1] for exit, parts in early.items()})
@@ -95,6 +80,7 @@ class EarlyExitRetinaNet(RetinaNet):
         *,
         thresholds: Sequence[float] | None = None,
         exit: int | None = None,
+        rule: Rule | None = None,
         empty: float | None = None,
     ) -> dict[str, Tensor] | list[dict]:
         """Losses in training mode, detections in eval mode.
@@ -105,30 +91,32 @@ class EarlyExitRetinaNet(RetinaNet):
         Args:
             images: list of (3, H, W) floats in [0, 1], RGB, of any sizes.
             targets: for training, one dict per image: "boxes" (M, 4) xyxy in pixels, "labels" (M,) int64 from 0.
-            thresholds: confidences from which on an image leaves at exits 1, 2, 3; None: nobody leaves early.
-            exit: 1-4 lets every image leave there, whatever its confidence.
+            thresholds: scores from which on an image leaves at exits 1, 2, 3; None: nobody leaves early.
+            exit: 1-4 lets every image leave there, whatever its score.
+            rule: gives the scores; `self.rule` unless told, which is the paper's: the largest softmax value.
             empty: probability, above 0, from which on an image without objects, says exit 1, gets no neck, no head and
                 no boxes; for models whose `exit_target` is "present".
 
         Returns:
             In training "classification", "bbox_regression" and, unless theta is 0, "exit": weighted, to be summed.
             In eval, per image and in the order of `images`: "boxes" (D, 4) xyxy in pixels of the image, "scores"
-            and "labels" (D,), "exit" (1-4, or 0 for an image taken for empty) and "confidence" (a float, at that exit).
+            and "labels" (D,), "exit" (1-4, or 0 for an image taken for empty) and "confidence" (a float: the score).
         """
         check_images(images, self)
         if self.training:
             check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
-            return joint_losses(self, *self.transform(images, targets))
+            return self.loss(self, *self.transform(images, targets))
         limits = exit_limits(thresholds, exit)
-        if empty is not None and not (self.exit_target == "present" and 0 < empty <= 1):
-            said = f"empty={empty} with exit_target={self.exit_target!r}"
-            raise ValueError(f"empty must be a probability, for exits that say which classes are present; got {said}")
+        rule = self.rule if rule is None else rule
+        if empty is not None:
+            if self.exit_target != "present":
+                raise ValueError(f"empty needs exits that say which classes are present, got {self.exit_target!r} ones")
+            rule = SkipEmpty(rule, empty)
         results: list[dict] = [{}] * len(images)
         for group, batch in same_size_batches(self.transform, images):
             sizes = [tuple(images[i].shape[-2:]) for i in group]
-            detect = functools.partial(self._detect_some, batch, sizes)
-            target = {"exit_target": self.exit_target, "empty": empty}
-            found = leave_early(self.backbone.exits(batch.tensors), len(group), limits, detect, **target)
+            detect = functools.partial(self.detect_from, batch=batch, sizes=sizes)
+            found = leave_early(self.backbone.exits(batch.tensors), len(group), limits, detect, rule)
             for i, detection in zip(group, found, strict=True):
                 results[i] = detection
         return results
@@ -142,13 +130,8 @@ class EarlyExitRetinaNet(RetinaNet):
             outputs = {**outputs, "cls_logits": moved}
         return outputs, pyramid
 
-    def _detect_some(
-        self, batch: ImageList, sizes: list[tuple[int, int]], reached: Exit, group: list[int]
-    ) -> list[dict]:
-        return self.detect_from(reached, batch, group, sizes)
-
     def detect_from(
-        self, reached: Exit, batch: ImageList, group: Sequence[int], sizes: Sequence[tuple[int, int]]
+        self, reached: Exit, group: Sequence[int], batch: ImageList, sizes: Sequence[tuple[int, int]]
     ) -> list[dict]:
         """Neck, head and post-processing for the images `group` of `batch` that leave at the exit `reached`.
 

@@ -1,14 +1,193 @@
-"""Who leaves where: how sure an exit is, thresholds, and the images of a batch that leave one after the other."""
+"""Who leaves where: rules that score the images at an exit, thresholds for the scores, and a batch that thins out."""
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .backbone import NUM_EXITS, Exit
 
-EMPTY_EXIT = 0  # where an image leaves that exit 1 takes for empty: before any neck or head
+EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
+HIDDEN = 16  # units of a router
+
+
+class Rule(Protocol):
+    """How sure the images at an exit are that they may leave: an image leaves where its score reaches a threshold.
+
+    The same object decides in `model(images, rule=...)`, in ONNX graphs and on records (`rule_scores`).
+
+    Attributes:
+        needs: ("detections",) if the rule looks at `Exit.found`, for which neck and head then run at each exit.
+        skips: exits at which it gives a mask, too; a rule that never does may lack this.
+    """
+
+    needs: tuple[str, ...]
+
+    def __call__(self, reached: Exit) -> Tensor | tuple[Tensor, Tensor]:
+        """(N,) scores of the images at an exit; and, if the rule likes, an (N,) mask of those that leave for good
+        without neck, head and detections."""
+
+
+@dataclass(frozen=True)
+class MaxSoftmax:
+    """The paper's rule: the largest softmax value, see `exit_confidence`."""
+
+    exit_target: str = "single"
+    needs = ()
+
+    def __call__(self, reached: Exit) -> Tensor:
+        """(N,) confidences of this exit's classifier."""
+        return exit_confidence(reached.logits, self.exit_target)
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """One minus the entropy of the softmax, as a share of the largest possible."""
+
+    needs = ()
+
+    def __call__(self, reached: Exit) -> Tensor:
+        """(N,) certainties of this exit's classifier."""
+        logs = reached.logits.float().log_softmax(1)
+        entropy = -(logs.exp() * logs).sum(1)
+        return 1 - entropy / torch.tensor(float(logs.shape[1])).log()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The overlap of an exit's softmax with that of the exit before: the sum of the smaller of each two values.
+
+    The first exit has none before it and is measured by itself: the overlap with its own most likely class.
+    """
+
+    needs = ()
+
+    def __call__(self, reached: Exit) -> Tensor:
+        """(N,) overlaps."""
+        p = reached.logits.float().softmax(1)
+        return p.amax(1) if reached.index == 1 else torch.minimum(p, reached.so_far[-2].float().softmax(1)).sum(1)
+
+
+@dataclass(frozen=True)
+class DetectionScore:
+    """The highest score of the detections at an exit, 0 without any.
+
+    It asks neck and head, not the classifier: an image that goes on has paid for them at the exit that it passed.
+    `ExitRecords.gmacs` counts those of the exit that was taken alone.
+    """
+
+    needs = ("detections",)
+
+    def __call__(self, reached: Exit) -> Tensor:
+        """(N,) scores."""
+        best = [
+            found["scores"].amax() if len(found["scores"]) else found["scores"].new_zeros(()) for found in reached.found
+        ]
+        return torch.stack(best).to(reached.logits.device)
+
+
+@dataclass(frozen=True)
+class SkipEmpty:
+    """Another rule, and no neck and no head for images that exit 1 takes for empty.
+
+    Args:
+        rule: decides about all other images.
+        probability: from which on an image is taken for empty, of a detector whose exits say which classes are present.
+    """
+
+    rule: Rule
+    probability: float
+    skips = (1,)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability <= 1:
+            raise ValueError(f"empty must be a probability above 0, got {self.probability}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the other rule needs."""
+        return self.rule.needs
+
+    def __call__(self, reached: Exit) -> Tensor | tuple[Tensor, Tensor]:
+        """The other rule's scores; at exit 1 the mask of the images that are taken for empty, too."""
+        scores = self.rule(reached)
+        return (scores, emptiness(reached.logits) >= self.probability) if reached.index == 1 else scores
+
+
+class Router(nn.Module):
+    """A few hundred weights that predict, from `rule_features`, what an image gains by going on; see `fit_router`.
+
+    Attributes:
+        mean, std: (3, 6), of the features on the images that it was fitted to.
+    """
+
+    needs = ()
+
+    def __init__(self, features: int = 6):
+        super().__init__()
+        self.nets = nn.ModuleList(
+            nn.Sequential(nn.Linear(features, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1)) for _ in range(NUM_EXITS - 1)
+        )
+        self.register_buffer("mean", torch.zeros(NUM_EXITS - 1, features))
+        self.register_buffer("std", torch.ones(NUM_EXITS - 1, features))
+
+    def gain(self, features: Tensor, exit: int) -> Tensor:
+        """(N,) predicted gain, in units of its spread where it was fitted."""
+        return self.nets[exit - 1]((features - self.mean[exit - 1]) / self.std[exit - 1])[:, 0]
+
+    @torch.no_grad()
+    def forward(self, reached: Exit) -> Tensor:
+        """(N,) scores in [0, 1]: the lower the predicted gain, the higher; 1 at exit 4."""
+        if reached.index == NUM_EXITS:
+            return reached.logits.new_ones(len(reached.logits))
+        return (-self.gain(rule_features(reached).to(self.mean), reached.index)).sigmoid()
+
+
+def rule_features(reached: Exit) -> Tensor:
+    """(N, 6) what a router sees of each image at an exit: nothing that only later exits know.
+
+    The largest softmax value, its distance from the second, the certainty, the agreement with the exit before, the
+    logarithm of the sum of the exponential logits, and the largest softmax value of the exit before.
+    """
+    logits = reached.logits.float()
+    top = logits.softmax(1).topk(min(2, logits.shape[1]), dim=1).values
+    before = exit_confidence(reached.so_far[max(reached.index - 2, 0)])
+    columns = [
+        top[:, 0],
+        top[:, 0] - top[:, -1],
+        Certainty()(reached),
+        Agreement()(reached),
+        logits.logsumexp(1),
+        before,
+    ]
+    return torch.stack(columns, dim=1)
+
+
+RULES: dict[str, Callable[[], Rule]] = {
+    "max softmax": MaxSoftmax,
+    "entropy": Certainty,
+    "agreement": Agreement,
+    "detection score": DetectionScore,
+    "router": Router,
+}
+
+
+def make_rule(name: str, exit_target: str = "single") -> Rule:
+    """The rule called `name`, a router with fresh weights; `ValueError` if there is none of that name."""
+    if name not in RULES:
+        raise ValueError(f"the rule must be one of {list(RULES)}, got {name!r}")
+    return MaxSoftmax(exit_target) if name == "max softmax" else RULES[name]()
+
+
+def rule_name(rule: Rule) -> str:
+    """What `make_rule` calls a rule; `ValueError` for one that a card cannot name."""
+    for name, kind in RULES.items():
+        if type(rule) is kind:
+            return name
+    raise ValueError(f"a card can hold the rules {list(RULES)}, got {rule!r:.100}")
 
 
 def exit_confidence(logits: Tensor, exit_target: str = "single") -> Tensor:
@@ -33,69 +212,6 @@ def emptiness(logits: Tensor) -> Tensor:
     return (1 - logits.float().sigmoid()).prod(-1)
 
 
-def leave_early(
-    stream: Generator[Exit, Tensor | None, None],
-    count: int,
-    limits: Sequence[float],
-    detect: Callable[[Exit, list[int]], list[dict]],
-    *,
-    exit_target: str = "single",
-    empty: float | None = None,
-) -> list[dict]:
-    """Run a batch through its exits; what nobody waits for is not computed.
-
-    Args:
-        stream: `DynPerceiver.exits` of the batch, or anything like it: it yields exits and is sent the images to keep.
-        count: images in the batch.
-        limits: confidences from which on an image leaves at exits 1-4, see `exit_limits`.
-        detect: neck, head and post-processing of the images that leave at an exit, by their positions in the batch.
-        exit_target: what the exits say, see `exit_confidence`.
-        empty: probability from which on an image without objects, says exit 1, gets no detections at all.
-
-    Returns:
-        For each image what `detect` gave, "exit" and "confidence".
-    """
-    results: list[dict] = [{}] * count
-    waiting = list(range(count))  # positions in the batch of the images that still run
-    reached = next(stream)
-    while True:
-        limit, looks = limits[reached.index - 1], empty is not None and reached.index == 1
-        if math.isinf(limit) and limit > 0 and not looks:  # nobody can leave here: no need to look
-            reached = next(stream)
-            continue
-        confidence, nothing = _judge(reached, exit_target, empty if looks else None)
-        last = reached.index == NUM_EXITS
-        go = [i for i, c in enumerate(confidence) if not nothing[i] and (c >= limit or last)]
-        stay = [i for i, c in enumerate(confidence) if not nothing[i] and not (c >= limit or last)]
-        for i in (i for i in range(len(waiting)) if nothing[i]):
-            results[waiting[i]] = {**_no_detections(reached.logits), "exit": EMPTY_EXIT, "confidence": confidence[i]}
-        if go:
-            some = len(go) < len(waiting)
-            leaving = reached.take(torch.tensor(go, device=reached.logits.device)) if some else reached
-            for i, found in zip(go, detect(leaving, [waiting[i] for i in go]), strict=True):
-                results[waiting[i]] = {**found, "exit": reached.index, "confidence": confidence[i]}
-        if not stay:
-            return results
-        all_stay = len(stay) == len(waiting)
-        waiting = [waiting[i] for i in stay]
-        keep = torch.tensor(stay, device=reached.logits.device)
-        reached = next(stream) if all_stay else stream.send(keep)
-
-
-def _judge(reached: Exit, exit_target: str, empty: float | None) -> tuple[list[float], list[bool]]:
-    """Of each image its confidence and whether it is taken for empty: the one transfer of an exit from the device."""
-    confidence = exit_confidence(reached.logits, exit_target)
-    if empty is None:
-        return confidence.tolist(), [False] * len(confidence)
-    sure, none = torch.stack([confidence, emptiness(reached.logits)]).tolist()
-    return sure, [p >= empty for p in none]
-
-
-def _no_detections(like: Tensor) -> dict[str, Tensor]:
-    labels = torch.empty(0, dtype=torch.int64, device=like.device)
-    return {"boxes": like.new_empty((0, 4)).float(), "scores": like.new_empty(0).float(), "labels": labels}
-
-
 def check_thresholds(thresholds) -> tuple[float, float, float]:
     """`thresholds` as three floats; `ValueError` unless there are three and none is NaN or negative."""
     values = tuple(float(t) for t in thresholds) if isinstance(thresholds, Iterable) else (float(thresholds),)
@@ -116,3 +232,65 @@ def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[f
         return tuple(0.0 if k == exit else math.inf for k in (1, 2, 3, 4))
     early = (math.inf,) * 3 if thresholds is None else check_thresholds(thresholds)
     return (*early, 0.0)
+
+
+def leave_early(
+    stream: Generator[Exit, Tensor | None, None],
+    count: int,
+    limits: Sequence[float],
+    detect: Callable[[Exit, list[int]], list[dict]],
+    rule: Rule,
+) -> list[dict]:
+    """Run a batch through its exits; what nobody waits for is not computed.
+
+    Args:
+        stream: `DynPerceiver.exits` of the batch, or anything like it: it yields exits and is sent the images to keep.
+        count: images in the batch.
+        limits: scores from which on an image leaves at exits 1-4, see `exit_limits`.
+        detect: neck, head and post-processing of the images that leave at an exit, by their positions in the batch.
+        rule: gives the scores.
+
+    Returns:
+        For each image what `detect` gave, "exit" and "confidence", its score there.
+    """
+    results: list[dict] = [{}] * count
+    waiting = list(range(count))  # positions in the batch of the images that still run
+    reached = next(stream)
+    while True:
+        limit, last = limits[reached.index - 1], reached.index == NUM_EXITS
+        if limit == math.inf and reached.index not in getattr(rule, "skips", ()):  # nobody can leave: no need to look
+            reached = next(stream)
+            continue
+        if rule.needs:
+            reached = replace(reached, found=detect(reached, waiting))
+        scores, skipped = _judge(rule, reached)
+        go = [i for i, score in enumerate(scores) if not skipped[i] and (score >= limit or last)]
+        stay = [i for i, score in enumerate(scores) if not skipped[i] and not (score >= limit or last)]
+        for i in (i for i in range(len(waiting)) if skipped[i]):
+            results[waiting[i]] = {**_no_detections(reached.logits), "exit": EMPTY_EXIT, "confidence": scores[i]}
+        if go:
+            some = len(go) < len(waiting)
+            leaving = reached.take(torch.tensor(go, device=reached.logits.device)) if some else reached
+            detections = leaving.found or detect(leaving, [waiting[i] for i in go])
+            for i, found in zip(go, detections, strict=True):
+                results[waiting[i]] = {**found, "exit": reached.index, "confidence": scores[i]}
+        if not stay:
+            return results
+        all_stay = len(stay) == len(waiting)
+        waiting = [waiting[i] for i in stay]
+        keep = torch.tensor(stay, device=reached.logits.device)
+        reached = next(stream) if all_stay else stream.send(keep)
+
+
+def _judge(rule: Rule, reached: Exit) -> tuple[list[float], list[bool]]:
+    """Of each image its score and whether neck and head are skipped: the one transfer of an exit from the device."""
+    judged = rule(reached)
+    if isinstance(judged, Tensor):
+        return judged.tolist(), [False] * len(judged)
+    scores, skipped = torch.stack([x.double() for x in judged]).tolist()
+    return scores, [bool(skip) for skip in skipped]
+
+
+def _no_detections(like: Tensor) -> dict[str, Tensor]:
+    labels = torch.empty(0, dtype=torch.int64, device=like.device)
+    return {"boxes": like.new_empty((0, 4)).float(), "scores": like.new_empty(0).float(), "labels": labels}

@@ -64,7 +64,9 @@ class ToExit(nn.Module):
             state = self.backbone.begin(*inputs)
         else:
             x, latents, logits = (*inputs, None, None)[:3]
-            state = State(x, latents, {}, logits)
+            so_far = [None] * self.start
+            so_far[min(self.start, 2) - 1] = logits
+            state = State(x, latents, {}, tuple(so_far))
         made = {}
         for k in range(self.start + 1, self.stop + 1):
             reached, state = self.backbone.advance(state, k)
@@ -131,15 +133,16 @@ def parts(model: EarlyExitRetinaNet, exits: Sequence[int]) -> dict[str, ToExit |
 def exit_of(exit: int, known: Mapping[str, Tensor]) -> Exit:
     """An exit from the tensors there, by name; latents and logits that nobody looks at may be missing."""
     features = {name[:2]: known[name] for name in _maps(exit)}
-    latents, logits, before = map(known.get, _told(exit))
-    return Exit(exit, logits, features, before=before, latents=latents)
+    so_far = tuple(known.get(f"logits_{k}") for k in range(1, exit + 1))
+    return Exit(exit, so_far, features, known.get(_told(exit)[0]))
 
 
 def tensors_of(reached: Exit) -> dict[str, Tensor]:
     """The tensors of an exit by name: what `exit_of` was given."""
-    names = (*_maps(reached.index), *_told(reached.index))
-    values = (*reached.features.values(), reached.latents, reached.logits, reached.before)
-    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    logits = {f"logits_{k}": value for k, value in enumerate(reached.so_far, 1)}
+    named = dict(zip(_maps(reached.index), reached.features.values(), strict=True)) | logits
+    named[_told(reached.index)[0]] = reached.latents
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _maps(exit: int) -> tuple[str, ...]:
@@ -288,7 +291,9 @@ class _Backbone:
         for exit, graph in self.graphs.items():
             known |= graph(known)
             keep = yield exit_of(exit, known)
-            known = {name: value for name, value in known.items() if name in self.read_after[exit]}
+            # Logits stay for rules that look at those of earlier exits.
+            kept = {name for name in known if name.startswith("logits")} | self.read_after[exit]
+            known = {name: value for name, value in known.items() if name in kept}
             if keep is not None:
                 known = {name: value[keep] for name, value in known.items()}
 
@@ -317,7 +322,8 @@ class OnnxDetector(EarlyExitRetinaNet):
             # The settings; nn.Module's own begin with "_", and a model may hold compiled versions of its methods.
             if not name.startswith("_") and not hasattr(type(self), name):
                 setattr(self, name, value)
-        self.transform, self.anchor_generator = model.transform, model.anchor_generator
+        for name in ("transform", "anchor_generator", "early_anchors", "rule"):
+            setattr(self, name, getattr(model, name))
         self.eval()
         self.classes, self.exported, self.levels = card["classes"], card["exits"], card["levels"]
         self.heads = {exit: _Graph(Path(folder) / f"detect_at_exit_{exit}.onnx") for exit in self.exported}

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -12,17 +13,16 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.regnet import BlockParams
 
 from ..losses import exit_labels, exit_loss
-from ..weights import available_weights, load_state, load_weights, read_about
+from ..weights import ModelConfig, available_weights, load_state, load_weights, read_about
 from ..weights.published import load_published_weights, read_tensors
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
+from .exits import make_rule
 from .heads import early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
 from .necks import EarlyExitFPN, EarlyPyramid
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-# Of a card, what the factory needs.
-MADE_WITH = ("filler", "opinions", "exit_target", "score_scales", "min_size", "max_size")
 
 
 class ExitClassifier(nn.Module):
@@ -167,36 +167,49 @@ def _channels_last(model: nn.Module) -> nn.Module:
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
 
 
-def make_detector(name: str, num_classes: int, **detector) -> EarlyExitRetinaNet:
-    """The detector called `name`, with fresh weights; keyword arguments go to its factory."""
-    if name not in DETECTORS:
-        raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {name!r}")
-    return DETECTORS[name](num_classes, **detector)
+def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifier:
+    """The detector that a config describes or, for the task "classify", its backbone as a classifier; fresh weights.
+
+    Args:
+        config: what a weight file says of itself, or a training is about to write into one.
+        **more: for the factory, what the weights do not depend on: `loss`, `allow_empty`, `trunk_weights`, ...
+    """
+    if config.model not in DETECTORS:
+        raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {config.model!r}")
+    sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name) is not None}
+    early = {name: getattr(config, name) for name in ("filler", "opinions", "exit_target", "score_scales")}
+    model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
+    if config.task == "classify":
+        return ExitClassifier(model.backbone, image_size=model.transform.min_size[-1])
+    model.rule = make_rule(config.rule, config.exit_target)
+    return model
 
 
-def make_classifier(name: str, num_classes: int, **detector) -> ExitClassifier:
-    """The backbone of the detector called `name`, as a classifier; keyword arguments as for `make_detector`."""
-    whole = make_detector(name, num_classes, **detector)
-    return ExitClassifier(whole.backbone, image_size=whole.transform.min_size[-1])
+def read_config(weights: str | Path) -> ModelConfig:
+    """What a name of `available_weights()` or a file says of its model; `ValueError` if it is none of this package."""
+    about = read_about(weights)
+    if "task" not in about:
+        raise ValueError(f"{str(weights)!r} does not hold a model that this package trained: its card says {about}")
+    return ModelConfig.of(about)
 
 
-def load_detector(weights: str | Path, **detector) -> tuple[EarlyExitRetinaNet, list[str]]:
+def load_detector(weights: str | Path, **changes) -> tuple[EarlyExitRetinaNet, list[str]]:
     """A detector with its weights, and the names of its classes.
 
     Args:
         weights: a name of `available_weights()`, or a file that `earlyexit train` or `export` wrote.
-        **detector: go to the factory, e.g. `filler="zero"`.
+        **changes: to its `ModelConfig`, e.g. `filler="zero"`, or for the factory, e.g. `score_thresh=0.3`.
     """
-    about = read_about(weights)
-    if about.get("task") != "detect":
-        raise ValueError(f"{str(weights)!r} does not hold a detector that this package trained: its card says {about}")
-    made_with = {key: about[key] for key in MADE_WITH if key in about}
+    config = read_config(weights)
+    if config.task != "detect":
+        raise ValueError(f"{str(weights)!r} does not hold a detector, but a model for the task {config.task!r}")
+    own = {name: changes.pop(name) for name in asdict(config) if name in changes}
     try:
-        model = make_detector(about["model"], len(about["classes"]), **{**made_with, **detector})
+        model = make_model(replace(config, **own), **changes)
     except ValueError as error:
         raise ValueError(f"cannot make the detector of {str(weights)!r}: {error}") from error
     load_weights(model, weights)
-    return model, about["classes"]
+    return model, config.classes
 
 
 def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: bool = True) -> list[str]:
@@ -270,7 +283,8 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]
     Raises:
         ValueError: if the file holds something that the model has not, or in another shape.
     """
-    found, own = load_state(weights), model.state_dict()
+    own = model.state_dict()
+    found = {name: value for name, value in load_state(weights).items() if not name.startswith("rule.")}
     wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
     fresh = [name for name in own if name not in found]
     wrong += [name for name in fresh if not name.startswith(("early_necks.", "early_heads.", "opinions."))]

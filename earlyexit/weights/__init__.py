@@ -1,13 +1,14 @@
-"""The small trained checkpoints that come with the package, and how to load and save such files.
+"""Trained weights: those that come with the package, files of them, and the card that says how to make their model.
 
-Beside each `NAME.safetensors` lies `NAME.json`, its card: command, seed, data, versions and metrics.
+Beside each `NAME.safetensors` of the package lies `NAME.json`: the card with command, seed, data, versions and metrics.
 """
 
 import json
 import textwrap
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,97 @@ DEFAULT_WEIGHTS = "scenes-early"  # of the commands
 REMOVED = {"sandwich": False, "early_gradient": 1.0, "head_distillation": 0.0}
 REMOVED_FILLERS = ("topdown",)
 LAST_WITH_THEM = "0d16035"  # the last commit whose code has them
+
+
+def _is_size(value) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _are_names(value) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_text(name) for name in value)
+
+
+def _are_exits(value) -> bool:
+    return isinstance(value, list) and all(type(exit) is int for exit in value)
+
+
+def _are_thresholds(value) -> bool:  # None stands for infinity, which JSON does not have
+    three = isinstance(value, list) and len(value) == 3
+    return three and all(t is None or (_is_number(t) and t >= 0) for t in value)
+
+
+def _are_scales(value) -> bool:
+    pairs = isinstance(value, list) and all(isinstance(pair, list) for pair in value)
+    return pairs and all(_is_number(number) for pair in value for number in pair)
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str)
+
+
+def _entry(what: str, fits, **default) -> Any:
+    return field(metadata={"what": what, "fits": fits}, **default)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that makes a model again, fresh; with the weights it is what a weight file holds. See `make_model`.
+
+    Each entry is described where it takes effect: in `earlyexit train --help`, `EarlyExitRetinaNet` and the factories.
+    """
+
+    task: str = _entry("detect or classify", lambda value: value in ("detect", "classify"))
+    model: str = _entry("the name of a model", _is_text)
+    classes: list[str] = _entry("a list of the classes' names", _are_names)
+    filler: str = _entry("the name of a filler", _is_text, default="downsample")
+    opinions: tuple[int, ...] = _entry("a list of exits", _are_exits, default=())
+    exit_target: str = _entry("a word", _is_text, default="single")
+    min_size: int | None = _entry("a number of pixels", _is_size, default=None)
+    max_size: int | None = _entry("a number of pixels", _is_size, default=None)
+    score_scales: list | None = _entry("a list of gains and shifts", _are_scales, default=None)
+    rule: str = _entry("the name of a rule", _is_text, default="max softmax")
+    thresholds: list | None = _entry("three numbers of at least 0", _are_thresholds, default=None)
+
+    @classmethod
+    def of(cls, card: dict) -> "ModelConfig":
+        """What a card says of the model, see `parse_card`; the rest of the card is its story."""
+        return cls(**{entry.name: card[entry.name] for entry in fields(cls) if entry.name in card})
+
+    def card(self) -> dict:
+        """The entries that have a value, as plain values for `save_weights`."""
+        return {name: value for name, value in json.loads(json.dumps(asdict(self))).items() if value is not None}
+
+    @property
+    def limits(self) -> list[float] | None:
+        """The thresholds with infinity for never, for `model(images, thresholds=...)`; None if there are none."""
+        return self.thresholds and [float("inf") if t is None else t for t in self.thresholds]
+
+
+def parse_card(text: str, source: object) -> dict:
+    """The card that `source`, a file, holds as JSON; `ValueError` that names the file and what is wrong in it.
+
+    A card may be empty, as those of files that were made elsewhere; one that names a task needs a model and classes.
+    """
+    try:
+        card = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"the card in {str(source)!r} is damaged, it is no JSON: {error}") from None
+    if not isinstance(card, dict):
+        raise ValueError(f"the card in {str(source)!r} must be names with values, got {card!r:.100}")
+    missing = [name for name in ("model", "classes") if "task" in card and name not in card]
+    if missing:
+        raise ValueError(f"the card in {str(source)!r} lacks {' and '.join(missing)}: it has {sorted(card)}")
+    for entry in fields(ModelConfig):
+        if entry.name in card and card[entry.name] is None and entry.default is None:
+            continue
+        if entry.name in card and not entry.metadata["fits"](card[entry.name]):
+            what, got = entry.metadata["what"], card[entry.name]
+            raise ValueError(f"the card in {str(source)!r} is damaged: {entry.name} must be {what}, got {got!r:.100}")
+    return card
 
 
 def available_weights() -> list[str]:
@@ -54,10 +146,9 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
         about = read_about(weights)
         made = {key: about[key] for key in ("model", "filler", "opinions", "exit_target") if key in about}
         made |= {"classes": len(about["classes"])} if "classes" in about else {}
+        hint = f"another number of classes? They are of {made or 'an unknown model'}"
         if about.get("task") == "detect":
             hint = f"earlyexit.load_detector({str(weights)!r}) makes the detector that they are of: {made}"
-        else:
-            hint = f"another number of classes? They are of {made or 'an unknown model'}"
         what = textwrap.shorten(str(error), 300)  # PyTorch lists every weight, each in a line of its own
         raise ValueError(f"the weights {str(weights)!r} do not fit; {hint}. {what}") from error
 
@@ -98,82 +189,3 @@ def _opened(path: Path):
         return safe_open(path, "pt")
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
-
-
-def _is_size(value) -> bool:
-    return type(value) is int and value > 0
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _are_names(value) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
-
-
-def _are_exits(value) -> bool:
-    return isinstance(value, list) and all(type(exit) is int for exit in value)
-
-
-def _are_thresholds(value) -> bool:  # None stands for infinity, which JSON does not have
-    three = isinstance(value, list) and len(value) == 3
-    return value is None or (three and all(t is None or (_is_number(t) and t >= 0) for t in value))
-
-
-def _are_scales(value) -> bool:
-    pairs = isinstance(value, list) and all(isinstance(pair, list) for pair in value)
-    return value is None or (pairs and all(_is_number(number) for pair in value for number in pair))
-
-
-def _is_text(value) -> bool:
-    return isinstance(value, str)
-
-
-_FIELDS = {
-    "model": ("the name of a model", _is_text),
-    "classes": ("a list of the classes' names", _are_names),
-    "filler": ("the name of a filler", _is_text),
-    "exit_target": ("a word", _is_text),
-    "opinions": ("a list of exits", _are_exits),
-    "min_size": ("a number of pixels", _is_size),
-    "max_size": ("a number of pixels", _is_size),
-    "thresholds": ("three numbers of at least 0", _are_thresholds),
-    "score_scales": ("a list of gains and shifts", _are_scales),
-}
-
-
-def parse_card(text: str, source: object) -> dict:
-    """The card that `source`, a file, holds as JSON; `ValueError` that names the file and what is wrong in it.
-
-    A card may be empty, as those of files that were made elsewhere; one that names a task needs a model and classes.
-    """
-    try:
-        card = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"the card in {str(source)!r} is damaged, it is no JSON: {error}") from None
-    if not isinstance(card, dict):
-        raise ValueError(f"the card in {str(source)!r} must be names with values, got {card!r:.100}")
-    missing = [name for name in ("model", "classes") if "task" in card and name not in card]
-    if missing:
-        raise ValueError(f"the card in {str(source)!r} lacks {' and '.join(missing)}: it has {sorted(card)}")
-    for name, (what, fits) in _FIELDS.items():
-        if name in card and not fits(card[name]):
-            raise ValueError(f"the card in {str(source)!r} is damaged: {name} must be {what}, got {card[name]!r:.100}")
-    refuse_removed(card, source)
-    return card
-
-
-def refuse_removed(values: Mapping, source: object) -> None:
-    """`ValueError` if the settings `values` of `source` have an option that no longer exists at work.
-
-    Settings of old runs name all options; a value under which an option did nothing is as good as none.
-    """
-    gone = {name: values[name] for name, nothing in REMOVED.items() if values.get(name, nothing) != nothing}
-    gone |= {"filler": values["filler"]} if values.get("filler") in REMOVED_FILLERS else {}
-    if gone:
-        said = ", ".join(f"{name}={value!r}" for name, value in gone.items())
-        raise ValueError(
-            f"{str(source)!r} was made with {said}, which no longer exists: it lost, and the last commit that has it "
-            f"is {LAST_WITH_THEM}"
-        )
