@@ -9,9 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-import torch
-import torchvision
-
 from . import __version__
 
 
@@ -38,6 +35,9 @@ def _umask() -> int:
 
 def provenance() -> dict[str, str]:
     """Date, commit, versions and machine, for cards and result files."""
+    import torch
+    import torchvision
+
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
@@ -61,3 +61,13 @@ def check_file(option: str, path: Path | None, suffix: str = "") -> None:
 def write_json(path: Path, value: dict) -> None:
     """Write JSON to a file that appears whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def check_file(option: str, path: Path | None, suffix: str = "") -> None:
+    """`ValueError` unless `path`, if there is one, can become a file: its folder is there, and it is no folder."""
+    if path is None:
+        return
+    if path.is_dir() or not path.name.lower().endswith(suffix):
+        raise ValueError(f"{option} must be a{f' {suffix}' if suffix else ''} file, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or many that `torchrun` or `accelerate launch` started."""
+"""The processes of a run, one or many that `torchrun` or `accelerate launch` started, and their devices."""
 
 import warnings
 

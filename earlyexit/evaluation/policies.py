@@ -6,8 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..data.coco import CocoDataset
 from ..model.backbone import NUM_EXITS
-from ..model.exits import Router, Rule, exit_limits, rule_features
+from ..model.detector import EarlyExitRetinaNet
+from ..model.exits import MaxSoftmax, Router, Rule, exit_limits, make_rule, rule_features
+from .coco import exit_confidences
+from .collect import collect_records
 from .matching import marginal_precision, match_records
 from .records import ExitRecords
 
@@ -157,3 +161,24 @@ def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_
             nn.functional.huber_loss(router.gain(features, exit), aim).backward()
             optimizer.step()
     return router.eval()
+
+
+def calibrate_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, rule: str | None = None) -> tuple:
+    """Thresholds of exits 1-3 for a row of `exit_proportions`, from a calibration split; the model gets the rule.
+
+    Args:
+        model: the detector; with `rule` its own is replaced.
+        dataset: images that it was not trained on.
+        index: 1 to 34.
+        rule: a name of `RULES`; a router is fitted to the images first.
+    """
+    if rule is not None:
+        model.rule = make_rule(rule, model.exit_target)
+    if isinstance(model.rule, MaxSoftmax):  # needs no detections: one pass through the backbone
+        scores = exit_confidences(model, dataset)
+    else:
+        records = collect_records(model, dataset)
+        if rule == "router":
+            model.rule = fit_router(records)
+        scores = rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
+    return calibrate_thresholds(scores, exit_proportions()[index - 1])

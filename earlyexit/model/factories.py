@@ -180,7 +180,8 @@ def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifi
     early = {name: getattr(config, name) for name in ("filler", "opinions", "exit_target", "score_scales")}
     model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
     if config.task == "classify":
-        return ExitClassifier(model.backbone, image_size=model.transform.min_size[-1])
+        size, distillation = model.transform.min_size[-1], model.loss.distillation
+        return ExitClassifier(model.backbone, image_size=size, distillation=distillation)
     model.rule = make_rule(config.rule, config.exit_target)
     return model
 
@@ -193,6 +194,18 @@ def read_config(weights: str | Path) -> ModelConfig:
     return ModelConfig.of(about)
 
 
+def load_model(weights: str | Path, **changes) -> EarlyExitRetinaNet | ExitClassifier:
+    """A trained detector or classifier; arguments as for `load_detector`."""
+    config = read_config(weights)
+    own = {name: changes.pop(name) for name in asdict(config) if name in changes}
+    try:
+        model = make_model(replace(config, **own), **changes)
+    except ValueError as error:
+        raise ValueError(f"cannot make the model of {str(weights)!r}: {error}") from error
+    load_weights(model, weights)
+    return model
+
+
 def load_detector(weights: str | Path, **changes) -> tuple[EarlyExitRetinaNet, list[str]]:
     """A detector with its weights, and the names of its classes.
 
@@ -203,13 +216,7 @@ def load_detector(weights: str | Path, **changes) -> tuple[EarlyExitRetinaNet, l
     config = read_config(weights)
     if config.task != "detect":
         raise ValueError(f"{str(weights)!r} does not hold a detector, but a model for the task {config.task!r}")
-    own = {name: changes.pop(name) for name in asdict(config) if name in changes}
-    try:
-        model = make_model(replace(config, **own), **changes)
-    except ValueError as error:
-        raise ValueError(f"cannot make the detector of {str(weights)!r}: {error}") from error
-    load_weights(model, weights)
-    return model, config.classes
+    return load_model(weights, **changes), config.classes
 
 
 def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: bool = True) -> list[str]:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from .detector import EarlyExitRetinaNet
-
 
 def check_images(images: Sequence[Tensor], model: nn.Module) -> None:
     """`ValueError` unless `images` is a list of (3, H, W) float tensors that `model` with its `transform` can take."""
@@ -138,7 +136,7 @@ def _has_its_size(transform: GeneralizedRCNNTransform, height: int, width: int) 
     return transform.fixed_size is None and scale == 1
 
 
-def network_size(model: EarlyExitRetinaNet, image: torch.Tensor) -> tuple[int, int]:
+def network_size(model: nn.Module, image: torch.Tensor) -> tuple[int, int]:
     """Height and width, resized and padded, at which the backbone sees an image (3, H, W)."""
     transform = model.transform
     short, long = sorted(image.shape[-2:])

@@ -1,0 +1,12 @@
+"""From a data set and settings to a run folder: settings, batches, the loop, checkpoints, release."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "loop": ["fit"],
+        "run": ["set_norms", "train", "train_mode"],
+        "settings": ["TrainSettings", "preset"],
+    },
+)

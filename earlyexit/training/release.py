@@ -5,11 +5,9 @@ from pathlib import Path
 from ..data.coco import CocoDataset, coco_split
 from ..evaluation.coco import checked, evaluate, exit_accuracy, is_single_object
 from ..files import provenance, write_json
-from ..model.factories import ExitClassifier, count_parameters, load_backbone, load_detector, make_classifier
-from ..weights import load_weights, parse_card, save_weights
-
-# Of a run's story, stored with the weights.
-ABOUT = ("task", "model", "classes", "filler", "opinions", "exit_target", "min_size", "max_size")
+from ..model.detector import EarlyExitRetinaNet
+from ..model.factories import ExitClassifier, count_parameters, load_model, read_config
+from ..weights import parse_card, save_weights
 
 
 def export(
@@ -21,22 +19,17 @@ def export(
     """
     file, card_file = export_paths(run, name)
     story = parse_card((run / "settings.json").read_text(), run / "settings.json")
-    more = about or {}
-    about = {key: story[key] for key in ABOUT if key in story}
-    if "task" not in about:
+    if "task" not in story:
         raise ValueError(f"{str(run / 'settings.json')!r} is not of `earlyexit train`: it has {sorted(story)}")
-    dataset = checked(coco_split(data, split), about["classes"]) if data else None
-    if about["task"] == "detect":
-        model = load_detector(run / "model.safetensors")[0]
-    else:
-        model = _classifier(about)
-        load_weights(model, run / "model.safetensors")
-    save_weights(model, file, half=True, about={**about, **more})
+    config, more = read_config(run / "model.safetensors"), about or {}
+    dataset = checked(coco_split(data, split), config.classes) if data else None
+    model = load_model(run / "model.safetensors")
+    save_weights(model, file, half=True, about={**config.card(), **more})
     card = {**story, **more, "parameters": count_parameters(model), "exported": provenance()}
     if metrics:
         card["metrics"] = metrics
     if dataset:
-        card["metrics"] = {"data": str(data), "split": split, **_metrics(file, dataset, about)}
+        card["metrics"] = {"data": str(data), "split": split, **_metrics(load_model(file), dataset)}
     write_json(card_file, card)
     return card
 
@@ -60,19 +53,11 @@ def export_paths(run: Path, name: Path) -> tuple[Path, Path]:
     return file, card
 
 
-def _metrics(file: Path, dataset: CocoDataset, about: dict) -> dict:
-    if about["task"] == "detect":
-        model = load_detector(file)[0]
+def _metrics(model: EarlyExitRetinaNet | ExitClassifier, dataset: CocoDataset) -> dict:
+    metrics = {}
+    if isinstance(model, EarlyExitRetinaNet):
         by_exit = {k: evaluate(model, dataset, exit=k, batch_size=32) for k in (1, 2, 3, 4)}
         metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
-    else:
-        model, metrics = _classifier(about), {}
-        load_backbone(model.backbone, file)
     if is_single_object(dataset):
         metrics["accuracy"] = exit_accuracy(model, dataset)
     return {"images": len(dataset), **metrics}
-
-
-def _classifier(about: dict) -> ExitClassifier:
-    sizes = {key: about[key] for key in ("min_size", "max_size") if key in about}
-    return make_classifier(about["model"], len(about["classes"]), **sizes)

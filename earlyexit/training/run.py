@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,13 +16,13 @@ from ..evaluation.pictures import TRUTH_COLOUR, draw_boxes, draw_detection, imag
 from ..files import provenance, write_whole
 from ..model.backbone import DynPerceiver
 from ..model.detector import EarlyExitRetinaNet
-from ..model.factories import load_init, load_warm_start, make_classifier, make_detector, reset_classifiers
+from ..model.factories import load_init, load_warm_start, make_model, reset_classifiers
 from ..processes import process_state
+from ..weights import ModelConfig
 from .batches import StepSampler, check_dataset, shape_groups
 from .loop import check_precision, fit
-from .settings import TrainSettings, check_resumable, check_settings, weights_by_exit
+from .settings import NORMS, TrainSettings, check_resumable, check_settings
 
-NORMS = ("batch", "frozen", "sync")
 PICTURED = 8  # images in the picture of an epoch
 SMALL_BATCH = 8  # images in a forward pass below which batch statistics are mostly noise
 
@@ -32,16 +32,11 @@ def freeze_stages(backbone: DynPerceiver, stages: int) -> None:
 
     The published code freezes the stem, stage 1 and its attention, which is `stages=1`.
     """
-    check_frozen(stages)
+    if stages not in range(5):
+        raise ValueError(f"freeze must be the number of frozen stages, 0 to 4, got {stages!r}")
     if stages:
         for module in (backbone.stem, *backbone.stages[:stages], *backbone.reads[:stages]):
             module.requires_grad_(False)
-
-
-def check_frozen(stages: int) -> None:
-    """`ValueError` unless a backbone has so many stages to freeze."""
-    if stages not in range(5):
-        raise ValueError(f"freeze must be the number of frozen stages, 0 to 4, got {stages!r}")
 
 
 def freeze_all_but_early(model: EarlyExitRetinaNet) -> None:
@@ -192,21 +187,17 @@ def train(
     watcher = _watcher(settings, out, dataset)
     torch.manual_seed(settings.seed)
     # What a resumed run started from may be gone: the checkpoint holds all that came of it.
-    model = _make_model(replace(settings, init=None, warm_start=None) if begun else settings, len(dataset.classes))
+    model = _make_model(replace(settings, init=None, warm_start=None) if begun else settings, dataset.classes)
     sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
-    about = {"task": settings.task, "model": settings.model, "classes": dataset.classes, **sizes}
-    if settings.task == "detect":
-        about |= {"filler": settings.filler, "opinions": list(settings.opinions), "exit_target": settings.exit_target}
+    card = replace(_config(settings, dataset.classes), **sizes).card()
     state = process_state()
     # A resumed run keeps the story of its beginning.
     if state.is_main_process and not begun:
         run = {"command": command, "images": len(dataset), "processes": state.num_processes}
-        story = {**run, "settings": asdict(settings), **about, **provenance()}
+        story = {**run, "settings": asdict(settings), **card, **provenance()}
         _write_story(out, story)
     if state.is_main_process:
         on_start()
-    names = "epochs batch_size accumulate lr optimizer weight_decay schedule warmup clip ema precision seed workers"
-    how = {name: getattr(settings, name) for name in f"{names} save_every resume progress".split()}
 
     def finished(row: dict) -> None:
         watcher.on_epoch(row)
@@ -215,13 +206,12 @@ def train(
     return fit(
         model,
         _augmented(settings, dataset, **sizes),
-        out,
+        settings,
         groups=shape_groups(dataset) if settings.shape_groups else None,
-        about=about,
+        about=card,
         after_epoch=watcher.after_epoch,
         on_step=watcher.on_step,
         on_epoch=finished,
-        **how,
     )
 
 
@@ -254,19 +244,18 @@ def advice(settings: TrainSettings) -> str | None:
     )
 
 
-def _make_model(s: TrainSettings, num_classes: int) -> torch.nn.Module:
-    sizes = {name: getattr(s, name) for name in ("min_size", "max_size") if getattr(s, name) is not None}
+def _config(s: TrainSettings, classes: list[str]) -> ModelConfig:
+    """The model that the settings mean: every entry of a config that is a setting."""
+    return ModelConfig(
+        classes=classes, **{f.name: getattr(s, f.name) for f in fields(ModelConfig) if hasattr(s, f.name)}
+    )
+
+
+def _make_model(s: TrainSettings, classes: list[str]) -> torch.nn.Module:
     if s.init == "imagenet" and s.model != "regnet_y_800mf":
         raise ValueError(f"ImageNet weights are for the model 'regnet_y_800mf', not for {s.model!r}")
     trunk = {"trunk_weights": "DEFAULT"} if s.init == "imagenet" else {}
-    if s.task == "classify":
-        model = make_classifier(s.model, num_classes, **sizes, **trunk)
-        model.distillation = s.distillation
-    else:
-        loss = {"theta": s.theta, "lambda_": s.lambda_, "distillation": s.distillation}
-        where = {"exits": s.exits, "exit_target": s.exit_target, "filler": s.filler, "allow_empty": s.allow_empty}
-        early = {"exit_weights": weights_by_exit(s), "opinions": s.opinions}
-        model = make_detector(s.model, num_classes, **loss, **where, **early, **sizes, **trunk)
+    model = make_model(_config(s, classes), loss=s.loss(), allow_empty=s.allow_empty, **trunk)
     if s.init and s.init != "imagenet":
         fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)
         if fresh:

@@ -1,183 +1,160 @@
-"""Everything that decides how a training ends: its options, named presets of them, and what may change on resuming."""
+"""Everything that decides how a training ends: each option once, with its help, its limits and where it belongs.
+
+`earlyexit train`, `--show`, presets, the check of `--resume` and the study's plan are made from `TrainSettings`. A new
+option is a field here, and takes effect where it is read. What needs PyTorch is imported inside functions, so that
+`--help` answers at once.
+"""
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..losses import EXIT_TARGETS, check_exit_training
-from ..model.backbone import check_exits
-from ..model.factories import DETECTORS
-from ..model.necks import FILLERS
-from ..weights import refuse_removed
-from .loop import OPTIMIZERS, PRECISIONS, SCHEDULES
-from .run import NORMS, check_frozen
-
+NORMS = ("batch", "frozen", "sync")
+OPTIMIZERS = ("adamw", "sgd")
+PRECISIONS = ("no", "bf16", "fp16")
+SCHEDULES = ("cosine", "steps")
 TASKS = ("detect", "classify")
-WORDS = {
-    "task": TASKS,
-    "model": tuple(DETECTORS),
-    "norm": NORMS,
-    "exit_target": EXIT_TARGETS,
-    "filler": (*FILLERS, "learned"),
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "precision": PRECISIONS,
-}
-AT_LEAST_1 = ("epochs", "batch_size", "accumulate", "save_every")
-AT_LEAST_0 = ("theta", "lambda_", "distillation", "weight_decay", "warmup", "clip", "workers")
-MOST_WORKERS = 64  # each is a process with PyTorch in its memory
-# What a classifier has no use for.
-OF_DETECTORS = (*("theta", "lambda_", "exits", "exit_weights", "exit_target", "filler", "opinions", "allow_empty"),)
-# MMDetection's RetinaNet "1x" schedule as the paper used it (section 4.1.2): batch 16 at a learning rate of 0.01,
-# a tenth of it after epochs 8 and 11. The published code feeds BGR to a backbone trained on RGB; this is RGB.
-_PAPER = {
-    "model": "regnet_y_800mf",
-    "init": "imagenet",
-    "freeze": 1,  # the stem, stage 1 and its attention, as in the published code
-    "theta": 0.0115,
-    "lambda_": 1.0,
-    "distillation": 0.5,
-    "filler": "downsample",
-    "min_size": 800,
-    "max_size": 1333,
-    "epochs": 12,
-    "batch_size": 16,
-    "optimizer": "sgd",
-    "lr": 0.01,
-    "weight_decay": 5e-5,
-    "schedule": "steps",
-    "warmup": 500,
-    "clip": 35.0,
-    "shape_groups": True,
-    "workers": 4,
-}
-_NANO = {
-    "model": "nano",
-    "theta": 0.0115,
-    "lambda_": 1.0,
-    "distillation": 0.5,
-    "filler": "downsample",
-    "epochs": 6,
-    "batch_size": 16,
-    "optimizer": "adamw",
-    "lr": 1e-3,
-    "weight_decay": 0.05,
-    "schedule": "cosine",
-    "warmup": 100,
-    "clip": 1.0,
-}
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "nano": ("the small detector on the scenes; the defaults of the command", _NANO),
-    "paper-coco": ("the paper's recipe on COCO-Single", _PAPER),
-    # 200 classes change nothing but the last layers; the paper names one recipe for both data sets.
-    "paper-ilsvrc": ("the paper's recipe on ILSVRC-Single", {**_PAPER, "theta": 0.0115}),
-    "colab": (
-        "the paper's detector on COCO-Single at 480 pixels, for one GPU of 15 GB",
-        {
-            **_PAPER,
-            "min_size": 480,
-            "max_size": 800,
-            "epochs": 6,
-            "batch_size": 8,
-            "optimizer": "adamw",
-            "lr": 2e-4,
-            "weight_decay": 0.05,
-            "schedule": "cosine",
-            "clip": 1.0,
-            "precision": "fp16",
-            "workers": 2,
-        },
-    ),
-}
-# What may differ between a run and its resumption. The order and the augmentation depend on none of these. Where
-# batch normalisation uses the batch (norm="batch"), another split of a step into parts changes its statistics a little.
-FREE_TO_CHANGE = {"out", "resume", "progress", "workers", "accumulate", "save_every", "pictures", "tensorboard"}
+
+
+def _option(
+    default: Any,
+    help: str,
+    group: str = "",
+    *,
+    words: tuple[str, ...] = (),
+    least: float = -math.inf,
+    below: float = math.inf,
+    detect: bool = False,
+    free: bool = False,
+) -> Any:
+    """A field of `TrainSettings`.
+
+    Args:
+        default: its value unless told.
+        help: what it is, for `earlyexit train --help`.
+        group: where it stands there; the first group holds what a beginner needs.
+        words: all that it may be.
+        least, below: a number must lie in [least, below).
+        detect: only detectors have a use for it.
+        free: may differ between a run and its resumption: the order and the augmentation do not depend on it.
+    """
+    about = {"help": help, "group": group, "words": words, "least": least, "below": below, "detect": detect}
+    return field(default=default, metadata={**about, "free": free})
+
+
+DATA, MODEL, EARLY, OPTIMISER, RUN = "Data", "Model", "Early exits", "Optimiser", "Run"
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Everything that decides how a run ends; `earlyexit train --help` says what each is."""
 
-    data: str
-    out: str
-    split: str = "train"
-    task: str = "detect"
-    model: str = "nano"
-    init: str | None = None
-    warm_start: str | None = None
-    keep_classifiers: bool = True
-    freeze: int = 0
-    only_early: bool = False
-    norm: str = "batch"
-    theta: float = 0.0115
-    lambda_: float = 1.0
-    distillation: float = 0.5
-    exits: tuple[int, ...] = (4,)
-    exit_weights: tuple[float, ...] | None = None
-    exit_target: str = "single"
-    filler: str = "downsample"
-    opinions: tuple[int, ...] = ()
-    allow_empty: bool = False
-    min_size: int | None = None
-    max_size: int | None = None
-    jitter: float = 0.0
-    epochs: int = 6
-    batch_size: int = 16
-    accumulate: int = 1
-    shape_groups: bool = False
-    lr: float = 1e-3
-    optimizer: str = "adamw"
-    weight_decay: float = 0.05
-    schedule: str = "cosine"
-    warmup: int = 100
-    clip: float = 1.0
-    ema: float = 0.0
-    precision: str = "no"
-    seed: int = 0
-    workers: int = 0
-    save_every: int = 1
-    val_split: str | None = None
-    pictures: bool = False
-    tensorboard: bool = False
-    resume: bool = False
-    progress: bool = True
+    data: str = _option("", "Folder in COCO layout: annotations/instances_SPLIT.json and SPLIT/.")
+    out: str = _option("", "Folder of the run: log.csv, model.safetensors, checkpoint.pt.", free=True)
+    split: str = _option("train", "Which split of the folder.", DATA)
+    task: str = _option("detect", "detect, or classify: the backbone alone.", MODEL, words=TASKS)
+    model: str = _option("nano", "nano or regnet_y_800mf.")
+    init: str | None = _option(
+        None,
+        "Start from this backbone: imagenet (torchvision's RegNetY), a name or file of this package, or a published "
+        "Dyn-Perceiver checkpoint (.pth). none: random weights, also where the preset says otherwise.",
+    )
+    warm_start: str | None = _option(
+        None, "Go on from this detector (a name or file); parts for early exits may be missing in it.", MODEL
+    )
+    keep_classifiers: bool = _option(True, "Take the exits' classifiers from --init, too.", MODEL)
+    freeze: int = _option(0, "Stem and so many stages are not trained, 0-4.", MODEL, least=0, below=5)
+    only_early: bool = _option(
+        False, "Train the early exits' own necks and heads alone: full depth stays as it is.", EARLY
+    )
+    norm: str = _option("batch", "Batch normalisation: batch, frozen or sync (several GPUs).", MODEL, words=NORMS)
+    theta: float = _option(0.0115, "Weight of the exits' loss; 0 is the baseline.", EARLY, least=0, detect=True)
+    lambda_: float = _option(1.0, "Weight of the detection losses.", EARLY, least=0, detect=True)
+    distillation: float = _option(0.5, "Weight of the distillation in the exits' loss.", EARLY, least=0)
+    exits: tuple[int, ...] = _option((4,), "Exits with detection loss, e.g. 1,2,4; 4 is the paper.", EARLY, detect=True)
+    exit_weights: tuple[float, ...] | None = _option(
+        None, "Weights of the detection losses at --exits, e.g. 0.3,0.3,0.4.", EARLY, detect=True
+    )
+    exit_target: str = _option(
+        "single",
+        "single, largest or present: what the exits say of an image.",
+        EARLY,
+        detect=True,
+    )
+    filler: str = _option(
+        "downsample",
+        "downsample, zero, or learned: early exits have a pyramid and head of their own.",
+        EARLY,
+        detect=True,
+    )
+    opinions: tuple[int, ...] = _option(
+        (), "Exits at which the classifier's opinion moves the class scores, e.g. 1,2.", EARLY, detect=True
+    )
+    allow_empty: bool = _option(False, "Images without a box are background.", DATA, detect=True)
+    min_size: int | None = _option(None, "Shorter side of the images, in pixels.", least=32)
+    max_size: int | None = _option(None, "Limit of the longer side.", DATA, least=32)
+    jitter: float = _option(0.0, "Scale jitter: 0.2 is 0.8 to 1.2 times --min-size.", DATA, least=0, below=1)
+    epochs: int = _option(6, "Passes over the data.", least=1)
+    batch_size: int = _option(16, "Images of a step, over all processes.", least=1)
+    accumulate: int = _option(1, "Forward passes a step, to save memory.", OPTIMISER, least=1, free=True)
+    shape_groups: bool = _option(False, "Wide and high images in batches of their own.", DATA)
+    lr: float = _option(1e-3, "Peak learning rate.", least=math.ulp(0))
+    optimizer: str = _option("adamw", "adamw or sgd.", OPTIMISER, words=OPTIMIZERS)
+    weight_decay: float = _option(0.05, "Of weights with more than one dimension.", OPTIMISER, least=0)
+    schedule: str = _option("cosine", "cosine, or steps: a tenth after 8/12 and 11/12.", OPTIMISER, words=SCHEDULES)
+    warmup: int = _option(100, "Warm-up steps, at most a tenth of all.", OPTIMISER, least=0)
+    clip: float = _option(1.0, "Largest gradient norm; 0: not clipped.", OPTIMISER, least=0)
+    ema: float = _option(0.0, "Moving average of the weights, e.g. 0.999; 0: none.", OPTIMISER, least=0, below=1)
+    precision: str = _option("no", "no (float32), bf16 or fp16.", OPTIMISER, words=PRECISIONS)
+    seed: int = _option(0, "Of initialisation, order and augmentation.", RUN, least=0, below=2**63)
+    workers: int = _option(0, "Processes that load data, each with PyTorch in it.", RUN, least=0, below=65, free=True)
+    save_every: int = _option(1, "Epochs between checkpoints.", RUN, least=1, free=True)
+    val_split: str | None = _option(None, "Measure mAP on this split after each epoch.")
+    pictures: bool = _option(False, "Draw detections into OUT/pictures after each epoch.", RUN, free=True)
+    tensorboard: bool = _option(False, "Write OUT/tensorboard; needs the package tensorboard.", RUN, free=True)
+    resume: bool = _option(False, "Go on from the last checkpoint in --out.", free=True)
+    progress: bool = _option(True, "Show a bar, in a terminal.", RUN, free=True)
+
+    def loss(self):
+        """The `JointLoss` that these settings mean; `ValueError` if there is none."""
+        from ..losses import JointLoss
+
+        return JointLoss(self.theta, self.lambda_, self.exits, weights_by_exit(self), self.distillation)
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not at their defaults."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
 
 def check_settings(s: TrainSettings) -> None:
     """`ValueError` that shows the first value that no training can have, before anything is read or written."""
-    for name, allowed in WORDS.items():
-        if getattr(s, name) not in allowed:
-            raise ValueError(f"{name} must be one of {allowed}, got {getattr(s, name)!r}")
-    _check_numbers(s)
-    check_exit_training(s.exits, weights_by_exit(s))
+    from ..losses import EXIT_TARGETS, check_exits
+    from ..model.factories import DETECTORS
+    from ..model.necks import FILLERS
+
+    known = {"model": tuple(DETECTORS), "filler": (*FILLERS, "learned"), "exit_target": EXIT_TARGETS}
+    for option in fields(s):
+        value, about = getattr(s, option.name), option.metadata
+        words = known.get(option.name, about["words"])
+        if words and value not in words:
+            raise ValueError(f"{option.name} must be one of {words}, got {value!r}")
+        if isinstance(value, int | float) and not about["least"] <= value < about["below"]:
+            raise ValueError(f"{option.name} must be {_limits(about['least'], about['below'])}, got {value}")
+    s.loss()
     check_exits("opinions", s.opinions)
     _check_beginning(s)
-    given = [name for name in OF_DETECTORS if getattr(s, name) != getattr(TrainSettings, name)]
+    given = {f.name: getattr(s, f.name) for f in fields(s) if f.metadata["detect"] and f.name in s.changed()}
     if s.task == "classify" and given:
-        got = ", ".join(f"{name}={getattr(s, name)!r}" for name in given)
+        got = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise ValueError(f"the task 'classify' trains no detector and has no use for {got}: leave that out")
 
 
-def _check_numbers(s: TrainSettings) -> None:
-    for least, names in ((1, AT_LEAST_1), (0, AT_LEAST_0)):
-        for name in names:
-            if not least <= getattr(s, name) < math.inf:
-                raise ValueError(f"{name} must be a finite number from {least} on, got {getattr(s, name)}")
-    for name in ("jitter", "ema"):
-        if not 0 <= getattr(s, name) < 1:
-            raise ValueError(f"{name} must be in [0, 1), got {getattr(s, name)}")
-    if not 0 < s.lr < math.inf:
-        raise ValueError(f"lr must be a finite number above 0, got {s.lr}")
-    if not 0 <= s.seed < 2**63:
-        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {s.seed}")
-    if s.workers > MOST_WORKERS:
-        raise ValueError(f"workers must be at most {MOST_WORKERS}, since each is a process, got {s.workers}")
-    check_frozen(s.freeze)
-    sizes = {name: getattr(s, name) for name in ("min_size", "max_size") if getattr(s, name) is not None}
-    if any(size < 32 for size in sizes.values()):
-        raise ValueError(f"min_size and max_size must be at least 32 pixels, got {sizes}")
+def _limits(least: float, below: float) -> str:
+    if least == math.ulp(0):
+        return "a finite number above 0"
+    return f"a finite number from {least} on" if below == math.inf else f"at least {least} and below {below}"
 
 
 def _check_beginning(s: TrainSettings) -> None:
@@ -210,8 +187,61 @@ def weights_by_exit(s: TrainSettings) -> dict[int, float] | None:
     return dict(zip(s.exits, s.exit_weights, strict=True))
 
 
+def option_name(name: str) -> str:
+    """A setting as it stands on the command line: "--batch-size" for "batch_size"."""
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def as_options(values: dict[str, Any]) -> list[str]:
+    """Settings by name as words of a command line that give them."""
+    words: list[str] = []
+    for name, value in values.items():
+        option = option_name(name)
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            words += [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return words
+
+
+# MMDetection's RetinaNet "1x" schedule as the paper used it (section 4.1.2): batch 16 at a learning rate of 0.01,
+# a tenth of it after epochs 8 and 11. The published code feeds BGR to a backbone trained on RGB; this is RGB.
+_PAPER = {
+    "model": "regnet_y_800mf",
+    "init": "imagenet",
+    "freeze": 1,  # the stem, stage 1 and its attention, as in the published code
+    "theta": 0.0115,
+    "lambda_": 1.0,
+    "distillation": 0.5,
+    "filler": "downsample",
+    "min_size": 800,
+    "max_size": 1333,
+    "epochs": 12,
+    "batch_size": 16,
+    "optimizer": "sgd",
+    "lr": 0.01,
+    "weight_decay": 5e-5,
+    "schedule": "steps",
+    "warmup": 500,
+    "clip": 35.0,
+    "shape_groups": True,
+    "workers": 4,
+}
+# At 480 pixels, for one GPU of 15 GB.
+_COLAB = {"min_size": 480, "max_size": 800, "epochs": 6, "batch_size": 8, "precision": "fp16", "workers": 2}
+_COLAB |= {"optimizer": "adamw", "lr": 2e-4, "weight_decay": 0.05, "schedule": "cosine", "clip": 1.0}
+
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "nano": ("the small detector on the scenes; the defaults of the command", {}),
+    "paper-coco": ("the paper's recipe on COCO-Single", _PAPER),
+    # 200 classes change nothing but the last layers; the paper names one recipe for both data sets.
+    "paper-ilsvrc": ("the paper's recipe on ILSVRC-Single", _PAPER),
+    "colab": ("the paper's detector on COCO-Single at 480 pixels, for one GPU of 15 GB", {**_PAPER, **_COLAB}),
+}
+
+
 def preset(name: str) -> dict[str, Any]:
-    """The arguments of a preset, as fields of `TrainSettings`; `ValueError` if there is none of that name."""
+    """What a preset sets, as fields of `TrainSettings`; `ValueError` if there is none of that name."""
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {name!r}")
     return dict(PRESETS[name][1])
@@ -231,10 +261,11 @@ def check_resumable(settings: TrainSettings, out: Path, images: int, classes: li
     story = _read_story(out / "settings.json")
     refuse_removed(story["settings"], out)
     # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
-    # what the run did.
-    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings("", "")))
+    # what the run did. Where batch normalisation uses the batch, another `accumulate` changes its statistics a little.
+    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings()))
     before = {name: story["settings"].get(name, defaults[name]) for name in now}
-    changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
+    bound = [option.name for option in fields(settings) if not option.metadata["free"]]
+    changed = [name for name in bound if before[name] != now[name]]
     if changed:
         what = ", ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
         raise ValueError(f"{str(out)!r} was trained with other settings: {what}")

@@ -122,11 +122,12 @@ def available_weights() -> list[str]:
 
 
 def weights_path(weights: str | Path) -> Path:
-    """The file behind a name of `available_weights()` or a path; `ValueError` if there is none."""
-    for path in (FOLDER / f"{weights}.safetensors", Path(weights)):
+    """The file behind a name of `available_weights()`, a run's folder or a path; `ValueError` if there is none."""
+    for path in (FOLDER / f"{weights}.safetensors", Path(weights, "model.safetensors"), Path(weights)):
         if path.is_file():
             return path
-    raise ValueError(f"weights must be one of {available_weights()} or a safetensors file, got {str(weights)!r}")
+    kinds = f"one of {available_weights()}, a safetensors file or a run's folder"
+    raise ValueError(f"weights must be {kinds}, got {str(weights)!r}")
 
 
 def weights_card(name: str) -> dict:
@@ -176,6 +177,24 @@ def save_weights(model: nn.Module, path: str | Path, *, half: bool = False, abou
             raise ValueError(f"these weights do not fit into half precision, store them whole: {bad}")
     metadata = {"about": json.dumps(about or {})}
     write_whole(path, lambda temporary: save_file(state, temporary, metadata))
+
+
+def store_in_card(weights: str | Path, entries: dict[str, Any], model: nn.Module) -> Path:
+    """Write entries of a `ModelConfig` into the card of a weight file, whose weights stay; gives the file.
+
+    Args:
+        weights: a file or a run's folder; not a name of `available_weights()`, which are not the user's.
+        entries: for example {"rule": "router", "thresholds": [0.9, 0.8, None]}.
+        model: its "rule." weights are stored, too, if its rule has some.
+    """
+    path = weights_path(weights)
+    if path.parent == FOLDER:
+        raise ValueError(f"the weights {str(weights)!r} belong to the package: export a run of your own first")
+    rule = {name: value.detach().cpu() for name, value in model.state_dict().items() if name.startswith("rule.")}
+    state = {name: value for name, value in load_state(path).items() if not name.startswith("rule.")} | rule
+    about = parse_card(json.dumps({**read_about(path), **entries}), path)
+    write_whole(path, lambda temporary: save_file(state, temporary, {"about": json.dumps(about)}))
+    return path
 
 
 def read_about(weights: str | Path) -> dict:
