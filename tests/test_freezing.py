@@ -6,9 +6,9 @@ from squares import Squares
 from torch import nn
 
 from earlyexit import dyn_retinanet_nano
+from earlyexit.training import freeze_stages, set_norms, train_mode
 from earlyexit.training import run as freezing
-from earlyexit.training.loop import fit, make_optimizer, train_mode
-from earlyexit.training.run import freeze_stages, set_norms
+from earlyexit.training.loop import fit, make_optimizer
 
 FIRST = ("stem.", "stages.0.", "reads.0.")  # frozen with one stage
 

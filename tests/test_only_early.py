@@ -8,8 +8,7 @@ from torch import nn
 
 from earlyexit import dyn_retinanet_nano
 from earlyexit.model.export import for_inference
-from earlyexit.training.loop import train_mode
-from earlyexit.training.run import freeze_all_but_early
+from earlyexit.training import freeze_all_but_early, train_mode
 from earlyexit.training.settings import TrainSettings, check_settings
 
 IMAGES = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(4)]

@@ -5,8 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "loop": ["fit"],
-        "run": ["set_norms", "train", "train_mode"],
+        "loop": ["fit", "train_mode"],
+        "run": ["set_norms", "train"],
         "settings": ["TrainSettings", "preset"],
     },
 )

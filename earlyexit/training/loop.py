@@ -20,7 +20,6 @@ from tqdm import tqdm
 from ..processes import gather, only_cpu
 from .batches import SeededItems, StepSampler, epoch_seed, make_loader, without_traceback
 from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
-from .run import train_mode
 from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainSettings, check_settings
 
 
@@ -112,6 +111,14 @@ def _parts(accelerator: Accelerator, model, optimizer, scheduler, ema: float) ->
     average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
     run = {"model": plain, "optimizer": optimizer, "scheduler": scheduler}
     return {**run, "scaler": accelerator.scaler, "average": average}
+
+
+def train_mode(model: nn.Module) -> None:
+    """Put a model in training mode, except normalisations whose weights are frozen: they keep their statistics."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
+            module.eval()
 
 
 def train_one_epoch(
