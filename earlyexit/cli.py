@@ -18,6 +18,7 @@ import typer
 
 from . import __version__
 from .files import check_file, write_json
+from .study.command import beyond_command, study_command
 from .training.settings import PRESETS, TrainSettings, as_options, check_settings, option_name, preset
 
 DEFAULT_WEIGHTS = "scenes-early"
@@ -190,7 +191,7 @@ def presets(
 ) -> None:
     """List the presets of `earlyexit train`, or print one."""
     if name:
-        typer.echo(" ".join(as_options(preset(name))) or PRESETS[name][0])
+        typer.echo(" ".join(as_options(preset(name))))
         return
     for key, (about, _) in PRESETS.items():
         typer.echo(f"{key:14} {about}")
@@ -357,3 +358,7 @@ def onnx(
     model, classes = load_detector(weights)
     for path in export_onnx(model, out, size, wanted, classes=classes):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+app.command("study")(study_command)
+app.command("beyond")(beyond_command)

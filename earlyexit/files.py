@@ -61,13 +61,3 @@ def check_file(option: str, path: Path | None, suffix: str = "") -> None:
 def write_json(path: Path, value: dict) -> None:
     """Write JSON to a file that appears whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
-
-
-def check_file(option: str, path: Path | None, suffix: str = "") -> None:
-    """`ValueError` unless `path`, if there is one, can become a file: its folder is there, and it is no folder."""
-    if path is None:
-        return
-    if path.is_dir() or not path.name.lower().endswith(suffix):
-        raise ValueError(f"{option} must be a{f' {suffix}' if suffix else ''} file, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")

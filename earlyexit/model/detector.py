@@ -11,7 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from ..losses import EXIT_TARGETS, JointLoss, check_exits
 from .backbone import DynPerceiver, Exit
 from .exits import MaxSoftmax, Rule, SkipEmpty, exit_limits, leave_early
-from .heads import ClassOpinion, all_anchors, anchors_without_finest
+from .heads import AnchorsBySize, ClassOpinion, anchors_without_finest
 from .inputs import check_images, check_resizing, check_targets, same_size_batches
 from .postprocess import POSTPROCESSING, batch_detections, check_limits, check_scales
 

@@ -322,8 +322,7 @@ class OnnxDetector(EarlyExitRetinaNet):
             # The settings; nn.Module's own begin with "_", and a model may hold compiled versions of its methods.
             if not name.startswith("_") and not hasattr(type(self), name):
                 setattr(self, name, value)
-        for name in ("transform", "anchor_generator", "early_anchors", "rule"):
-            setattr(self, name, getattr(model, name))
+        self.transform, self.anchor_generator, self.rule = model.transform, model.anchor_generator, model.rule
         self.eval()
         self.classes, self.exported, self.levels = card["classes"], card["exits"], card["levels"]
         self.heads = {exit: _Graph(Path(folder) / f"detect_at_exit_{exit}.onnx") for exit in self.exported}

@@ -4,6 +4,6 @@
 the package.
 """
 
-from .finished import Study, open_study
+import lazy_loader
 
-__all__ = ["Study", "open_study"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"finished": ["Study", "open_study"]})

@@ -1,16 +1,9 @@
-"""The options of `earlyexit study` and `earlyexit beyond`."""
+"""The options of `earlyexit study` and `earlyexit beyond`; what needs PyTorch is imported by the command."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from .costs import ROUNDS
-from .fingerprint import check_numbers
-from .finished import RESULTS, load_models, model_path, write_table
-from .measure import REPEATS, fresh_rows
-from .plan import first_images, plan, plan_beyond
-from .run import export_early, run_beyond, run_study
 
 SCENES = Path("data/scenes-single")
 Data = Annotated[str, typer.Option(help="scenes, coco_single or ilsvrc_single: which recipe and what to compare.")]
@@ -32,7 +25,7 @@ def study_command(
     ] = None,
     jobs: Jobs = 2,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of baseline and proposed: seeds 0, 1, ...")] = 3,
-    repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = REPEATS,
+    repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
     model: Nano = None,
     epochs_factor: Factor = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="To try things out: so many images of each split.")] = None,
@@ -46,6 +39,10 @@ def study_command(
 
     It may be stopped and started again at any point: what is done is not done twice.
     """
+    from .finished import RESULTS
+    from .plan import first_images, plan
+    from .run import ROUNDS, run_study
+
     trial = model is not None or epochs_factor != 1 or limit is not None
     if trial and out is None and not (show or check):
         raise ValueError("a trial with --model, --epochs-factor or --limit needs an --out of its own")
@@ -96,6 +93,11 @@ def beyond_command(
 
     Needs the results of `earlyexit study` in the same folder. It may be stopped and started again at any point.
     """
+    from .finished import load_models, model_path, write_table
+    from .measure import fresh_rows
+    from .plan import plan_beyond
+    from .run import export_early, run_beyond
+
     results = Path("results") / data
     out = out or results
     if (model is not None or epochs_factor != 1) and out == results and not show:
@@ -123,6 +125,8 @@ def beyond_command(
 
 
 def _check(out: Path) -> None:
+    from .fingerprint import check_numbers
+
     numbers = check_numbers(out)
     if numbers:
         typer.echo(f"since {out} was made, other numbers come out: {', '.join(numbers)}")

@@ -25,11 +25,12 @@ from ..evaluation.coco import METRICS, exit_confidences, is_single_object
 from ..evaluation.collect import collect_records
 from ..evaluation.cost import count_macs
 from ..evaluation.matching import match_records
-from ..evaluation.policies import RULES, fit_router, threshold_exits
+from ..evaluation.policies import fit_router, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import evaluate_exits, evaluate_records, fit_score_scales, rescale_records, skip_empty
 from ..files import provenance
 from ..model.detector import EarlyExitRetinaNet
+from ..model.exits import RULES, make_rule
 from ..model.factories import load_detector
 from ..model.inputs import network_size
 from ..processes import pick_device
@@ -169,8 +170,9 @@ def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[d
 
 def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
     """The score of each rule of leaving and of a router, see `rule_score`."""
-    every = {**RULES, "router": fit_router(calibration)}
-    return {name: rule_score(test, rule(test), calibration, rule(calibration)) for name, rule in every.items()}
+    every = {name: fit_router(calibration) if name == "router" else make_rule(name) for name in RULES}
+    scores = {name: [rule_scores(records, rule) for records in (test, calibration)] for name, rule in every.items()}
+    return {name: rule_score(test, here, calibration, there) for name, (here, there) in scores.items()}
 
 
 def fresh_rows(

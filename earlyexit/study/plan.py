@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..data.coco import annotation_file, coco_split, read_coco
@@ -23,7 +23,7 @@ from ..data.photos import stays_inside
 from ..data.single import take_images
 from ..files import write_whole
 from ..model.necks import FILLERS
-from ..training.settings import TrainSettings, check_resumable, preset
+from ..training.settings import TrainSettings, as_options, check_resumable, preset
 from ..weights import refuse_removed
 from .paper import paper_pairs
 
@@ -178,17 +178,8 @@ def _run(runs: str | Path, name: str) -> str:
 
 def train_arguments(settings: TrainSettings) -> list[str]:
     """The command, as arguments of Python, that trains with these settings, or goes on with the run that is there."""
-    defaults = {f.name: f.default for f in fields(TrainSettings)}
-    command = ["-m", "earlyexit", "train", settings.data, "--resume"]
-    for name, value in asdict(settings).items():
-        option = "--" + name.rstrip("_").replace("_", "-")
-        if name in _NO_OPTION or value == defaults[name]:
-            continue
-        if isinstance(value, bool):
-            command.append(option if value else option.replace("--", "--no-", 1))
-        else:
-            command += [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    return command
+    given = {name: value for name, value in settings.changed().items() if name not in _NO_OPTION}
+    return ["-m", "earlyexit", "train", settings.data, "--resume", *as_options(given)]
 
 
 def training_of(run: str | Path, group: str) -> Training:

@@ -243,11 +243,3 @@ def make_schedule(
         return 0.1 ** sum(step >= m * steps for m in milestones)
 
     return LambdaLR(optimizer, factor)
-
-
-def train_mode(model: nn.Module) -> None:
-    """Put a model in training mode, except normalisations whose weights are frozen: they keep their statistics."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
-            module.eval()

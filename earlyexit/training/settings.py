@@ -128,6 +128,9 @@ class TrainSettings:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
 
+FREE_TO_CHANGE = {option.name for option in fields(TrainSettings) if option.metadata["free"]}
+
+
 def check_settings(s: TrainSettings) -> None:
     """`ValueError` that shows the first value that no training can have, before anything is read or written."""
     from ..losses import EXIT_TARGETS, check_exits
@@ -231,8 +234,16 @@ _PAPER = {
 _COLAB = {"min_size": 480, "max_size": 800, "epochs": 6, "batch_size": 8, "precision": "fp16", "workers": 2}
 _COLAB |= {"optimizer": "adamw", "lr": 2e-4, "weight_decay": 0.05, "schedule": "cosine", "clip": 1.0}
 
+_NANO = (
+    *("model", "theta", "lambda_", "distillation", "filler", "epochs", "batch_size", "optimizer", "lr"),
+    *("weight_decay", "schedule", "warmup", "clip"),
+)
+
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "nano": ("the small detector on the scenes; the defaults of the command", {}),
+    "nano": (
+        "the small detector on the scenes; the defaults of the command",
+        {name: getattr(TrainSettings, name) for name in _NANO},
+    ),
     "paper-coco": ("the paper's recipe on COCO-Single", _PAPER),
     # 200 classes change nothing but the last layers; the paper names one recipe for both data sets.
     "paper-ilsvrc": ("the paper's recipe on ILSVRC-Single", _PAPER),
@@ -258,14 +269,15 @@ def check_resumable(settings: TrainSettings, out: Path, images: int, classes: li
     """
     if not settings.resume:
         raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")
+    from ..weights import refuse_removed
+
     story = _read_story(out / "settings.json")
     refuse_removed(story["settings"], out)
     # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
     # what the run did. Where batch normalisation uses the batch, another `accumulate` changes its statistics a little.
     now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings()))
     before = {name: story["settings"].get(name, defaults[name]) for name in now}
-    bound = [option.name for option in fields(settings) if not option.metadata["free"]]
-    changed = [name for name in bound if before[name] != now[name]]
+    changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
     if changed:
         what = ", ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
         raise ValueError(f"{str(out)!r} was trained with other settings: {what}")

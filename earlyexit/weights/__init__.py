@@ -18,7 +18,6 @@ from torch import nn
 from ..files import write_whole
 
 FOLDER = Path(__file__).parent
-DEFAULT_WEIGHTS = "scenes-early"  # of the commands
 # Experiments that lost: options of training that no longer exist, with the value under which each did nothing.
 REMOVED = {"sandwich": False, "early_gradient": 1.0, "head_distillation": 0.0}
 REMOVED_FILLERS = ("topdown",)
