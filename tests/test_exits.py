@@ -77,7 +77,7 @@ def test_the_router_of_a_file_decides_as_the_fitted_one(rules, model, scenes, tm
 class Half:
     """A rule of one's own: the first half of the batch leaves at exit 2, the last image without neck and head."""
 
-    needs, skips = (), (2,)
+    skips = (2,)
 
     def __call__(self, reached):
         scores = torch.zeros(len(reached.logits))
