@@ -11,9 +11,9 @@ import statistics
 import time
 
 import torch
-from earlyexit.data.embedded import scene_dataset
 
 import earlyexit
+from earlyexit.data.scenes import scene_dataset
 from earlyexit.files import provenance
 from earlyexit.model.export import for_inference
 

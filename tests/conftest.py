@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from earlyexit.data.filtering import keep_single_objects
 
 from earlyexit import dyn_retinanet_nano
+from earlyexit.data import keep_single_objects
 from earlyexit.data.scenes import export_scenes
 from earlyexit.training.run import train
 from earlyexit.training.settings import TrainSettings

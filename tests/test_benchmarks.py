@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from earlyexit.data.filtering import keep_single_objects
 
+from earlyexit.data import keep_single_objects
 from earlyexit.data.scenes import export_scenes
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"

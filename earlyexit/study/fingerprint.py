@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from ..data.coco import CocoDataset, coco_split
-from ..data.filtering import keep_single_objects
 from ..data.scenes import export_scenes
+from ..data.single import keep_single_objects
 from ..evaluation.coco import exit_confidences
 from ..evaluation.collect import collect_records
 from ..evaluation.scores import random_exit, sweep
