@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import RegNet
 
-NUM_EXITS = 4
+EXITS = (1, 2, 3, 4)
+NUM_EXITS = len(EXITS)
 
 
 class Attention(nn.Module):
@@ -287,7 +288,7 @@ class DynPerceiver(nn.Module):
             images: (N, 3, H, W), normalised; any H and W of at least 32.
         """
         state = self.begin(images)
-        for index in range(1, NUM_EXITS + 1):
+        for index in EXITS:
             reached, state = self.advance(state, index)
             keep = yield reached
             state = state if keep is None else state.take(keep)
