@@ -1,10 +1,11 @@
 """What an image costs at each exit: multiply-adds counted by fvcore, and time measured on this machine."""
 
+import contextlib
 import functools
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -215,3 +216,14 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     run()
     wait(device)
     return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread while it lasts, as a server runs one process on each core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
