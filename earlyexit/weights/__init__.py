@@ -5,6 +5,7 @@ Beside each `NAME.safetensors` of the package lies `NAME.json`: the card with co
 
 import json
 import textwrap
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from pathlib import Path
@@ -112,7 +113,23 @@ def parse_card(text: str, source: object) -> dict:
         if entry.name in card and not entry.metadata["fits"](card[entry.name]):
             what, got = entry.metadata["what"], card[entry.name]
             raise ValueError(f"the card in {str(source)!r} is damaged: {entry.name} must be {what}, got {got!r:.100}")
+    refuse_removed(card, source)
     return card
+
+
+def refuse_removed(values: Mapping, source: object) -> None:
+    """`ValueError` if the settings `values` of `source` have an option that no longer exists at work.
+
+    Settings of old runs name all options; a value under which an option did nothing is as good as none.
+    """
+    gone = {name: values[name] for name, nothing in REMOVED.items() if values.get(name, nothing) != nothing}
+    gone |= {"filler": values["filler"]} if values.get("filler") in REMOVED_FILLERS else {}
+    if gone:
+        said = ", ".join(f"{name}={value!r}" for name, value in gone.items())
+        raise ValueError(
+            f"{str(source)!r} was made with {said}, which no longer exists: it lost, and the last commit that has it "
+            f"is {LAST_WITH_THEM}"
+        )
 
 
 def available_weights() -> list[str]:
