@@ -110,7 +110,8 @@ class EarlyExitRetinaNet(RetinaNet):
         rule = self.rule if rule is None else rule
         if empty is not None:
             if self.exit_target != "present":
-                raise ValueError(f"empty needs exits that say which classes are present, got {self.exit_target!r} ones")
+                said = f"empty={empty} with exit_target={self.exit_target!r}"
+                raise ValueError(f"empty is for exits that say which classes are present, got {said}")
             rule = SkipEmpty(rule, empty)
         results: list[dict] = [{}] * len(images)
         for group, batch in same_size_batches(self.transform, images):

@@ -201,7 +201,8 @@ def load_model(weights: str | Path, **changes) -> EarlyExitRetinaNet | ExitClass
     try:
         model = make_model(replace(config, **own), **changes)
     except ValueError as error:
-        raise ValueError(f"cannot make the model of {str(weights)!r}: {error}") from error
+        kind = "detector" if config.task == "detect" else "classifier"
+        raise ValueError(f"cannot make the {kind} of {str(weights)!r}: {error}") from error
     load_weights(model, weights)
     return model
 
