@@ -87,8 +87,13 @@ def settings(data, out, **changes):
     return TrainSettings(str(data), str(out), **{**small, **changes})
 
 
+def steps(out, **changes):
+    """Settings of a training whose model and data are given."""
+    return TrainSettings(out=str(out), progress=False, **changes)
+
+
 def options(out, *more):
-    """The same on the command line."""
+    """Those of `settings` on the command line."""
     return ["--out", out, "--min-size", 64, "--epochs", 2, "--batch-size", 2, *more]
 
 

@@ -1,44 +1,28 @@
-"""Training and evaluation: reproducible, resumable, and right on cases known by hand."""
+"""The loop over steps and epochs: losses, schedules, averages, batches of every kind, the same again when resumed."""
 
 import csv
 import json
 import math
-import random
 from dataclasses import replace
 
 import pytest
 import torch
 from accelerate import Accelerator
-from PIL import Image
-from safetensors.torch import load_file
+from squares import Squares, Tiny, nano, options, refused, same, state, steps, weights, write_folder
+from torch import nn
 
-from earlyexit import count_macs, dyn_retinanet_nano
 from earlyexit.data.coco import coco_split, collate
-from earlyexit.evaluation import coco as evaluation
-from earlyexit.evaluation.coco import coco_metrics, evaluate
-from earlyexit.files import write_whole
-from earlyexit.model.inputs import network_size
-from earlyexit.training import loop as engine
-from earlyexit.training import loop as fitting
-from earlyexit.training.batches import StepSampler
-from earlyexit.training.loop import make_optimizer, make_schedule
-from earlyexit.training.run import train
+from earlyexit.losses import JointLoss
+from earlyexit.training import set_norms, train_mode
+from earlyexit.training.loop import fit, make_optimizer, make_schedule, train_one_epoch
+from earlyexit.training.run import freeze_stages, train
 from earlyexit.training.settings import TrainSettings
 
 
 def settings(folder, out, **changes):
     """Three epochs of three steps each."""
     plain = TrainSettings(str(folder), str(out), exit_target="largest", epochs=3, batch_size=8, progress=False)
-    return replace(plain, **changes)
-
-
-def weights(out):
-    return load_file(out / "model.safetensors")
-
-
-def same_weights(first, second):
-    first, second = weights(first), weights(second)
-    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+    return replace(plain, min_size=64, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +49,11 @@ def test_log_and_rows_agree(whole_run, folder):
 def test_same_seed_same_weights(whole_run, folder, tmp_path):
     out, rows = whole_run
     again = train(settings(folder, tmp_path / "again"))
-    assert same_weights(out, tmp_path / "again")
+    assert same(weights(out), weights(tmp_path / "again"))
     assert [row["loss"] for row in again] == [row["loss"] for row in rows]
     train(settings(folder, tmp_path / "other", epochs=1, seed=1))
     train(settings(folder, tmp_path / "one", epochs=1))
-    assert not same_weights(tmp_path / "one", tmp_path / "other")
+    assert not same(weights(tmp_path / "one"), weights(tmp_path / "other"))
 
 
 def test_resumed_run_ends_with_the_same_weights(whole_run, folder, tmp_path, monkeypatch):
@@ -87,146 +71,81 @@ def test_resumed_run_ends_with_the_same_weights(whole_run, folder, tmp_path, mon
     with pytest.raises(OSError, match="no space left"):
         train(settings(folder, out))
     monkeypatch.undo()
-    assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoint.pt",
-        "log.csv",
-        "model.safetensors",
-        "settings.json",
-    ]
+    files = ["checkpoint.pt", "log.csv", "model.safetensors", "settings.json"]
+    assert sorted(path.name for path in out.iterdir()) == files
     assert len(torch.load(out / "checkpoint.pt", weights_only=True)["rows"]) == 1
     rows = train(settings(folder, out, resume=True))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert same_weights(out, whole_run[0])
-
-
-def test_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    write_whole(path, lambda temporary: temporary.write_text("old"))
-
-    def fail(temporary):
-        temporary.write_text("ne")
-        raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        write_whole(path, fail)
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    assert same(weights(out), weights(whole_run[0]))
 
 
 def test_finished_run_is_not_trained_on(whole_run, folder):
     before = weights(whole_run[0])
     rows = train(settings(folder, whole_run[0], resume=True))
     assert rows == whole_run[1]
-    assert all(torch.equal(value, before[name]) for name, value in weights(whole_run[0]).items())
+    assert same(weights(whole_run[0]), before)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"resume": False}, "already holds a run: add --resume"),
-        ({"norm": "frozen"}, "norm was 'batch', is 'frozen'"),
-        ({"lr": 0.5}, "other settings: lr was 0.001, is 0.5"),
-        ({"epochs": 4, "seed": 3}, "epochs was 3, is 4, seed was 0, is 3"),
-    ],
-)
-def test_runs_are_not_mixed(whole_run, folder, changes, message):
-    with pytest.raises(ValueError, match=message):
-        train(settings(folder, whole_run[0], **{"resume": True, **changes}))
+class KilledError(Exception):
+    pass
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"task": "segment"}, "task must be one of .*'segment'"),
-        ({"model": "huge"}, "model must be one of .*'huge'"),
-        ({"precision": "int8"}, "precision must be one of .*'int8'"),
-        ({"optimizer": "adam"}, "optimizer must be one of .*'adam'"),
-        ({"schedule": "linear"}, "schedule must be one of .*'linear'"),
-        ({"split": "val"}, "no image folder"),
-        ({"init": "nowhere.safetensors"}, "nowhere.safetensors"),
-        ({"exit_target": "single"}, "objects, but the exits learn one class per image"),
-    ],
-)
-def test_bad_settings(folder, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        train(settings(folder, tmp_path, **changes))
+@pytest.mark.parametrize("how", [{}, {"ema": 0.5}, {"ema": 0.9, "save_every": 2, "accumulate": 2}])
+def test_resumed_run_equals_the_whole(tmp_path, how):
+    """Killed after the steps of epoch 4, with all epochs or every other one saved."""
+    how |= {"epochs": 5, "batch_size": 4, "lr": 0.05, "optimizer": "sgd"}
+    data, first, second = Squares([(8, 8)] * 8), Tiny(), Tiny()
+
+    def kill(model, epoch):
+        if epoch == 4:
+            raise KilledError
+        return {"measured": 10.0 * epoch}
+
+    with pytest.raises(KilledError):
+        fit(second, data, steps(tmp_path / "killed", **how), after_epoch=kill)
+    fresh, seen = Tiny(), []
+    measure = lambda model, epoch: {"measured": 10.0 * epoch}  # noqa: E731
+    count = lambda step, losses: seen.append(step)  # noqa: E731
+    rows = fit(fresh, data, steps(tmp_path / "killed", resume=True, **how), after_epoch=measure, on_step=count)
+    whole = fit(first, data, steps(tmp_path / "whole", **how), after_epoch=measure)
+    assert seen == list(range(4 if "save_every" in how else 6, 10))
+    assert same(fresh.state_dict(), first.state_dict())
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    for ours, theirs in zip(rows, whole, strict=True):
+        assert {k: ours[k] for k in ("epoch", "loss", "lr", "measured")} == {
+            k: theirs[k] for k in ("epoch", "loss", "lr", "measured")
+        }
 
 
-def order(length=50, batch_size=8, parts=1, seed=0, epoch=0, groups=None):
-    sampler = StepSampler(length, batch_size, parts, seed, groups)
-    sampler.epoch = epoch
-    return list(sampler)
+def test_moving_average_by_hand(tmp_path):
+    """Half of the old average and half of the new weights, step by step, from the first step on; statistics too."""
+    model, average, seen = Tiny(), {}, []
 
+    def note(step, losses):
+        for name, value in state(model).items():
+            if value.is_floating_point():
+                average[name] = 0.5 * average[name] + 0.5 * value if step else value
 
-def test_order_is_a_function_of_seed_and_epoch():
-    assert order(seed=0, epoch=1) == order(seed=0, epoch=1)
-    seen = [i for batch in order(48, epoch=1) for i in batch]
-    assert sorted(seen) == list(range(48))
-    orders = [order(seed=seed, epoch=epoch) for seed in range(3) for epoch in range(3)]
-    assert all(orders[i] != orders[j] for i in range(9) for j in range(i))
+    def look(result, epoch):
+        seen.append({name: value.clone() for name, value in result.state_dict().items() if name in average})
+        return {}
 
-
-@pytest.mark.parametrize("groups", [None, [i % 3 == 0 for i in range(50)]])
-def test_parts_of_a_step_make_the_step(groups):
-    """One process with 8 images, two with 4, four that accumulate two batches of 1 see the same steps."""
-    whole = order(groups=groups)
-    assert [len(batch) for batch in whole] == [8] * 6  # two of 50 images are left out
-    for parts in (2, 4, 8):
-        split = order(parts=parts, groups=groups)
-        assert [sum(split[k : k + parts], []) for k in range(0, len(split), parts)] == whole
-
-
-def test_steps_are_of_one_group():
-    """17 and 33 images in two groups of 8: 2 + 4 pure steps, in mixed order; two are left, too few for a step."""
-    groups = [int(i % 3 == 0) for i in range(50)]
-    kinds = [{groups[i] for i in batch} for batch in order(groups=groups)]
-    assert sorted(min(kind) for kind in kinds if len(kind) == 1) == [0, 0, 0, 0, 1, 1]
-    assert any(
-        [min(kind) for kind in [{groups[i] for i in batch} for batch in order(groups=groups, seed=seed)]]
-        != [0, 0, 0, 0, 1, 1]
-        for seed in range(5)
-    )
-
-
-@pytest.mark.parametrize(
-    ("length", "batch_size", "parts", "sizes"), [(5, 16, 1, [5]), (5, 16, 2, [3, 3]), (1, 8, 1, [1])]
-)
-def test_fewer_images_than_a_step(length, batch_size, parts, sizes):
-    batches = order(length, batch_size, parts)
-    assert [len(batch) for batch in batches] == sizes
-    assert set(sum(batches, [])) == set(range(length))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0, 8), "nothing to train on: 0"),
-        ((9, 9, 2), "batch_size 9 for 2"),
-        ((9, 3, 1, 0, [1]), "each of 9 images, got 1"),
-    ],
-)
-def test_impossible_steps(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        StepSampler(*arguments)
-
-
-class Simple(torch.utils.data.Dataset):
-    """Bright squares on black: the class is the colour."""
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        image = torch.zeros(3, 64, 64)
-        image[index % 3, 16:48, 8:40] = 1
-        target = {"boxes": torch.tensor([[8.0, 16.0, 40.0, 48.0]]), "labels": torch.tensor([index % 3])}
-        return image, {**target, "image_id": torch.tensor(100 + index)}
+    how, data = {"epochs": 2, "batch_size": 2, "lr": 0.1, "warmup": 0}, Squares([(8, 8)] * 6)
+    fit(model, data, steps(tmp_path, ema=0.5, **how), on_step=note, after_epoch=look)
+    stored = weights(tmp_path)
+    assert set(average) < set(stored)
+    for name, value in average.items():
+        torch.testing.assert_close(stored[name], value, rtol=1e-6, atol=1e-6)
+        assert torch.equal(seen[-1][name], stored[name])
+        assert (model.state_dict()[name] - value).abs().max() > 1e-4  # the average lags behind
+    plain = Tiny()
+    fit(plain, data, steps(tmp_path / "plain", **how))
+    assert same(plain.state_dict(), model.state_dict())  # and does not disturb the training
 
 
 def test_loss_falls(tmp_path):
-    torch.manual_seed(0)
-    model = dyn_retinanet_nano(3, min_size=64, theta=1.0)
-    rows = fitting.fit(model, Simple(), tmp_path, epochs=15, batch_size=8, warmup=0, lr=2e-3)
+    model = nano(loss=JointLoss(theta=1.0))
+    rows = fit(model, Squares([(64, 64)] * 8), steps(tmp_path, epochs=15, batch_size=8, warmup=0, lr=2e-3))
     first, last = rows[0], rows[-1]
     assert last["loss"] < 0.5 * first["loss"]
     for name in ("classification", "bbox_regression", "exit"):
@@ -238,28 +157,63 @@ def test_loss_falls(tmp_path):
 def test_every_epoch_has_an_order_of_its_own(tmp_path):
     seen = []
 
-    class Noted(Simple):
+    class Noted(Squares):
         def __getitem__(self, index):
             seen.append(index)
             return super().__getitem__(index)
 
-    torch.manual_seed(0)
-    fitting.fit(dyn_retinanet_nano(3, min_size=64), Noted(), tmp_path, epochs=2, batch_size=8)
+    fit(Tiny(), Noted([(8, 8)] * 8), steps(tmp_path, epochs=2, batch_size=8))
     first, second = seen[:8], seen[8:]
     assert sorted(first) == sorted(second) == list(range(8))
     assert first != second
 
 
+def test_what_a_killed_run_half_wrote_is_removed(tmp_path):
+    (tmp_path / ".checkpoint.pt.0123.tmp").write_bytes(b"half")
+    fit(Tiny(), Squares([(8, 8)] * 8), steps(tmp_path, epochs=1, batch_size=8))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "log.csv", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"ema": 1.0}, "ema must be at least 0 and below 1, got 1.0"),
+        ({"accumulate": 0}, "accumulate must be a finite number from 1 on, got 0"),
+        ({"clip": -1.0}, "clip must be a finite number from 0 on, got -1.0"),
+        ({"warmup": -5}, "warmup must be a finite number from 0 on, got -5"),
+        ({"accumulate": 3}, "batch_size 16 for 3"),
+    ],
+)
+def test_impossible_arguments(tmp_path, how, message):
+    with pytest.raises(ValueError, match=message):
+        fit(Tiny(), Squares([(8, 8)] * 2), steps(tmp_path, **how))
+
+
+# Losses that are not finite
+
+
 def test_infinite_loss_names_the_images(tmp_path):
     """Step 1 of the epoch meets an image of NaNs."""
-    torch.manual_seed(0)
-    model, data = dyn_retinanet_nano(3, min_size=64), Simple()
+    model, data = nano(), Squares([(64, 64)] * 8)
     batches = [collate([data[0], data[1]]), collate([data[2], data[5]])]
     batches[1][0][1].fill_(math.nan)
     optimizer = make_optimizer(model)
     scheduler = make_schedule(optimizer, 10, warmup=0)
     with pytest.raises(FloatingPointError, match=r"loss is nan at step 1, images \[102, 105\], learning rate 0.0009"):
-        engine.train_one_epoch(Accelerator(), model, batches, optimizer, scheduler)
+        train_one_epoch(Accelerator(), model, batches, optimizer, scheduler)
+
+
+def test_loss_that_is_not_finite(tmp_path, capsys, monkeypatch):
+    """One step at an absurd learning rate; the next one's loss ends the run."""
+    data, out = write_folder(tmp_path / "data", train=[(64, 64)] * 4), tmp_path / "run"
+    absurd = ["--lr", "1e30", "--optimizer", "sgd", "--clip", "0", "--schedule", "steps", "--batch-size", "4"]
+    line = refused(capsys, monkeypatch, "train", data, *options(out), *absurd, "--accumulate", "2")
+    assert line.startswith("earlyexit: epoch 2: loss is nan at step 0, images [10")
+    assert line.endswith("], learning rate 1e+30")
+    assert len(torch.load(out / "checkpoint.pt", weights_only=True)["rows"]) == 1  # what was saved before is kept
+
+
+# Optimiser and schedule
 
 
 def rates(steps, **how):
@@ -290,10 +244,11 @@ def test_step_schedule():
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_what_is_decayed(nano, name):
-    decayed, free = make_optimizer(nano, name, lr=0.3, weight_decay=0.7).param_groups
+def test_what_is_decayed(name):
+    model = nano()
+    decayed, free = make_optimizer(model, name, lr=0.3, weight_decay=0.7).param_groups
     assert (decayed["weight_decay"], free["weight_decay"], decayed["lr"]) == (0.7, 0.0, 0.3)
-    ours = {id(p): n for n, p in nano.named_parameters()}
+    ours = {id(p): n for n, p in model.named_parameters()}
     names = {ours[id(p)] for p in free["params"]}
     assert {n for n in ours.values() if n.endswith(".bias") or "norm" in n} <= names
     assert not {n for n in names if not n.endswith((".bias", ".weight"))}
@@ -301,123 +256,105 @@ def test_what_is_decayed(nano, name):
     assert {ours[id(p)] for p in decayed["params"]} == set(ours.values()) - names
 
 
-# Evaluation
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_the_optimiser_leaves_frozen_weights_alone(name):
+    model = set_norms(nano(), "frozen")
+    freeze_stages(model.backbone, 2)
+    held = {id(p) for group in make_optimizer(model, name).param_groups for p in group["params"]}
+    assert held == {id(p) for p in model.parameters() if p.requires_grad}
+    assert len(held) < len(list(model.parameters()))
 
 
-def perfect(dataset):
-    """The annotations as if a model had found them."""
-    return [
-        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9}
-        for a in dataset.coco.anns.values()
-    ]
+def test_only_frozen_norms_are_in_eval_mode():
+    model = nano()
+    freeze_stages(model.backbone, 1)
+    model.eval()
+    train_mode(model)
+    norms = {n: m for n, m in model.backbone.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    frozen = {n for n in norms if n.startswith(("stem.", "stages.0.", "reads.0."))}
+    assert {n for n, m in norms.items() if not m.training} == frozen
+    assert model.training and model.backbone.stem.training
 
 
-def test_perfect_detections_have_full_marks(folder):
-    dataset = coco_split(folder, "test")
-    metrics = coco_metrics(dataset, perfect(dataset))
-    assert list(metrics) == list(evaluation.METRICS)
-    assert metrics["mAP"] == metrics["AP50"] == metrics["AP75"] == pytest.approx(100)
-    assert metrics["AP large"] is None  # no object of 96 pixels in images of 64
+# Accumulation, and batches of one image, of odd sizes, without objects, not full
 
 
-def test_no_detection_has_none(folder):
-    dataset = coco_split(folder, "test")
-    metrics = coco_metrics(dataset, [])
-    assert metrics["mAP"] == metrics["AP50"] == metrics["AP75"] == 0
+def test_four_parts_take_the_step_of_the_whole(tmp_path):
+    """A step of 8 images in one pass, or in 4 of 2: the same losses and weights, without batch statistics."""
+    stories, data = [], Squares([(64, 64)] * 16)
+    for accumulate in (1, 4):
+        model, losses = set_norms(nano(), "frozen"), []
+        start = state(model)
+        how = {"epochs": 1, "batch_size": 8, "optimizer": "sgd", "lr": 0.5, "warmup": 0, "clip": 0.1}
+        note = lambda step, values, losses=losses: losses.append(values)  # noqa: E731
+        rows = fit(model, data, steps(tmp_path / str(accumulate), accumulate=accumulate, **how), on_step=note)
+        stories.append((losses, model.state_dict(), rows))
+        assert max((value - start[name]).abs().max() for name, value in model.state_dict().items()) > 1e-3
+    (whole, first, rows), (parts, second, others) = stories
+    assert len(whole) == len(parts) == 2
+    for one, four in zip(whole, parts, strict=True):
+        assert four == pytest.approx(one, rel=1e-5)
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=1e-5, atol=1e-5)
+    assert [row["loss"] for row in others] == pytest.approx([row["loss"] for row in rows], rel=1e-5)
 
 
-def test_boxes_that_are_off_lose_the_strict_metrics(folder):
-    """Boxes of 0.6 of the width have an overlap of 0.6: right for AP50, wrong for AP75."""
-    dataset = coco_split(folder, "test")
-    found = perfect(dataset)
-    for entry in found:
-        x, y, width, height = entry["bbox"]
-        entry["bbox"] = [x, y, 0.61 * width, height]
-    metrics = coco_metrics(dataset, found)
-    assert metrics["AP50"] == pytest.approx(100)
-    assert metrics["AP75"] == 0
-    assert metrics["mAP"] == pytest.approx(30)  # the thresholds 0.5, 0.55 and 0.6 of ten
+def finite_step(model, data, out, **how):
+    """Train one epoch; its row, and the names of the weights that changed."""
+    before = state(model)
+    (row,) = fit(model, data, steps(out, epochs=1, warmup=0, **how))
+    assert all(math.isfinite(value) for value in row.values())
+    return row, {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
 
 
-class Oracle(torch.nn.Module):
-    """Finds exactly what is there, and says that image after image left at exits 1, 2, 3, 4, 1, ..."""
-
-    def __init__(self, dataset, like):
-        super().__init__()
-        self.backbone, self.neck, self.head, self.transform = like.backbone, like.neck, like.head, like.transform
-        self.targets = [target for _, target in dataset]
-        self.seen = 0
-
-    def head_at(self, exit):
-        return self.head
-
-    def pyramid_at(self, reached):
-        return self.neck({name: x for name, x in reached.features.items() if name in self.neck.names})
-
-    def forward(self, images, thresholds=None, exit=None):
-        found = []
-        for _ in images:
-            target = self.targets[self.seen]
-            scores = torch.ones(len(target["labels"]))
-            found.append({"boxes": target["boxes"], "labels": target["labels"], "scores": scores})
-            found[-1]["exit"] = self.seen % 4 + 1
-            self.seen += 1
-        return found
+def test_batches_of_one_image(tmp_path):
+    """The exits' BatchNorm1d then uses its running statistics, which stay; the others use and note the image's."""
+    model = nano()
+    _, changed = finite_step(model, Squares([(64, 64)] * 2), tmp_path, batch_size=1)
+    kept = set(model.state_dict()) - changed
+    exits = [n for n, m in model.backbone.named_modules() if isinstance(m, nn.BatchNorm1d)]
+    assert len(exits) == 3
+    assert kept == {f"backbone.{n}.{s}" for n in exits for s in ("running_mean", "running_var", "num_batches_tracked")}
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_evaluate_with_an_oracle(folder, nano, batch_size):
-    dataset = coco_split(folder, "test")
-    result = evaluate(Oracle(dataset, nano), dataset, batch_size=batch_size)
-    assert result["mAP"] == pytest.approx(100)
-    exits = [i % 4 + 1 for i in range(len(dataset))]
-    assert result["exits"] == {k: exits.count(k) for k in (1, 2, 3, 4)}
-    assert result["images"] == len(dataset)
-    macs = count_macs(nano, (128, 128))
-    assert result["gmacs"] == pytest.approx(sum(macs[k]["total"] for k in exits) / len(exits))
-    assert result["gmacs_full"] == pytest.approx(macs[4]["total"])
+def test_images_of_very_different_sizes(tmp_path):
+    model, shapes = nano(max_size=128), []
+    model.backbone.stem.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape)))
+    _, changed = finite_step(model, Squares([(64, 64), (30, 250), (200, 20), (17, 23)]), tmp_path, batch_size=4)
+    assert shapes == [(4, 3, 128, 128)]  # the longer sides are limited to 128 pixels, and all are padded to them
+    assert changed == set(model.state_dict())
 
 
-def test_network_size_is_that_of_the_transform(nano):
-    generator = random.Random(0)
-    for _ in range(200):
-        image = torch.zeros(3, generator.randint(20, 500), generator.randint(20, 500))
-        expected = tuple(nano.transform([image])[0].tensors.shape[-2:])
-        assert network_size(nano, image) == expected, image.shape
+@pytest.mark.parametrize(("images", "accumulate", "seen"), [(3, 1, [3]), (3, 2, [2, 2]), (1, 4, [1, 1, 1, 1])])
+def test_fewer_images_than_a_step(tmp_path, images, accumulate, seen):
+    """They make the step, each part gets one at least, and none is left out."""
+    model, batches = nano(), []
+    model.register_forward_pre_hook(lambda module, args: batches.append([int(t["image_id"]) for t in args[1]]))
+    finite_step(model, Squares([(64, 64)] * images), tmp_path, batch_size=8, accumulate=accumulate)
+    assert [len(batch) for batch in batches] == seen
+    assert {i for batch in batches for i in batch} == {100 + i for i in range(images)}
 
 
-def test_confidences_and_accuracy(nano, folder, tmp_path):
-    """On images made of their class alone, against the backbone called image by image."""
-    content = json.loads((folder / "annotations" / "instances_train.json").read_text())
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "one").mkdir()
-    images, annotations = [], []
-    for i, label in enumerate((1, 5, 5, 20, 7)):
-        Image.new("RGB", (64, 64), (50 * i, 200 - 30 * i, 90)).save(tmp_path / "one" / f"{i}.png")
-        images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
-        box = {"bbox": [8, 8, 40, 40], "area": 1600, "iscrowd": 0}
-        annotations.append({"id": i + 1, "image_id": i, "category_id": label, **box})
-    whole = {"images": images, "annotations": annotations, "categories": content["categories"]}
-    (tmp_path / "annotations" / "instances_one.json").write_text(json.dumps(whole))
-    dataset = coco_split(tmp_path, "one")
-    with torch.inference_mode():
-        logits = torch.stack([torch.stack(nano.backbone(nano.transform([image])[0].tensors)) for image, _ in dataset])
-    shares = logits.squeeze(2).softmax(2)  # (images, exits, classes)
-    torch.testing.assert_close(evaluation.exit_confidences(nano, dataset), shares.amax(2).T)
-    labels = torch.tensor([0, 4, 4, 19, 6])
-    expected = [100 * sum(shares[i, k].argmax() == labels[i] for i in range(5)).item() / 5 for k in range(4)]
-    assert evaluation.exit_accuracy(nano, dataset, batch_size=2) == pytest.approx(expected)
-    assert evaluation.is_single_object(dataset)
+class Empty(Squares):
+    """Without any object from the image `first` on."""
+
+    def __init__(self, sizes, first):
+        super().__init__(sizes)
+        self.first = first
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        if index >= self.first:
+            target |= {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+        return image, target
 
 
-def test_accuracy_needs_single_objects(nano, folder):
-    dataset = coco_split(folder, "train")
-    assert not evaluation.is_single_object(dataset)
-    with pytest.raises(ValueError, match="exactly one object in each image, image"):
-        evaluation.exit_accuracy(nano, dataset)
-
-
-def test_what_a_killed_run_half_wrote_is_removed(tmp_path):
-    (tmp_path / ".checkpoint.pt.0123.tmp").write_bytes(b"half")
-    fitting.fit(dyn_retinanet_nano(3, min_size=64), Simple(), tmp_path, epochs=1, batch_size=8)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "log.csv", "model.safetensors"]
+def test_images_without_objects(tmp_path):
+    """Background for the detector; the exits learn from the other images alone, and from none if there is none."""
+    row, changed = finite_step(nano(allow_empty=True), Empty([(64, 64)] * 2, 1), tmp_path / "one", batch_size=2)
+    assert min(row["classification"], row["bbox_regression"], row["exit"]) > 0
+    assert "backbone.classifiers.0.weight" in changed
+    row, _ = finite_step(nano(allow_empty=True), Empty([(64, 64)] * 2, 0), tmp_path / "none", batch_size=2)
+    assert row["classification"] > 0 and row["bbox_regression"] == row["exit"] == 0
+    with pytest.raises(ValueError, match=r"image_id 10[01]\): no box; leave such images out, or set allow_empty"):
+        finite_step(nano(), Empty([(64, 64)] * 2, 0), tmp_path / "refused", batch_size=2)
