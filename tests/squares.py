@@ -107,6 +107,18 @@ def same(first, second):
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def equal(first, second, names):
+    """Whether two state dicts agree bit for bit in these names."""
+    return all(torch.equal(first[name], second[name]) for name in names)
+
+
+def split_names(backbone):
+    """Names of the weights of a backbone's classifiers, and of all others."""
+    names = list(backbone.state_dict())
+    classifiers = [name for name in names if name.startswith(("classifiers.", "carries."))]
+    return classifiers, [name for name in names if name not in classifiers]
+
+
 def refused(capsys, monkeypatch, *arguments):
     """Run the command; give the one line, after a note of a training, with which it ends at exit code 2."""
     monkeypatch.setattr(sys, "argv", ["earlyexit", *map(str, arguments)])

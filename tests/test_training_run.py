@@ -1,89 +1,25 @@
-"""Trainings: moving average, resumption bit for bit, what settings may be."""
+"""What a training is made of: its model and where it starts, its data, its folder and the story in it."""
 
 import json
+import math
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 from PIL import Image
-from squares import CLASSES, Squares, Tiny, same, settings, state, weights, write_folder
+from squares import CLASSES, equal, options, refused, settings, split_names, write_folder
+from torchvision.models import RegNet_Y_800MF_Weights, regnet_y_800mf
 
-from earlyexit.training.loop import fit
-from earlyexit.training.run import train
+from earlyexit import cli, dyn_retinanet_nano
+from earlyexit.training import run
+from earlyexit.training.run import advice, train
+from earlyexit.weights import REMOVED, save_weights
 
-
-def test_moving_average_by_hand(tmp_path):
-    """Half of the old average and half of the new weights, step by step, from the first step on; statistics too."""
-    model, average, seen = Tiny(), {}, []
-
-    def note(step, losses):
-        for name, value in state(model).items():
-            if value.is_floating_point():
-                average[name] = 0.5 * average[name] + 0.5 * value if step else value
-
-    def look(result, epoch):
-        seen.append({name: value.clone() for name, value in result.state_dict().items() if name in average})
-        return {}
-
-    how = {"epochs": 2, "batch_size": 2, "lr": 0.1, "warmup": 0}
-    fit(model, Squares([(8, 8)] * 6), tmp_path, ema=0.5, on_step=note, after_epoch=look, **how)
-    stored = weights(tmp_path)
-    assert set(average) < set(stored)
-    for name, value in average.items():
-        torch.testing.assert_close(stored[name], value, rtol=1e-6, atol=1e-6)
-        assert torch.equal(seen[-1][name], stored[name])
-        assert (model.state_dict()[name] - value).abs().max() > 1e-4  # the average lags behind
-    plain = Tiny()
-    fit(plain, Squares([(8, 8)] * 6), tmp_path / "plain", **how)
-    assert same(plain.state_dict(), model.state_dict())  # and does not disturb the training
-
-
-class KilledError(Exception):
-    pass
-
-
-@pytest.mark.parametrize("how", [{}, {"ema": 0.5}, {"ema": 0.9, "save_every": 2, "accumulate": 2}])
-def test_resumed_run_equals_the_whole(tmp_path, how):
-    """Killed after the steps of epoch 4, with all epochs or every other one saved."""
-    how |= {"epochs": 5, "batch_size": 4, "lr": 0.05, "optimizer": "sgd"}
-    data, first, second = Squares([(8, 8)] * 8), Tiny(), Tiny()
-
-    def kill(model, epoch):
-        if epoch == 4:
-            raise KilledError
-        return {"measured": 10.0 * epoch}
-
-    with pytest.raises(KilledError):
-        fit(second, data, tmp_path / "killed", after_epoch=kill, **how)
-    fresh, steps = Tiny(), []
-    measure = lambda model, epoch: {"measured": 10.0 * epoch}  # noqa: E731
-    count = lambda step, losses: steps.append(step)  # noqa: E731
-    rows = fit(fresh, data, tmp_path / "killed", resume=True, after_epoch=measure, on_step=count, **how)
-    whole = fit(first, data, tmp_path / "whole", after_epoch=measure, **how)
-    assert steps == list(range(4 if "save_every" in how else 6, 10))
-    assert same(fresh.state_dict(), first.state_dict())
-    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
-    for ours, theirs in zip(rows, whole, strict=True):
-        assert {k: ours[k] for k in ("epoch", "loss", "lr", "measured")} == {
-            k: theirs[k] for k in ("epoch", "loss", "lr", "measured")
-        }
-
-
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ({"ema": 1.0}, r"ema in \[0, 1\), got 6, 1, 1, 1.0"),
-        ({"accumulate": 0}, "at least 1 .*got 6, 0"),
-        ({"clip": -1.0}, "warmup and clip must be at least 0, got 100, -1.0"),
-        ({"warmup": -5}, "warmup and clip must be at least 0, got -5"),
-        ({"accumulate": 3}, "batch_size 16 for 3"),
-    ],
-)
-def test_impossible_arguments(tmp_path, how, message):
-    with pytest.raises(ValueError, match=message):
-        fit(Tiny(), Squares([(8, 8)] * 2), tmp_path, **how)
-
-
-# Settings
+URL = RegNet_Y_800MF_Weights.DEFAULT.url
 
 
 @pytest.fixture(scope="module")
@@ -119,33 +55,34 @@ def test_another_number_of_images_is_refused(data, finished, tmp_path):
 
 
 def test_a_run_older_than_a_setting_can_be_resumed(data, finished):
-    """The default of what its settings.json does not name is what it did."""
-    out, rows = finished
-    path = out / "settings.json"
-    story = json.loads(path.read_text())
-    for name in ("ema", "jitter", "freeze", "norm", "save_every", "pictures"):
-        del story["settings"][name]
-    path.write_text(json.dumps({k: v for k, v in story.items() if k != "images"}))
-    assert train(settings(data, out, epochs=1, resume=True)) == rows
+    """The default of what its settings.json does not name is what it did; experiments that are gone did nothing."""
+    (out, rows), now = finished, settings(data, finished[0], epochs=1)
+    story = json.loads((out / "settings.json").read_text())
+    del story["images"]
+    story["settings"] = {**now.changed(), **REMOVED}
+    (out / "settings.json").write_text(json.dumps(story))
+    assert train(replace(now, resume=True)) == rows
     with pytest.raises(ValueError, match="ema was 0.0, is 0.5"):
-        train(settings(data, out, epochs=1, resume=True, ema=0.5))
+        train(replace(now, resume=True, ema=0.5))
 
 
-def test_a_cut_off_checkpoint_is_named(data, finished, tmp_path):
-    for name in ("settings.json", "checkpoint.pt"):
-        content = (finished[0] / name).read_bytes()
-        (tmp_path / name).write_bytes(content[: len(content) // 2] if name == "checkpoint.pt" else content)
-    with pytest.raises(ValueError, match=r"checkpoint.pt' is no checkpoint or only a part of one: remove it"):
-        train(settings(data, tmp_path, epochs=1, resume=True))
+# What is refused
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"task": "segment"}, "task must be one of .*'segment'"),
+        ({"model": "huge"}, "model must be one of .*'huge'"),
+        ({"precision": "int8"}, "precision must be one of .*'int8'"),
+        ({"optimizer": "adam"}, "optimizer must be one of .*'adam'"),
+        ({"schedule": "linear"}, "schedule must be one of .*'linear'"),
+        ({"split": "lost"}, "no image folder"),
+        ({"init": "nowhere.safetensors"}, "nowhere.safetensors"),
         ({"min_size": 300}, "min_size 300 is above max_size 256"),
-        ({"min_size": 16}, "must be at least 32 pixels, got {'min_size': 16}"),
+        ({"min_size": 16}, "min_size must be a finite number from 32 on, got 16"),
         ({"norm": "sync"}, "norm 'sync' needs GPUs"),
-        ({"freeze": 5}, "frozen stages, 0 to 4, got 5"),
+        ({"freeze": 5}, "freeze must be at least 0 and below 5, got 5"),
         ({"val_split": "lost"}, "no image folder"),
         ({"task": "classify", "pictures": True}, "--val-split and --pictures are for --task detect, got 'classify'"),
     ],
@@ -164,3 +101,168 @@ def test_an_unreadable_image_is_named(tmp_path):
     (folder / "train" / "1.png").write_bytes(content[:60])
     with pytest.raises(ValueError, match="image 101, '1.png', cannot be read"):
         train(settings(folder, tmp_path / "run"))
+
+
+def test_several_objects_are_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="objects, but the exits learn one class per image"):
+        train(settings(folder, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "file/run"])
+def test_out_that_cannot_be_made(data, tmp_path, capsys, monkeypatch, name):
+    (tmp_path / "file").write_text("not a folder")
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / name))
+    assert f"--out must be a folder that can be written to, got '{tmp_path / name}': " in line
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_out_that_may_not_be_written_to(data, tmp_path, capsys, monkeypatch):
+    """Root may write anywhere, so the refusal is played."""
+
+    def deny(path, write):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(run, "write_whole", deny)
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run"))
+    assert line.endswith(f"can be written to, got '{tmp_path / 'run'}': Permission denied")
+
+
+def test_no_advice_before_a_refusal(data, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "train", str(data), *map(str, options(tmp_path / "file"))])
+    with pytest.raises(SystemExit):
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("earlyexit: --out must be a folder that can be written to")
+
+
+@pytest.mark.parametrize(
+    ("changes", "images"),
+    [
+        ({"batch_size": 8}, None),
+        ({"batch_size": 7}, 7),
+        ({"batch_size": 16, "accumulate": 4}, 4),
+        ({"batch_size": 2, "norm": "frozen", "init": "scenes"}, None),
+    ],
+)
+def test_advice_about_batch_statistics(changes, images):
+    found = advice(settings("DATA", "RUN", **changes))
+    assert found is None if images is None else f"batch normalisation sees {images} image(s) at a time" in found
+
+
+@pytest.mark.parametrize("changes", [{"freeze": 1}, {"norm": "frozen", "batch_size": 8}])
+def test_advice_about_frozen_random_weights(changes):
+    assert "keep random weights here" in advice(settings("DATA", "RUN", **changes))
+    assert "keep random weights" not in str(advice(settings("DATA", "RUN", init="scenes", **changes)))
+
+
+# The model of a training
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """`started(settings)`: the model as `train` hands it to the loop."""
+
+    def start(what):
+        models = []
+        monkeypatch.setattr(run, "fit", lambda model, *_, **__: models.append(model))
+        train(what)
+        return models[0]
+
+    return start
+
+
+def test_the_model_does_not_resize_again(tmp_path, monkeypatch):
+    """In training the network sees the size that the jitter made, in evaluation that of the settings."""
+    made, data = [], write_folder(tmp_path / "data", train=[(32, 160)])
+    monkeypatch.setattr(run, "fit", lambda model, dataset, *_, **__: made.append((model, dataset)))
+    for jitter in (0.0, 0.25):
+        train(settings(data, tmp_path / "run", jitter=jitter, max_size=128))
+    shapes = []
+    for model, dataset in made:
+        model.backbone.stem.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[2:])))
+        model.train()
+        seen = [dataset[0] for _ in range(8)]
+        for image, target in seen:
+            model([image], [target])
+        model.eval()([torch.rand(3, 100, 100)])
+        padded = [tuple(32 * math.ceil(side / 32) for side in image.shape[1:]) for image, _ in seen]
+        assert shapes.pop() == (64, 64)
+        assert set(shapes) == {(32, 128)} if model is made[0][0] else shapes == padded and len(set(shapes)) > 1
+        shapes.clear()
+
+
+def test_imagenet_weights_become_the_trunk(data, tmp_path, monkeypatch, started):
+    """From where torch.hub would have put the download."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    trunk = regnet_y_800mf()
+    for name, value in trunk.state_dict().items():
+        if "running" in name:
+            value += torch.rand_like(value)
+    path = tmp_path / "hub" / "checkpoints" / Path(URL).name
+    path.parent.mkdir(parents=True)
+    torch.save(trunk.state_dict(), path)
+    kind = {"model": "regnet_y_800mf", "init": "imagenet", "freeze": 1}
+    backbone = started(settings(data, tmp_path / "run", **kind)).backbone
+    ours = backbone.stem.state_dict() | {
+        f"{i}.{name}": value for i, stage in enumerate(backbone.stages) for name, value in stage.state_dict().items()
+    }
+    theirs = trunk.stem.state_dict() | {
+        f"{i}.{name}": value
+        for i, stage in enumerate(trunk.trunk_output.children())
+        for name, value in stage.state_dict().items()
+    }
+    assert list(ours) == list(theirs)
+    assert equal(ours, theirs, theirs)
+    assert not backbone.stem[0].weight.requires_grad
+
+
+def test_imagenet_without_a_network(data, tmp_path, monkeypatch, capsys):
+    """One line says what to fetch and where to put it; nothing is made."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+
+    def no_network(*_, **__):
+        raise URLError(socket.gaierror(-3, "Temporary failure in name resolution"))
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    kind = ["--model", "regnet_y_800mf", "--init", "imagenet"]
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", *kind))
+    assert f"put {URL} into '{tmp_path / 'cache' / 'hub' / 'checkpoints'}'" in line
+    assert "name resolution" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_imagenet_is_for_the_large_model(data, tmp_path):
+    with pytest.raises(ValueError, match="ImageNet weights are for the model 'regnet_y_800mf', not for 'nano'"):
+        train(settings(data, tmp_path, init="imagenet"))
+
+
+def test_fresh_classifiers_are_drawn_from_a_stream_of_their_own(data, tmp_path, started):
+    """The pretraining's seed would give the very classifiers that it began with."""
+    torch.manual_seed(0)
+    began = dyn_retinanet_nano(4)
+    init = tmp_path / "own.safetensors"
+    save_weights(began, init)
+    kept = started(settings(data, tmp_path / "kept", init=str(init))).backbone.state_dict()
+    redrawn = started(settings(data, tmp_path / "new", init=str(init), keep_classifiers=False)).backbone.state_dict()
+    classifiers, others = split_names(began.backbone)
+    theirs = began.backbone.state_dict()
+    assert equal(kept, theirs, [*classifiers, *others])
+    assert equal(redrawn, theirs, others)
+    drawn = [name for name in classifiers if "weight" in name and theirs[name].ndim == 2]
+    assert len(drawn) == 6
+    assert not any(torch.equal(redrawn[name], theirs[name]) for name in drawn)
+
+
+def test_a_resumed_run_does_not_need_its_beginning(data, tmp_path, started):
+    """The file of --init is gone, its name still has to be the same."""
+    init = tmp_path / "own.safetensors"
+    save_weights(dyn_retinanet_nano(4), init)
+    what = settings(data, tmp_path / "run", init=str(init))
+    started(what)
+    torch.save({}, tmp_path / "run" / "checkpoint.pt")
+    init.unlink()
+    started(settings(data, tmp_path / "run", init=str(init), resume=True))
+    with pytest.raises(ValueError, match="init was '.*own.safetensors', is None"):
+        started(settings(data, tmp_path / "run", resume=True))
