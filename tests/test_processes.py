@@ -16,13 +16,12 @@ import sys
 from pathlib import Path
 
 import torch
-from earlyexit.processes import process_state
 
 from earlyexit import dyn_retinanet_nano, evaluate
 from earlyexit.data.coco import coco_split, train_transforms
-from earlyexit.evaluation import coco_metrics, detect_all
-from earlyexit.fitting import fit
-from earlyexit.freezing import set_norms
+from earlyexit.evaluation.coco import coco_metrics, detect_all
+from earlyexit.processes import process_state
+from earlyexit.training import TrainSettings, fit, set_norms
 
 folder, out, stop = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
@@ -40,9 +39,11 @@ def after_epoch(model, epoch):
     return {"found": len(found), "AP50": coco_metrics(test, found)["AP50"]}
 
 
+settings = TrainSettings(
+    out=str(out), epochs=7, batch_size=8, optimizer="sgd", lr=0.01, warmup=0, ema=0.5, resume=True, progress=False
+)
 rows = fit(
-    model, data, out, epochs=7, batch_size=8, optimizer="sgd", lr=0.01, warmup=0, ema=0.5, resume=True,
-    after_epoch=after_epoch, on_step=lambda step, values: losses.append([step, values]),
+    model, data, settings, after_epoch=after_epoch, on_step=lambda step, values: losses.append([step, values])
 )
 result = evaluate(model, test, thresholds=(0.06, 0.07, 0.08), batch_size=3)
 if process_state().is_main_process:
