@@ -1,21 +1,15 @@
-"""Two CPU processes (gloo) train and evaluate as one does."""
+"""Two CPU processes (gloo) train and evaluate as one does; run as a script, this file is what they do."""
 
 import json
 import os
+import shutil
 import subprocess
-import sys
-
-import pytest
-import torch
-from safetensors.torch import load_file
-
-SCRIPT = '''
-"""Train and evaluate; write each step's losses and the result. ARGS: folder, out, epochs done before stopping."""
-import json
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from squares import weights
 
 from earlyexit import dyn_retinanet_nano, evaluate
 from earlyexit.data.coco import coco_split, train_transforms
@@ -23,69 +17,58 @@ from earlyexit.evaluation.coco import coco_metrics, detect_all
 from earlyexit.processes import process_state
 from earlyexit.training import TrainSettings, fit, set_norms
 
-folder, out, stop = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = set_norms(dyn_retinanet_nano(20, exit_target="largest", min_size=64, score_thresh=0.0), "frozen")
-data = coco_split(folder, "train", train_transforms(min_size=64, max_size=128, jitter=0.2))
-test = coco_split(folder, "test")
-losses = []
+MOVED = 3  # the epoch after which the run is copied
 
 
-def after_epoch(model, epoch):
-    if epoch > stop:
-        sys.exit(7)
-    found = [d for row in detect_all(model, test, None, None, batch_size=4) for d in row.found]
-    return {"found": len(found), "AP50": coco_metrics(test, found)["AP50"]}
+def work(folder, out):
+    """Train, or go on, and evaluate; write each step's losses and the result; copy the run as it is after an epoch."""
+    torch.manual_seed(0)
+    model = set_norms(dyn_retinanet_nano(20, exit_target="largest", min_size=64, score_thresh=0.0), "frozen")
+    data = coco_split(folder, "train", train_transforms(min_size=64, max_size=128, jitter=0.2))
+    test, losses = coco_split(folder, "test"), []
+    how = {"epochs": 7, "batch_size": 8, "optimizer": "sgd", "lr": 0.01, "warmup": 0, "ema": 0.5}
+
+    def after_epoch(model, epoch):
+        found = [d for row in detect_all(model, test, None, None, batch_size=4) for d in row.found]
+        return {"found": len(found), "AP50": coco_metrics(test, found)["AP50"]}
+
+    def on_epoch(row):
+        if row["epoch"] == MOVED:
+            shutil.copytree(out, f"{out}-moved")
+
+    rows = fit(
+        model,
+        data,
+        TrainSettings(out=str(out), resume=True, progress=False, **how),
+        after_epoch=after_epoch,
+        on_step=lambda step, values: losses.append([step, values]),
+        on_epoch=on_epoch,
+    )
+    result = evaluate(model, test, thresholds=(0.06, 0.07, 0.08), batch_size=3)
+    if process_state().is_main_process:
+        story = {"losses": losses, "rows": rows, "result": result, "processes": process_state().num_processes}
+        Path(out, "story.json").write_text(json.dumps(story))
 
 
-settings = TrainSettings(
-    out=str(out), epochs=7, batch_size=8, optimizer="sgd", lr=0.01, warmup=0, ema=0.5, resume=True, progress=False
-)
-rows = fit(
-    model, data, settings, after_epoch=after_epoch, on_step=lambda step, values: losses.append([step, values])
-)
-result = evaluate(model, test, thresholds=(0.06, 0.07, 0.08), batch_size=3)
-if process_state().is_main_process:
-    story = {"losses": losses, "rows": rows, "result": result, "processes": process_state().num_processes}
-    (out / "story.json").write_text(json.dumps(story))
-'''
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory):
-    path = tmp_path_factory.mktemp("script") / "run.py"
-    path.write_text(SCRIPT)
-    return path
-
-
-def start(script, folder, out, processes, stop=99):
-    """A process that runs the script, under torchrun where there are several."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] * (processes > 1)
-    command = [sys.executable, *launcher, str(script), str(folder), str(out), str(stop)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True)
-
-
-def finish(process, code=0):
-    output = process.communicate(timeout=120)[0]
-    assert (process.returncode == 0) == (code == 0), output
-    return output
+if __name__ == "__main__":
+    work(*sys.argv[1:])
 
 
 @pytest.fixture(scope="module")
-def stories(script, folder, tmp_path_factory):
-    """The same training in one process and in two, and in two that stop after epoch 3 and go on as one."""
+def stories(folder, tmp_path_factory):
+    """The same training in two processes and in one, and in two until its third epoch and then in one."""
     out = tmp_path_factory.mktemp("runs")
-    one, moved = start(script, folder, out / "one", 1), start(script, folder, out / "moved", 2, stop=3)
-    finish(one)
-    finish(moved, code=7)
-    two, moved = start(script, folder, out / "two", 2), start(script, folder, out / "moved", 1)
-    finish(two)
-    finish(moved)
-    return {name: json.loads((out / name / "story.json").read_text()) for name in ("one", "two", "moved")} | {
-        "out": out
-    }
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, __file__, str(folder), str(out / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    together = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True)
+    work(folder, out / "one")
+    output = together.communicate(timeout=300)[0]
+    assert together.returncode == 0, output
+    moved = shutil.copytree(out / "two-moved", out / "moved")
+    work(folder, moved)
+    found = {name: json.loads((out / name / "story.json").read_text()) for name in ("one", "two", "moved")}
+    return found | {"out": out}
 
 
 def test_two_processes_take_the_steps_of_one(stories):
@@ -118,6 +101,6 @@ def test_a_checkpoint_of_two_resumes_in_one(stories):
     assert [step for step, _ in moved["losses"]] == list(range(9, 21))
     assert [row["epoch"] for row in moved["rows"]] == [1, 2, 3, 4, 5, 6, 7]
     assert [row["loss"] for row in moved["rows"]] == pytest.approx([row["loss"] for row in one["rows"]], rel=1e-4)
-    first, second = (load_file(stories["out"] / name / "model.safetensors") for name in ("one", "moved"))
+    first, second = (weights(stories["out"] / name) for name in ("one", "moved"))
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-4)
