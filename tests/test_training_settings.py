@@ -1,15 +1,22 @@
-"""Presets: what they set, and that what is given by hand wins."""
+"""Each option once: on the command line, in presets, with its limits, and in the check of what may be resumed."""
 
 import json
 import shlex
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
-from squares import refused
+from squares import options, refused, settings, write_folder
 from typer.testing import CliRunner
 
 from earlyexit import cli
-from earlyexit.training.settings import PRESETS, TrainSettings, preset
+from earlyexit.study.plan import training_of
+from earlyexit.training.run import train
+from earlyexit.training.settings import PRESETS, TrainSettings, check_resumable, check_settings, preset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("squares") / "data", train=[(64, 64)] * 4)
 
 
 def output(*arguments):
@@ -93,3 +100,129 @@ def test_presets_are_not_changed_by_their_users():
 def test_unknown_preset(capsys, monkeypatch, arguments):
     line = refused(capsys, monkeypatch, *arguments)
     assert line == "earlyexit: preset must be one of ['colab', 'nano', 'paper-coco', 'paper-ilsvrc'], got 'papr'"
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "shown"),
+    [
+        ("--lr", "nan", "lr must be a finite number above 0, got nan"),
+        ("--lr", "0", "lr must be a finite number above 0, got 0.0"),
+        ("--lr", "inf", "lr must be a finite number above 0, got inf"),
+        ("--weight-decay", "-1", "weight_decay must be a finite number from 0 on, got -1.0"),
+        ("--clip", "nan", "clip must be a finite number from 0 on, got nan"),
+        ("--theta", "inf", "theta must be a finite number from 0 on, got inf"),
+        ("--warmup", "-1", "warmup must be a finite number from 0 on, got -1"),
+        ("--workers", "-1", "workers must be at least 0 and below 65, got -1"),
+        ("--batch-size", "0", "batch_size must be a finite number from 1 on, got 0"),
+        ("--epochs", "0", "epochs must be a finite number from 1 on, got 0"),
+        ("--ema", "1", "ema must be at least 0 and below 1, got 1.0"),
+        ("--jitter", "2", "jitter must be at least 0 and below 1, got 2.0"),
+        ("--seed", "-1", "seed must be at least 0 and below 9223372036854775808, got -1"),
+        ("--workers", "65", "workers must be at least 0 and below 65, got 65"),
+        ("--out", "", "out must be a folder, got ''"),
+        ("--warm-start", "", "warm_start must be a name or a file, got ''"),
+        ("--opinions", "", "--opinions takes numbers with commas between them, got ''"),
+        ("--exit-weights", "nan", "exit_weights must have a finite, positive weight for each of the exits (4,)"),
+        ("--init", "", "init must be a name or a file, or none for random weights, got ''"),
+        ("--init", "nope", "init must be 'imagenet', one of ['scenes'"),
+        ("--exits", "5", "exits must name some of the exits 1-4, got (5,)"),
+        ("--epochs", "abc", "Invalid value for '--epochs': "),
+        ("--nonsense", "1", "No such option: --nonsense"),
+        ("--accumulate", "3", "batch_size must be a multiple of processes x accumulate, got batch_size 2 for 3"),
+    ],
+)
+def test_options_of_a_training(data, tmp_path, capsys, monkeypatch, option, value, shown):
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", option, value))
+    assert line.startswith(f"earlyexit: {shown}")
+    assert "abc" not in value or line.endswith("got 'abc' (see --help)")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        (["--model", "x"], "model must be one of ('nano', 'regnet_y_800mf'), got 'x'"),
+        (["--norm", "x"], "norm must be one of ('batch', 'frozen', 'sync'), got 'x'"),
+        (["--filler", "x"], "filler must be one of ('downsample', 'zero', 'learned'), got 'x'"),
+        (["--freeze", 9], "freeze must be at least 0 and below 5, got 9"),
+        (["--max-size", 3], "max_size must be a finite number from 32 on, got 3"),
+        (["--exits", "1,1,4", "--exit-weights", "1,1,1"], "exit_weights must be one number for each of the exits, all"),
+        (["--task", "classify", "--filler", "zero"], "the task 'classify' trains no detector and has no use for"),
+        (["--task", "classify", "--exits", "1,4", "--allow-empty"], "the task 'classify' trains no detector"),
+    ],
+)
+def test_settings_are_not_shown_that_no_training_can_have(data, tmp_path, capsys, monkeypatch, more, shown):
+    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run", "--show", *more))
+    assert line.startswith(f"earlyexit: {shown}")
+
+
+@pytest.mark.parametrize("wrong", [{"theta": 0.1}, {"exits": (1, 4)}, {"warm_start": None}, {"task": "classify"}])
+def test_settings_that_only_early_cannot_have(wrong):
+    right = {"only_early": True, "warm_start": "scenes", "theta": 0.0, "exits": (1, 2, 3), "filler": "learned"}
+    check_settings(TrainSettings("data", "out", **right))
+    with pytest.raises(ValueError, match="only_early trains the early exits of a trained detector|warm_start is for"):
+        check_settings(TrainSettings("data", "out", **{**right, **wrong}))
+
+
+# Resuming
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished")
+    train(settings(data, out, epochs=1))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resume": False}, "already holds a run: add --resume"),
+        ({"norm": "frozen"}, "norm was 'batch', is 'frozen'"),
+        ({"lr": 0.5}, "other settings: lr was 0.001, is 0.5"),
+        ({"epochs": 4, "seed": 3}, "epochs was 1, is 4, seed was 0, is 3"),
+    ],
+)
+def test_runs_are_not_mixed(data, finished, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(settings(data, finished, **{"epochs": 1, "resume": True, **changes}))
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}", "[1]"])
+def test_a_run_without_its_story(data, tmp_path, text):
+    if text:
+        (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match="settings.json' is missing or damaged: put it back, or choose another --out"):
+        check_resumable(settings(data, tmp_path, resume=True), tmp_path, 4)
+
+
+@pytest.mark.parametrize(
+    ("option", "nothing", "value"),
+    [
+        ("sandwich", False, True),
+        ("early_gradient", 1.0, 0.5),
+        ("head_distillation", 0, 1.0),
+        ("filler", "downsample", "topdown"),
+    ],
+)
+def test_a_run_made_with_an_option_that_no_longer_exists(data, tmp_path, option, nothing, value):
+    now, path = settings(data, tmp_path, resume=True), tmp_path / "settings.json"
+    path.write_text(json.dumps({"settings": {**asdict(now), option: nothing}}))
+    check_resumable(now, tmp_path, 4)
+    assert training_of(tmp_path, "ablation").settings == now
+    path.write_text(json.dumps({"settings": {**asdict(now), option: value}}))
+    for read in (lambda: check_resumable(now, tmp_path, 4), lambda: training_of(tmp_path, "ablation")):
+        with pytest.raises(ValueError, match=f"was made with {option}={value!r}, which no longer exists.* 0d16035"):
+            read()
+
+
+def test_other_classes_are_not_gone_on_with(data, tmp_path):
+    story = {"settings": {"data": str(data), "out": "", "min_size": 64, "epochs": 2, "batch_size": 2}}
+    (tmp_path / "settings.json").write_text(json.dumps({**story, "images": 4, "classes": ["ant"]}))
+    now = settings(data, tmp_path, resume=True)
+    check_resumable(now, tmp_path, 4, ["ant"])
+    with pytest.raises(ValueError, match=r"trained on the classes \['ant'\], the split now has \['bee'\]"):
+        check_resumable(now, tmp_path, 4, ["bee"])
