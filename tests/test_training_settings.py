@@ -1,17 +1,32 @@
 """Each option once: on the command line, in presets, with its limits, and in the check of what may be resumed."""
 
 import json
+import math
+import re
 import shlex
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 import pytest
+import typer
 from squares import options, refused, settings, write_folder
 from typer.testing import CliRunner
 
 from earlyexit import cli
 from earlyexit.study.plan import training_of
 from earlyexit.training.run import train
-from earlyexit.training.settings import PRESETS, TrainSettings, check_resumable, check_settings, preset
+from earlyexit.training.settings import (
+    FREE_TO_CHANGE,
+    OPTIMISER,
+    PRESETS,
+    RUN,
+    TrainSettings,
+    _option,
+    as_options,
+    check_resumable,
+    check_settings,
+    option_name,
+    preset,
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +115,101 @@ def test_presets_are_not_changed_by_their_users():
 def test_unknown_preset(capsys, monkeypatch, arguments):
     line = refused(capsys, monkeypatch, *arguments)
     assert line == "earlyexit: preset must be one of ['colab', 'nano', 'paper-coco', 'paper-ilsvrc'], got 'papr'"
+
+
+# One list of options
+
+
+CHOSEN = {  # values other than the default, for settings whose values only the whole can judge
+    "model": "regnet_y_800mf",
+    "exit_target": "largest",
+    "filler": "learned",
+    "exits": (1, 2),
+    "exit_weights": (0.25,),
+    "opinions": (1, 3),
+}
+
+
+def another(option):
+    """A value that this setting may have and that is not its default."""
+    if option.name in CHOSEN:
+        return CHOSEN[option.name]
+    about, default = option.metadata, option.default
+    if about["words"]:
+        return next(word for word in about["words"] if word != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, float):
+        return default / 3 if default else 0.1 + 0.2  # which has seventeen digits
+    if about["least"] > -math.inf:
+        return int(default or about["least"]) + 1
+    return "some text"
+
+
+def options_in_help(text):
+    """The options that `--help` lists, each with the help beside it."""
+    lines = [re.match(r"[│ *]*(--\S+) +(--no-\S+)? *<\w+> +(.*?)[ │]*$", line) for line in text.splitlines()]
+    return [(found[1], found[3]) for found in lines if found]
+
+
+def test_every_setting_is_an_option_exactly_once_with_its_help():
+    listed = options_in_help(CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "400"}).stdout)
+    names = [name for name, _ in listed]
+    expected = [option for option in fields(TrainSettings) if option.name != "data"]
+    assert sorted(names) == sorted([*map(option_name, (o.name for o in expected)), "--preset", "--show", "--help"])
+    for option in expected:
+        assert dict(listed)[option_name(option.name)].startswith(option.metadata["help"])
+        assert len(option.metadata["help"]) > 10
+
+
+@pytest.mark.parametrize("option", fields(TrainSettings), ids=lambda option: option.name)
+def test_options_mean_the_setting_that_they_are_made_from(option, monkeypatch):
+    """From a setting to a command line and back, and through JSON, as settings.json has it."""
+    made = TrainSettings(**{"data": "DATA", "out": "RUN", option.name: another(option)})
+    assert set(made.changed()) == {"data", "out", option.name}
+    monkeypatch.setattr(cli, "check_settings", lambda settings: None)  # some make sense with others alone
+    given = {name: value for name, value in made.changed().items() if name != "data"}
+    assert json.loads(output("train", made.data, *as_options(given), "--show")) == as_json(made)
+
+
+@pytest.mark.parametrize("option", fields(TrainSettings), ids=lambda option: option.name)
+def test_only_free_settings_may_change_when_a_run_is_resumed(option, tmp_path):
+    before, now = TrainSettings("DATA", "OLD"), {"data": "DATA", "out": "RUN", "resume": True}
+    (tmp_path / "settings.json").write_text(json.dumps({"settings": asdict(before)}))
+    changed = TrainSettings(**{**now, option.name: another(option)} | {"resume": True})
+    if option.metadata["free"]:
+        assert option.name in FREE_TO_CHANGE
+        check_resumable(changed, tmp_path, 4)
+    else:
+        with pytest.raises(ValueError, match=f"trained with other settings: {option.name} was "):
+            check_resumable(changed, tmp_path, 4)
+
+
+@dataclass(frozen=True)
+class More(TrainSettings):
+    """The settings with one that a reader has added."""
+
+    mixup: float = _option(0.0, "Share of mixed images.", OPTIMISER, least=0, below=1)
+    drawn: tuple[int, ...] = _option((1, 2), "Stages to draw.", RUN, free=True)
+
+
+def test_a_new_setting_needs_no_other_list(tmp_path):
+    app = typer.Typer()
+    cli.add_train(app, More)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["DATA", "--out", "RUN", *arguments], env={"COLUMNS": "400"})
+
+    listed = dict(options_in_help(run("--help").stdout))
+    assert listed["--mixup"] == "Share of mixed images. [default: 0.0]"
+    made = More("DATA", "RUN", mixup=0.5, drawn=(3,))
+    assert made.changed() == {"data": "DATA", "out": "RUN", "mixup": 0.5, "drawn": (3,)}
+    assert json.loads(run(*as_options({"mixup": 0.5, "drawn": (3,)}), "--show").stdout) == as_json(made)
+    assert str(run("--mixup", "1", "--show").exception) == "mixup must be at least 0 and below 1, got 1.0"
+    (tmp_path / "settings.json").write_text(json.dumps({"settings": asdict(TrainSettings("DATA", "RUN"))}))
+    check_resumable(More("DATA", "RUN", resume=True, drawn=(3,)), tmp_path, 4)
+    with pytest.raises(ValueError, match="other settings: mixup was 0.0, is 0.5"):
+        check_resumable(More("DATA", "RUN", resume=True, mixup=0.5), tmp_path, 4)
 
 
 # Limits
