@@ -289,10 +289,10 @@ def calibrate(
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
     from .evaluation.policies import calibrate_rule
-    from .weights import store_in_card
+    from .weights import own_weights, store_in_card
 
     if into is not None:
-        weights = str(into)
+        weights = str(own_weights(into))
     model, dataset = _model_and_data(data, split, weights)
     limits = calibrate_rule(model.to(_device(device)), dataset, index, rule)
     typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back

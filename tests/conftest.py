@@ -7,6 +7,7 @@ import torch
 
 from earlyexit import dyn_retinanet_nano
 from earlyexit.data.scenes import export_scenes
+from earlyexit.evaluation import coco
 from earlyexit.training.run import train
 from earlyexit.training.settings import TrainSettings
 
@@ -55,3 +56,9 @@ def single(tmp_path_factory):
         content["annotations"] = [found for found in content["annotations"] if found["image_id"] in kept]
         path.write_text(json.dumps(content))
     return out
+
+
+@pytest.fixture
+def no_counting(monkeypatch):
+    """Counting operations takes seconds; for tests that do not ask for them."""
+    monkeypatch.setattr(coco, "count_macs", lambda model, size: {k: {"total": 1.0} for k in (1, 2, 3, 4)})

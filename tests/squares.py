@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from typer.testing import CliRunner
 
 from earlyexit import cli, dyn_retinanet_nano
 from earlyexit.training.settings import TrainSettings
@@ -117,6 +118,11 @@ def split_names(backbone):
     names = list(backbone.state_dict())
     classifiers = [name for name in names if name.startswith(("classifiers.", "carries."))]
     return classifiers, [name for name in names if name not in classifiers]
+
+
+def command(*arguments):
+    """Run the command in this process; gives typer's result, in which bad input is an exception."""
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
 def refused(capsys, monkeypatch, *arguments):
