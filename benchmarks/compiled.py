@@ -1,6 +1,6 @@
 """Time of each exit of the small detector, folded and compiled, one image at a time and sixteen, on one thread.
 
-    python benchmarks/compiled.py [--repeats 20] [--json benchmarks/compiled.json]
+    python benchmarks/compiled.py [--batch 16] [--repeats 20] [--json benchmarks/compiled.json]
 
 The two versions take turns. Compiling takes minutes and is measured, too: the first call of each exit and batch size.
 """
@@ -13,7 +13,7 @@ import time
 import torch
 
 import earlyexit
-from earlyexit import course
+from earlyexit.data.scenes import scene_dataset
 from earlyexit.files import provenance
 from earlyexit.model.export import for_inference
 
@@ -28,13 +28,13 @@ def seconds(model, images: list[torch.Tensor], exit: int) -> float:
 
 
 @torch.inference_mode()
-def measure(repeats: int) -> dict:
+def measure(repeats: int, most: int) -> dict:
     """Median milliseconds of an image by version, batch size and exit, and the seconds of all first calls."""
     model, _ = earlyexit.load_detector("scenes-early")
     versions = {"folded": for_inference(model), "compiled": for_inference(model, compiled=True)}
-    data = course.start(None, count=600).dataset
-    images = [data[i][0] for i in range(16)]
-    batches = {1: images[:1], 16: images}
+    data = scene_dataset("test", 4 * most)  # more than half of them have a single object
+    images = [data[i][0] for i in range(most)]
+    batches = {1: images[:1], most: images}
     first = {
         name: round(sum(seconds(version, batch, exit) for exit in EXITS for batch in batches.values()), 1)
         for name, version in versions.items()
@@ -51,11 +51,12 @@ def measure(repeats: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=16, help="images of the larger batch")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    result = {**measure(arguments.repeats), "repeats": arguments.repeats, "threads": 1, **provenance()}
+    result = {**measure(arguments.repeats, arguments.batch), "repeats": arguments.repeats, "threads": 1, **provenance()}
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.json:

@@ -29,10 +29,10 @@ from earlyexit.evaluation.scores import evaluate_exits, random_exit, sweep
 from earlyexit.files import provenance
 from earlyexit.model.necks import FILLERS
 
-REPEATS = 10
 
-
-def evaluate_whole(model, dataset: CocoDataset, confidences: torch.Tensor, workers: int) -> tuple[dict, dict]:
+def evaluate_whole(
+    model, dataset: CocoDataset, confidences: torch.Tensor, workers: int, repeats: int
+) -> tuple[dict, dict]:
     """Seconds of each part of the evaluation from records, (clock, processor), and the records by filler."""
     marks = [now()]
     records = collect_records(model, dataset, fillers=FILLERS, workers=workers)
@@ -42,7 +42,7 @@ def evaluate_whole(model, dataset: CocoDataset, confidences: torch.Tensor, worke
     marks.append(now())
     for of_filler in records.values():
         for row in sweep(of_filler, confidences):
-            random_exit(of_filler, row["wanted"], REPEATS, seed=row["index"], metrics=None)
+            random_exit(of_filler, row["wanted"], repeats, seed=row["index"], metrics=None)
     marks.append(now())
     parts = ("one pass, all exits", "matching", "metrics")
     return dict(zip(parts, np.diff(marks, axis=0).tolist(), strict=True)), records
@@ -94,17 +94,18 @@ def main() -> None:
     parser.add_argument("--weights", default="scenes")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--sample", type=int, default=5, help="images at each setting, by threshold and at random")
+    parser.add_argument("--repeats", type=int, default=10, help="random exits at each setting")
     parser.add_argument("--json")
     options = parser.parse_args()
     torch.set_num_threads(1)  # small images keep two threads busy waiting for each other
     model, _ = earlyexit.load_detector(options.weights)
     dataset = coco_split(options.data, "test")
     confidences = exit_confidences(model, coco_split(options.data, "calibration"))
-    parts, records = evaluate_whole(model, dataset, confidences, options.workers)
+    parts, records = evaluate_whole(model, dataset, confidences, options.workers, options.repeats)
     chosen = threshold_exits(records[FILLERS[0]].confidence, calibrate_thresholds(confidences, exit_proportions()[19]))
     judging = judge(dataset, records[FILLERS[0]], chosen)
     per_image = published_seconds_per_image(model, dataset, confidences, options.sample)
-    passes = len(FILLERS) * len(exit_proportions()) * (1 + REPEATS)
+    passes = len(FILLERS) * len(exit_proportions()) * (1 + options.repeats)
     published = passes * (len(dataset) * per_image + judging) / options.workers
     seconds = {name: clock for name, (clock, _) in parts.items()}
     processor = {name: used for name, (_, used) in parts.items()}

@@ -44,7 +44,7 @@ XML_OBJECT = (
 def main() -> None:
     """Draw the input, measure, print, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--share", type=float, default=1.0, help="size of the file as a share of train2017's")
+    parser.add_argument("--share", type=float, default=1.0, help="sizes of all inputs as a share of the whole")
     parser.add_argument("--only", choices=MEASUREMENTS, help="this measurement alone")
     parser.add_argument("--json")
     parser.add_argument("--here", help=argparse.SUPPRESS)  # the folder of the input, in the processes of their own
@@ -94,7 +94,8 @@ def read_for_training(folder: Path) -> dict:
 
 def open_photos(folder: Path) -> dict:
     """Open every image to its end."""
-    images = [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(PHOTOS)]
+    photos = sorted((folder / "photos").iterdir())
+    images = [{"id": i, "file_name": path.name, "width": 640, "height": 480} for i, path in enumerate(photos)]
     coco = check_photos({"images": images, "annotations": []}, folder / "photos", Report())
     return {"files": len(coco["images"])}
 
@@ -152,7 +153,7 @@ def draw_photos(folder: Path, share: float) -> None:
     (folder / "photos").mkdir()
     rng = np.random.default_rng(SEED)
     coarse = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)).resize((640, 480), Image.BICUBIC)
-    for number in range(PHOTOS):
+    for number in range(round(PHOTOS * share)):
         noise = rng.normal(0, 12, (480, 640, 1)).astype(np.int16)
         pixels = (np.asarray(coarse, dtype=np.int16) + noise).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / f"{number}.jpg", quality=90)
@@ -160,7 +161,7 @@ def draw_photos(folder: Path, share: float) -> None:
 
 def draw_xml(folder: Path, share: float) -> None:
     """XML files with the tags, the layout and so the bytes of ImageNet's, in folders of 1,000."""
-    for number in range(XML_FILES):
+    for number in range(round(XML_FILES * share)):
         objects = "".join(XML_OBJECT.format(x, x + 50, 2 * x, 2 * x + 50) for x in range(10, 11 + number % 4))
         path = folder / "xml" / f"ILSVRC2014_train_{number // 1000:04d}" / f"ILSVRC2014_train_{number:08d}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,11 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+ROOMS = ("data", "evaluation", "model", "study", "training", "weights")
+
+__getattr__, __dir__, _names = lazy_loader.attach(
     __name__,
+    submodules=ROOMS,
     submod_attrs={
         "evaluation": [
             "calibrate_thresholds",
@@ -36,3 +39,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "weights.published": ["load_published_weights"],
     },
 )
+
+__all__ = [name for name in _names if name not in ROOMS]

@@ -349,7 +349,7 @@ def onnx(
     ] = None,
     exits: Annotated[str, typer.Option(help="Exits to leave at: some of 1,2,3,4, and always 4.")] = "1,2,3,4",
 ) -> None:
-    """Write a detector as ONNX graphs, one for each part between two exits. Needs the packages of the extra "onnx"."""
+    """Write a detector as ONNX graphs, one for each part between two exits. Needs the extra "onnx" of this package."""
     from .model.export import check_installed, export_onnx
     from .model.factories import load_detector
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from earlyexit import dyn_retinanet_nano
+from earlyexit.data import keep_single_objects
 from earlyexit.data.scenes import export_scenes
 from earlyexit.evaluation import coco
 from earlyexit.training.run import train
@@ -49,12 +50,7 @@ def single(tmp_path_factory):
     """Scenes of 64 pixels with one object each."""
     out = tmp_path_factory.mktemp("single")
     for path in export_scenes(out, {"train": 8, "calibration": 8, "test": 16}, size=64, workers=1).values():
-        content = json.loads(path.read_text())
-        ids = [found["image_id"] for found in content["annotations"]]
-        content["images"] = [image for image in content["images"] if ids.count(image["id"]) == 1]
-        kept = {image["id"] for image in content["images"]}
-        content["annotations"] = [found for found in content["annotations"] if found["image_id"] in kept]
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(keep_single_objects(json.loads(path.read_text()))))
     return out
 
 

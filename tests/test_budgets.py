@@ -16,15 +16,12 @@ from earlyexit.evaluation.budgets import (
 )
 from earlyexit.evaluation.matching import average_precision, match_records
 from earlyexit.evaluation.policies import (
-    RULES,
-    agreement,
-    certainty,
-    detection_score,
     fit_router,
-    rule_features,
+    rule_scores,
     threshold_exits,
 )
 from earlyexit.evaluation.scores import evaluate_records
+from earlyexit.model.exits import Agreement, Certainty, DetectionScore, make_rule, rule_features
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +32,13 @@ def records():
 def test_scores_by_hand(records):
     p = records.logits.double().softmax(2)
     entropy = -(p * p.log()).sum(2)
-    torch.testing.assert_close(certainty(records).double(), 1 - entropy / math.log(p.shape[2]), rtol=1e-4, atol=1e-5)
-    overlap = agreement(records)
+    torch.testing.assert_close(
+        rule_scores(records, Certainty()).double(), 1 - entropy / math.log(p.shape[2]), rtol=1e-4, atol=1e-5
+    )
+    overlap = rule_scores(records, Agreement())
     assert torch.equal(overlap[0], records.confidence[0])
     torch.testing.assert_close(overlap[2].double(), torch.minimum(p[2], p[1]).sum(1), rtol=1e-5, atol=1e-6)
-    best = detection_score(records)
+    best = rule_scores(records, DetectionScore())
     for exit, image in ((1, 0), (2, 5), (4, 17), (3, 119)):
         scores = records.detection(image, exit)["scores"]
         assert best[exit - 1, image] == (scores.max() if len(scores) else 0)
@@ -50,9 +49,10 @@ def test_certain_logits_are_certain_and_level_ones_are_not(records):
     sure[..., 2] = 50
     made = {name: records.__class__(**{**vars_of(records), "logits": x}) for name, x in (("s", sure), ("u", unsure))}
     for rule in ("max softmax", "entropy", "agreement"):
-        assert RULES[rule](made["s"])[1:].min() > 0.999
-        assert RULES[rule](made["s"])[2].min() > RULES[rule](made["u"])[2].max() or rule == "agreement"
-    assert certainty(made["u"]).abs().max() < 1e-5
+        sure, unsure = (rule_scores(made[name], make_rule(rule)) for name in ("s", "u"))
+        assert sure[1:].min() > 0.999
+        assert sure[2].min() > unsure[2].max() or rule == "agreement"
+    assert rule_scores(made["u"], Certainty()).abs().max() < 1e-5
 
 
 def vars_of(records):
@@ -64,18 +64,18 @@ def test_a_router_sees_nothing_of_later_exits(records):
     other[2:] = torch.randn(other[2:].shape)
     changed = records.__class__(**{**vars_of(records), "logits": other})
     for exit in (1, 2):
-        assert torch.equal(rule_features(records, exit), rule_features(changed, exit))
-    assert not torch.equal(rule_features(records, 3), rule_features(changed, 3))
+        assert torch.equal(rule_features(records.exit(exit)), rule_features(changed.exit(exit)))
+    assert not torch.equal(rule_features(records.exit(3)), rule_features(changed.exit(3)))
 
 
 def test_router_finds_a_gain_that_the_confidence_tells(records):
     """Where low confidence at exit 1 means gain, the fitted scores have the order of the confidence."""
     router = fit_router(records, steps=5)
     assert sum(p.numel() for p in router.parameters()) < 500
-    assert router(records).shape == (4, len(records)) and (router(records)[3] == 1).all()
+    assert rule_scores(records, router).shape == (4, len(records)) and (rule_scores(records, router)[3] == 1).all()
     again = fit_router(records, steps=5)
-    assert torch.equal(router(records), again(records))
-    features = rule_features(records, 1)
+    assert torch.equal(rule_scores(records, router), rule_scores(records, again))
+    features = rule_features(records.exit(1))
     aim = -features[:, 0]
     net, mean, std = router.nets[0], features.mean(0), features.std(0)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
@@ -83,7 +83,7 @@ def test_router_finds_a_gain_that_the_confidence_tells(records):
         optimizer.zero_grad()
         torch.nn.functional.huber_loss(net((features - mean) / std)[:, 0], aim).backward()
         optimizer.step()
-    order = torch.corrcoef(torch.stack([router(records)[0].logit(), records.confidence[0]]))[0, 1]
+    order = torch.corrcoef(torch.stack([rule_scores(records, router)[0].logit(), records.confidence[0]]))[0, 1]
     assert order > 0.95
 
 

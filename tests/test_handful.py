@@ -48,7 +48,8 @@ def test_a_handful_of_photos_is_learned_by_heart(photos, tmp_path):
     assert "6 images, 6 objects of 2 classes" in run("csv", photos / "boxes.csv", *how, app=prepare)
 
     how = ["--min-size", 64, "--max-size", 96, "--theta", 0.1, "--lr", 2e-3, "--clip", 10, "--batch-size", 6]
-    run("train", data, *how, "--epochs", 50, "--warmup", 5, "--save-every", 25, "--out", out)
+    begin = ["--init", "scenes-pretrained", "--freeze", 2]
+    run("train", data, *how, *begin, "--epochs", 36, "--warmup", 5, "--save-every", 18, "--out", out)
     weights = ["--split", "train", "--weights", out]
     limits = run("calibrate", data, *weights, "--index", 20).strip()
     found = json.loads(run("evaluate", data, *weights, "--json", tmp_path / "full.json").splitlines()[-1])

@@ -1,10 +1,12 @@
 """The loss of the exits against its formula."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from earlyexit import exit_loss
+from earlyexit import JointLoss, exit_loss
 
 WEIGHTS = (0.25, 0.25, 0.25, 0.5)
 
@@ -82,3 +84,21 @@ def test_errors(logits):
     for bad in (last + 1, -1):
         with pytest.raises(ValueError, match=rf"labels must be int64 from 0 to {last}, got torch.int64 \[{bad}, "):
             exit_loss(logits, LABELS.index_fill(0, torch.tensor(0), bad))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"exits": ()}, "exits must name"),
+        ({"exits": (0, 4)}, r"exits 1-4, got \(0, 4\)"),
+        ({"theta": -1.0}, "theta must be finite and at least 0, got -1.0"),
+        ({"lambda_": math.nan}, "lambda_ must be finite"),
+        ({"distillation": math.inf}, "distillation must be finite"),
+        ({"weights": {4: math.nan}}, "exit_weights must have a finite, positive weight"),
+        ({"exits": (1, 4), "weights": {1: 1.0}}, "positive weight for each of the exits"),
+        ({"exits": (1, 4), "weights": {1: 1.0, 4: 0.0}}, "positive weight"),
+    ],
+)
+def test_a_joint_loss_that_cannot_be(changes, said):
+    with pytest.raises(ValueError, match=said):
+        JointLoss(**changes)

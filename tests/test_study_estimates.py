@@ -20,7 +20,7 @@ def test_estimate_adds_images_and_seeds_in_quadrature():
     assert found.high - 2 == pytest.approx(math.hypot(images, seeds))
     assert 2 - found.low == pytest.approx(found.half)
     assert seed_half([5.0]) == 0
-    assert estimate([5.0], [[4.0, 6.0]], extra=3.0).half == pytest.approx(math.hypot(NOISE, 3))
+    assert estimate([5.0], [[4.0, 6.0]]).half == pytest.approx(NOISE)
 
 
 def test_difference_cancels_what_both_share():

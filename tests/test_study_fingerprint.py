@@ -29,7 +29,7 @@ def test_another_rule_gives_another_fingerprint(monkeypatch, tmp_path):
     folder = module._scenes(Path(tmp_path))
     before = module._measured(folder)
     shares = thresholds.exit_proportions()
-    monkeypatch.setattr("earlyexit.evaluation.policies.exit_proportions", lambda: shares.flip(1))
+    monkeypatch.setattr("earlyexit.evaluation.scores.exit_proportions", lambda: shares.flip(1))
     assert any("index 17" in name for name in differing(before, module._measured(folder)))
 
 

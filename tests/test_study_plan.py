@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from earlyexit import cli, dyn_retinanet_nano
+from earlyexit import JointLoss, cli, dyn_retinanet_nano
 from earlyexit.data.coco import coco_split
 from earlyexit.model.necks import FILLERS
 from earlyexit.study.finished import deciding
@@ -112,7 +112,7 @@ def test_filler_never_runs_in_the_papers_training():
 def trained(exits, filler):
     """All weights after a step of training."""
     torch.manual_seed(0)
-    model = dyn_retinanet_nano(3, exits=exits, filler=filler, min_size=64, max_size=64).train()
+    model = dyn_retinanet_nano(3, loss=JointLoss(exits=exits), filler=filler, min_size=64, max_size=64).train()
     images = list(torch.rand(2, 3, 64, 64))
     targets = [{"boxes": torch.tensor([[8.0, 8, 40, 48]]), "labels": torch.tensor([i])} for i in range(2)]
     optimizer = torch.optim.SGD(model.parameters(), 0.01)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..model.backbone import NUM_EXITS
 from .bootstrap import bootstrap_difference
-from .matching import Matches, average_precision, marginal_precision, match_records
+from .matching import Matches, map_of, marginal_precision, match_records
 from .policies import threshold_exits
 from .records import ExitRecords
 
@@ -169,11 +169,6 @@ def cheapest_above(records: ExitRecords, matches: Matches, choices: Choices, min
 def exits_of(choices: Choices, thresholds: tuple) -> Tensor:
     """The exit, 1-4, at which each image leaves by one of the choices."""
     return choices.exits[choices.thresholds.index(thresholds)]
-
-
-def map_of(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float:
-    """mAP in percent, 0 without objects; `counts` says how often each image is drawn."""
-    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"] or 0.0
 
 
 def cross_fitted(records: ExitRecords, matches: Matches, choices: Choices, share: float) -> Tensor:

@@ -189,6 +189,11 @@ def average_precision(
     return {name: _mean(tables[COCO.areaRngLbl.index(_OF[name][0])], _OF[name][1]) for name in metrics}
 
 
+def map_of(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float:
+    """mAP in percent, 0 without objects; `counts` says how often each image is drawn."""
+    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"] or 0.0
+
+
 def check_chosen(chosen: torch.Tensor, images: int) -> torch.Tensor:
     """`chosen` as an int64 tensor on the CPU; `ValueError` unless it names an exit for each image."""
     chosen = torch.as_tensor(chosen).cpu()

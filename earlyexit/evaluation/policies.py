@@ -130,7 +130,7 @@ def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
 
 def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
     """(4, N) what a rule says of every image at every exit: the scores by which `model(images, rule=rule)` decides."""
-    scores = [rule(records.exit(k, found=bool(rule.needs))) for k in range(1, NUM_EXITS + 1)]
+    scores = [rule(records.exit(k, found=bool(getattr(rule, "needs", ())))) for k in range(1, NUM_EXITS + 1)]
     return torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
 
 

@@ -12,7 +12,7 @@ from ..model.backbone import NUM_EXITS
 from ..model.exits import Rule, emptiness
 from ..model.postprocess import EDGE, check_scales, rescale_scores
 from .coco import METRICS
-from .matching import Matches, average_precision, check_chosen, marginal_precision, match_records
+from .matching import Matches, average_precision, check_chosen, map_of, marginal_precision, match_records
 from .policies import (
     NUM_SETTINGS,
     calibrate_thresholds,
@@ -189,7 +189,7 @@ def _best_exits(records: ExitRecords, matches: Matches, budget: float, rounds: i
     chosen, best, best_map = torch.full((len(records),), NUM_EXITS), None, -1.0
     for _ in range(rounds):
         chosen = oracle_exits(marginal_precision(matches, chosen), records.gmacs, budget)
-        reached = average_precision(matches, chosen, metrics=("mAP",))["mAP"] or 0.0
+        reached = map_of(matches, chosen)
         if reached > best_map:
             best, best_map = chosen, reached
     return best

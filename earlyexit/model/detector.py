@@ -63,7 +63,7 @@ class EarlyExitRetinaNet(RetinaNet):
         self.num_classes = backbone.num_classes
         self.neck = neck
         self.loss, self.exit_target, self.allow_empty = loss, exit_target, allow_empty
-        self.rule: Rule = MaxSoftmax(exit_target)
+        self.rule = MaxSoftmax(exit_target)
         early = {str(exit): early[exit] for exit in check_exits("early", early or {})}
         self.early_necks = nn.ModuleDict({exit: parts[0] for exit, parts in early.items()})
         self.early_heads = nn.ModuleDict({exit: parts[1] for exit, parts in early.items()})

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,65 +13,58 @@ EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
 HIDDEN = 16  # units of a router
 
 
-class Rule(Protocol):
+class Rule(nn.Module):
     """How sure the images at an exit are that they may leave: an image leaves where its score reaches a threshold.
 
-    The same object decides in `model(images, rule=...)`, in ONNX graphs and on records (`rule_scores`).
+    `forward(reached: Exit)` gives (N,) scores of the images at an exit and, if the rule likes, an (N,) mask of those
+    that leave for good without neck, head and detections. The same object decides in `model(images, rule=rule)`, in
+    ONNX graphs and on records (`rule_scores`). Any function from an `Exit` to scores will do in its place; what is set
+    as `model.rule` and stored with the weights is a `Rule`.
 
     Attributes:
         needs: ("detections",) if the rule looks at `Exit.found`, for which neck and head then run at each exit.
-        skips: exits at which it gives a mask, too; a rule that never does may lack this.
+        skips: exits at which it gives a mask, too.
     """
 
-    needs: tuple[str, ...]
-
-    def __call__(self, reached: Exit) -> Tensor | tuple[Tensor, Tensor]:
-        """(N,) scores of the images at an exit; and, if the rule likes, an (N,) mask of those that leave for good
-        without neck, head and detections."""
+    needs: tuple[str, ...] = ()
+    skips: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class MaxSoftmax:
+class MaxSoftmax(Rule):
     """The paper's rule: the largest softmax value, see `exit_confidence`."""
 
-    exit_target: str = "single"
-    needs = ()
+    def __init__(self, exit_target: str = "single"):
+        super().__init__()
+        self.exit_target = exit_target
 
-    def __call__(self, reached: Exit) -> Tensor:
+    def forward(self, reached: Exit) -> Tensor:
         """(N,) confidences of this exit's classifier."""
         return exit_confidence(reached.logits, self.exit_target)
 
 
-@dataclass(frozen=True)
-class Certainty:
+class Certainty(Rule):
     """One minus the entropy of the softmax, as a share of the largest possible."""
 
-    needs = ()
-
-    def __call__(self, reached: Exit) -> Tensor:
+    def forward(self, reached: Exit) -> Tensor:
         """(N,) certainties of this exit's classifier."""
         logs = reached.logits.float().log_softmax(1)
         entropy = -(logs.exp() * logs).sum(1)
-        return 1 - entropy / torch.tensor(float(logs.shape[1])).log()
+        return 1 - entropy / math.log(logs.shape[1])
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(Rule):
     """The overlap of an exit's softmax with that of the exit before: the sum of the smaller of each two values.
 
     The first exit has none before it and is measured by itself: the overlap with its own most likely class.
     """
 
-    needs = ()
-
-    def __call__(self, reached: Exit) -> Tensor:
+    def forward(self, reached: Exit) -> Tensor:
         """(N,) overlaps."""
         p = reached.logits.float().softmax(1)
         return p.amax(1) if reached.index == 1 else torch.minimum(p, reached.so_far[-2].float().softmax(1)).sum(1)
 
 
-@dataclass(frozen=True)
-class DetectionScore:
+class DetectionScore(Rule):
     """The highest score of the detections at an exit, 0 without any.
 
     It asks neck and head, not the classifier: an image that goes on has paid for them at the exit that it passed.
@@ -81,16 +73,13 @@ class DetectionScore:
 
     needs = ("detections",)
 
-    def __call__(self, reached: Exit) -> Tensor:
+    def forward(self, reached: Exit) -> Tensor:
         """(N,) scores."""
-        best = [
-            found["scores"].amax() if len(found["scores"]) else found["scores"].new_zeros(()) for found in reached.found
-        ]
-        return torch.stack(best).to(reached.logits.device)
+        scores = (found["scores"] for found in reached.found)
+        return torch.stack([s.amax() if len(s) else s.new_zeros(()) for s in scores])
 
 
-@dataclass(frozen=True)
-class SkipEmpty:
+class SkipEmpty(Rule):
     """Another rule, and no neck and no head for images that exit 1 takes for empty.
 
     Args:
@@ -98,33 +87,26 @@ class SkipEmpty:
         probability: from which on an image is taken for empty, of a detector whose exits say which classes are present.
     """
 
-    rule: Rule
-    probability: float
     skips = (1,)
 
-    def __post_init__(self) -> None:
-        if not 0 < self.probability <= 1:
-            raise ValueError(f"empty must be a probability above 0, got {self.probability}")
+    def __init__(self, rule: Rule, probability: float):
+        super().__init__()
+        if not 0 < probability <= 1:
+            raise ValueError(f"empty must be a probability above 0, got {probability}")
+        self.rule, self.probability, self.needs = rule, probability, rule.needs
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the other rule needs."""
-        return self.rule.needs
-
-    def __call__(self, reached: Exit) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, reached: Exit) -> Tensor | tuple[Tensor, Tensor]:
         """The other rule's scores; at exit 1 the mask of the images that are taken for empty, too."""
         scores = self.rule(reached)
         return (scores, emptiness(reached.logits) >= self.probability) if reached.index == 1 else scores
 
 
-class Router(nn.Module):
+class Router(Rule):
     """A few hundred weights that predict, from `rule_features`, what an image gains by going on; see `fit_router`.
 
     Attributes:
         mean, std: (3, 6), of the features on the images that it was fitted to.
     """
-
-    needs = ()
 
     def __init__(self, features: int = 6):
         super().__init__()
@@ -261,7 +243,7 @@ def leave_early(
         if limit == math.inf and reached.index not in getattr(rule, "skips", ()):  # nobody can leave: no need to look
             reached = next(stream)
             continue
-        if rule.needs:
+        if getattr(rule, "needs", ()):
             reached = replace(reached, found=detect(reached, waiting))
         scores, skipped = _judge(rule, reached)
         go = [i for i, score in enumerate(scores) if not skipped[i] and (score >= limit or last)]

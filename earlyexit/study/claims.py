@@ -17,7 +17,7 @@ from .costs import PAPER_SIZE
 from .estimates import Estimate, at_gmacs, difference, estimate, floats, seed_half, spearman
 from .findings import SETTING
 from .finished import Models, accuracy_at, at_random, at_setting
-from .paper import paper_baseline, paper_ceiling, paper_exit_counts, paper_figures, paper_pairs, paper_sweep
+from .paper import DATASETS, paper_baseline, paper_ceiling, paper_exit_counts, paper_figures, paper_pairs, paper_sweep
 from .plan import GROUPS, LAMBDA, THETA
 from .tables import mean_correlation
 
@@ -52,7 +52,7 @@ def row(name: str, claim: str, where: str, paper: object, ours: Estimate, **othe
 def full_depth(models: Models) -> dict:
     """43.1 against 39.3."""
     ours = difference(*models.pairs("proposed", "baseline"), at_setting(FULL))
-    paper = {name: _last(name) - paper_baseline(name)["map"] for name in ("coco_single", "ilsvrc_single")}
+    paper = {name: paper_sweep(name)[FULL - 1]["mAP"] - paper_baseline(name)["map"] for name in DATASETS}
     text = "At full depth the model trained with the exits' loss reaches a higher mAP than the baseline."
     return row("full depth", text, "Table 3, index 34", rounded(paper), ours)
 
@@ -62,8 +62,9 @@ def same_or_less_compute(models: Models) -> dict:
     pair = models.pairs("proposed", "baseline")
     ours = difference(*pair, at_setting(NEAR_BASELINE), at_setting(FULL))
     text = "At threshold index 31 it reaches a higher mAP than the baseline at full depth, with fewer GMACs."
-    sweep = paper_sweep()[NEAR_BASELINE - 1]
-    paper = {"coco_single": sweep["mAP"] - paper_baseline()["map"], "gmacs saved (%)": _saved(sweep["gmacs"])}
+    sweep, baseline = paper_sweep()[NEAR_BASELINE - 1], paper_baseline()
+    paper = {"coco_single": sweep["mAP"] - baseline["map"]}
+    paper["gmacs saved (%)"] = 100 * (1 - sweep["gmacs"] / baseline["gmacs"])
     saved = np.mean([100 * (1 - r["gmacs"] / r["gmacs_full"]) for r in map(at_setting(NEAR_BASELINE), pair[0])])
     detail = f"here index 31 saves {saved:.2f} % of the GMACs"
     return row("fewer GMACs", text, "Table 3, section 5.1", rounded(paper), ours, detail=detail)
@@ -71,9 +72,7 @@ def same_or_less_compute(models: Models) -> dict:
 
 def rises_by_3_8(models: Models) -> dict:
     """The sentence of section 5.1 that takes its two halves from two rows."""
-    pair = models.pairs("proposed", "baseline")
-    ours = difference(*pair, at_setting(NEAR_BASELINE), at_setting(FULL))
-    said = 3.8
+    ours, said = difference(*models.pairs("proposed", "baseline"), at_setting(NEAR_BASELINE), at_setting(FULL)), 3.8
     text = '"The mAP metric increased by 3.8%, while the FLOPs were reduced by 0.8 GF": both in one setting.'
     sweep = {r["index"]: r["mAP"] - paper_baseline()["map"] for r in paper_sweep()}
     paper = {"text": said, "table 3, index 31": sweep[NEAR_BASELINE], "table 3, index 34": sweep[FULL]}
@@ -86,21 +85,12 @@ def rises_by_3_8(models: Models) -> dict:
 def last_accuracy(models: Models) -> dict:
     """70.83 against 1.35 %."""
     ours = difference(*models.pairs("proposed", "baseline"), accuracy_at(4), key="accuracy")
-    figures = paper_figures()["table 4"]
-    paper = {"proposed": figures["proposed"], "baseline": figures["baseline"]}
+    paper = {name: paper_figures()["table 4"][name] for name in ("proposed", "baseline")}
     means = {g: np.mean([accuracy_at(4)(m)["accuracy"] for m in models.group(g)]) for g in paper}
     classes = len(models.group("baseline")[0]["classes"])
     detail = f"here {means['proposed']:.2f} and {means['baseline']:.2f} %; by chance {100 / classes:.2f} %"
     text = "The last exit's classifier is right more often after training with the exits' loss than in the baseline."
     return row("accuracy", text, "Table 4", paper, ours, unit="points of accuracy", detail=detail)
-
-
-def _last(dataset: str) -> float:
-    return paper_sweep(dataset)[FULL - 1]["mAP"]
-
-
-def _saved(gmacs: float) -> float:
-    return 100 * (1 - gmacs / paper_baseline()["gmacs"])
 
 
 def rounded(values: dict) -> dict:
@@ -208,7 +198,9 @@ def calibrated_shares(models: Models) -> dict:
 
 def ceiling(compute: Sequence[dict]) -> dict:
     """The most that leaving early can save with the paper's detector: all images at exit 1."""
-    saved = {name: _most_saved(compute, name) for name in ("regnet_y_800mf", "nano")}
+    whole = [row for row in compute if (row["filler"], row["part"]) == ("downsample", "total")]
+    total = {(row["model"], row["exit"]): row["gmacs"] for row in whole}
+    saved = {name: 100 * (1 - total[name, 1] / total[name, 4]) for name in ("regnet_y_800mf", "nano")}
     ours = Estimate(*[saved["regnet_y_800mf"]] * 3, 1)
     close = abs(ours.mean - paper_ceiling()) < 0.5
     detail = f"counted at {PAPER_SIZE[0]}x{PAPER_SIZE[1]}, so no interval; the nano detector: {saved['nano']:.1f} %"
@@ -227,13 +219,6 @@ def cheaper_in_time(latency: Sequence[dict]) -> dict:
     about = {"unit": "% of time", "holds": VERDICTS[ours.sign()], "detail": f"{detail}{first['gmacs_saved']:.1f} %"}
     text = "Leaving early reduces the cost of inference: time is saved, too."
     return row("time", text, "abstract", "not measured", ours, **about)
-
-
-def _most_saved(compute: Sequence[dict], model: str) -> float:
-    total = {
-        r["exit"]: r["gmacs"] for r in compute if (r["model"], r["filler"], r["part"]) == (model, "downsample", "total")
-    }
-    return 100 * (1 - total[1] / total[4])
 
 
 def best_theta(models: Models) -> dict:
@@ -279,14 +264,14 @@ def accuracy_and_map(models: Models) -> dict:
     return row("accuracy and mAP", text, "section 5.2", paper, ours, unit="rank correlation", detail=detail)
 
 
-def deviation_of_training(models: Models) -> float:
-    """Standard deviation of the mAP at full depth between the proposed models, which differ by their seed alone."""
-    return float(np.std([at_setting(FULL)(model)["mAP"] for model in models.group("proposed")], ddof=1))
+def _finals(models: Models) -> list[float]:
+    """The mAP at full depth of the proposed models, which differ by their seed alone."""
+    return [at_setting(FULL)(model)["mAP"] for model in models.group("proposed")]
 
 
 def noise_between_seeds(models: Models) -> float:
     """Half the 95 % interval of the difference of two single trainings, from the spread of the proposed models."""
-    finals = [at_setting(FULL)(model)["mAP"] for model in models.group("proposed")]
+    finals = _finals(models)
     return seed_half(finals) * float(np.sqrt(2 * len(finals)))
 
 
@@ -298,11 +283,8 @@ def _gap(models: Models, first: tuple[float, float], second: tuple[float, float]
 
 
 def _paper_gap(first: tuple[float, float], second: tuple[float, float]) -> dict:
-    found = {}
-    for name in ("coco_single", "ilsvrc_single"):
-        maps = [paper_sweep(name, *pair)[FULL - 1]["mAP"] for pair in (first, second)]
-        found[name] = maps[0] - maps[1]
-    return rounded(found)
+    reached = {name: [paper_sweep(name, *pair)[FULL - 1]["mAP"] for pair in (first, second)] for name in DATASETS}
+    return rounded({name: maps[0] - maps[1] for name, maps in reached.items()})
 
 
 # Each claim about models, with the groups that it needs, in the order of the page of claims.
@@ -354,7 +336,7 @@ def summarise(models: Models, compute: Sequence[dict], latency: Sequence[dict], 
         summary[name] = None if measured.get(name) is None else round(measured[name], 1)
     if len(models.group("proposed")) > 1:
         summary["noise between seeds"] = round(noise_between_seeds(models), 2)
-        summary["deviation of a training"] = round(deviation_of_training(models), 3)
+        summary["deviation of a training"] = round(float(np.std(_finals(models), ddof=1)), 3)
     return summary
 
 
@@ -392,16 +374,8 @@ def summarise_beyond(early: Sequence[dict], proposed: Sequence[dict], times: dic
     reached["forced_exit1_kept"] = first["mean"] >= AIMS["forced_exit1_kept"]
     reached["full_depth_map"] = papers["mean"] - own["mean"] <= AIMS["full_depth_loss"]
     reached |= {f"time_ratio {name}": row["mean"] <= AIMS["time_ratio"] for name, row in times.items()}
-    return {
-        "seeds": len(early),
-        "map_kept": kept,
-        "forced_exit1_kept": first,
-        "full_depth_map": own,
-        "proposed_full_depth_map": papers,
-        "time_ratio": times,
-        "aims": AIMS,
-        "reached": reached,
-    }
+    summary = {"seeds": len(early), "map_kept": kept, "forced_exit1_kept": first, "full_depth_map": own}
+    return {**summary, "proposed_full_depth_map": papers, "time_ratio": times, "aims": AIMS, "reached": reached}
 
 
 def _at_budget(model: dict, budget: float) -> dict:

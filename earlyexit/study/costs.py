@@ -255,7 +255,7 @@ def profile_exits(
     rows, median = [], lambda run: _median_ms(run, batch.tensors.device, repeats)
     for exit in exits:
         reached = _run_to(model, batch.tensors, exit)
-        whole = median(lambda r=reached: model.detect_from(r, batch, group, sizes))
+        whole = median(lambda r=reached: model.detect_from(r, group, batch, sizes))
         head = median(lambda r=reached: model.predict(r))
         resize = median(lambda: next(same_size_batches(model.transform, images)))
         backbone = median(lambda k=exit: _run_to(model, batch.tensors, k))

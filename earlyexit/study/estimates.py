@@ -39,7 +39,7 @@ class Estimate:
         return {name: round(getattr(self, name), digits) for name in ("mean", "low", "high")}
 
 
-def estimate(values: Sequence[float], samples: Sequence[Sequence[float]], extra: float = 0.0) -> Estimate:
+def estimate(values: Sequence[float], samples: Sequence[Sequence[float]]) -> Estimate:
     """Join trainings of several seeds, all judged on the same images.
 
     Two half-widths are added in quadrature: that of other images (1.96 standard deviations of the bootstrap samples of
@@ -48,11 +48,10 @@ def estimate(values: Sequence[float], samples: Sequence[Sequence[float]], extra:
     Args:
         values: one for each seed.
         samples: (seeds, repeats), bootstrap samples that drew the same images for all; None and NaN are left out.
-        extra: a further half-width, for noise that is known from elsewhere.
     """
     drawn = np.array(samples, dtype=float).reshape(len(values), -1).mean(0)
     images = NORMAL * float(np.nanstd(drawn, ddof=1)) if np.isfinite(drawn).sum() > 1 else 0.0
-    half = math.sqrt(images**2 + seed_half(values) ** 2 + extra**2)
+    half = math.hypot(images, seed_half(values))
     mean = float(np.mean(values))
     return Estimate(mean, mean - half, mean + half, len(values))
 

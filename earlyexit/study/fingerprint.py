@@ -14,6 +14,7 @@ import torch
 
 from ..data.coco import CocoDataset, coco_split
 from ..data.scenes import export_scenes
+from ..data.single import keep_single_objects
 from ..evaluation.coco import exit_confidences
 from ..evaluation.collect import collect_records
 from ..evaluation.scores import random_exit, sweep
@@ -71,12 +72,8 @@ def check_numbers(out: str | Path) -> list[str]:
 
 def _scenes(folder: Path) -> Path:
     for path in export_scenes(folder, SCENES, workers=1).values():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        counts = [found["image_id"] for found in content["annotations"]]
-        content["images"] = [image for image in content["images"] if counts.count(image["id"]) == 1]
-        kept = {image["id"] for image in content["images"]}
-        content["annotations"] = [found for found in content["annotations"] if found["image_id"] in kept]
-        path.write_text(json.dumps(content), encoding="utf-8")
+        single = keep_single_objects(json.loads(path.read_text(encoding="utf-8")))
+        path.write_text(json.dumps(single), encoding="utf-8")
     return folder
 
 

@@ -41,14 +41,18 @@ def plot_curve(ax: Axes, rows: Sequence[dict], *, label: str, colour: str, y: st
 
 def overlay_paper(ax: Axes, *, dataset: str = "coco_single", theta: float = 0.0115, lambda_: float = 1.0) -> Axes:
     """The published curve of a model over the compute it saves, on a second axis at the right, which is returned."""
-    rows, full = paper_sweep(dataset, theta, lambda_), paper_baseline(dataset)["gmacs"]
     right = ax.twinx()
-    saved = [100 * (1 - row["gmacs"] / full) for row in rows]
-    right.plot(saved, [row["mAP"] for row in rows], "--", color=PAPER_COLOUR, label="proposed, published")
+    right.plot(*_published(dataset, theta, lambda_), "--", color=PAPER_COLOUR, label="proposed, published")
     right.set_ylabel("published mAP (%)", color=PAPER_COLOUR)
     right.tick_params(axis="y", colors=PAPER_COLOUR)
     right.set_ylim(bottom=0)
     return right
+
+
+def _published(dataset: str, theta: float, lambda_: float) -> tuple[list[float], list[float]]:
+    """The compute that a published model saves, in percent, and its mAP."""
+    rows, full = paper_sweep(dataset, theta, lambda_), paper_baseline(dataset)["gmacs"]
+    return [100 * (1 - row["gmacs"] / full) for row in rows], [row["mAP"] for row in rows]
 
 
 def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> None:
@@ -58,7 +62,8 @@ def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> 
         plot_curve(ax, rows, label=name, colour=COLOURS[name])
     plot_curve(ax, select(random, model="proposed"), label="proposed, random exits", colour=COLOURS["random"])
     ax.set_ylim(bottom=0)
-    _legend(ax, overlay_paper(ax))
+    handles, labels = zip(*(axis.get_legend_handles_labels() for axis in (ax, overlay_paper(ax))), strict=True)
+    ax.legend(sum(handles, []), sum(labels, []), fontsize=8)
 
 
 def plot_hyperparameters(ax: Axes, rows: Sequence[dict]) -> None:
@@ -73,11 +78,9 @@ def plot_hyperparameters(ax: Axes, rows: Sequence[dict]) -> None:
 
 def plot_published_hyperparameters(ax: Axes, dataset: str = "coco_single") -> None:
     """Figure 5 (COCO-Single) or 6 (ILSVRC-Single) as published, in the colours of `plot_hyperparameters`."""
-    full = paper_baseline(dataset)["gmacs"]
     for colour, (theta, lambda_) in zip(_GRID, paper_pairs(), strict=True):
-        rows = paper_sweep(dataset, theta, lambda_)
-        saved = [100 * (1 - row["gmacs"] / full) for row in rows]
-        ax.plot(saved, [row["mAP"] for row in rows], "--", color=colour, label=f"theta {theta:g}, lambda {lambda_:g}")
+        label = f"theta {theta:g}, lambda {lambda_:g}"
+        ax.plot(*_published(dataset, theta, lambda_), "--", color=colour, label=label)
     ax.set(xlabel="GMACs saved (%)", ylabel="published mAP (%)")
     ax.legend(fontsize=7)
 
@@ -107,12 +110,6 @@ def plot_shares(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None
             ax.plot(indices, published, ".", color=PAPER_COLOUR, label="published" if exit == 1 else None)
     ax.set(xlabel="threshold index", ylabel="images (%)", xlim=(0.5, 34.5), ylim=(0, 100))
     ax.legend(fontsize=8, ncols=2)
-
-
-def _legend(ax: Axes, right: Axes) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    more, names = right.get_legend_handles_labels()
-    ax.legend([*handles, *more], [*labels, *names], fontsize=8)
 
 
 def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]) -> None:

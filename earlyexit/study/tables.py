@@ -19,26 +19,22 @@ POINTS = {"mAP": "mAP", "lots": "random", "oracle": "oracle"}  # of a rule, by t
 def sweep_table(models: Models) -> list[dict]:
     """Figure 7: mAP against compute at the 34 settings under both fillers; means over seeds."""
     rows = []
-    for group in MAIN:
-        found = models.group(group)
-        for filler in sorted(found[0]["fillers"]) if found else ():
-            for index in INDICES:
-                pick = at_setting(index, filler)
-                kept = {"model": group, "filler": filler, "index": index, **_gmacs(found, pick)}
-                rows.append({**kept, **_map(estimate_of(found, pick)), "seeds": len(found)})
+    for group, found in _main(models).items():
+        for filler, index in itertools.product(sorted(found[0]["fillers"]), INDICES):
+            pick = at_setting(index, filler)
+            kept = {"model": group, "filler": filler, "index": index, **_gmacs(found, pick)}
+            rows.append({**kept, **_map(estimate_of(found, pick)), "seeds": len(found)})
     return rows
 
 
 def random_table(models: Models) -> list[dict]:
     """Figure 7: random exits with the shares of each setting; `spread` is the mean range of a model's ten draws."""
     rows = []
-    for group in MAIN:
-        found = models.group(group)
-        for index in INDICES if found else ():
-            pick = at_random(index)
-            spread = np.mean([pick(m)["high"] - pick(m)["low"] for m in found])
-            kept = {"model": group, "filler": found[0]["filler"], "index": index, **_gmacs(found, pick)}
-            rows.append({**kept, **_map(estimate_of(found, pick)), "spread": round(float(spread), 2)})
+    for (group, found), index in itertools.product(_main(models).items(), INDICES):
+        pick = at_random(index)
+        spread = np.mean([pick(m)["high"] - pick(m)["low"] for m in found])
+        kept = {"model": group, "filler": found[0]["filler"], "index": index, **_gmacs(found, pick)}
+        rows.append({**kept, **_map(estimate_of(found, pick)), "spread": round(float(spread), 2)})
     return rows
 
 
@@ -46,50 +42,43 @@ def forced_table(models: Models) -> list[dict]:
     """All images at one exit: COCO's metrics, means over seeds."""
     rows = []
     for name, found in _series(models).items():
-        for filler in sorted(found[0]["fillers"]):
-            for exit in ALL_EXITS:
-                pick = at_exit(exit, filler)
-                kept = {"model": name, "filler": filler, "exit": exit, "gmacs": round(pick(found[0])["gmacs"], 6)}
-                values = {metric: [pick(m)[metric] for m in found] for metric in METRICS[1:]}
-                others = {k: None if None in v else round(float(np.mean(v)), 2) for k, v in values.items()}
-                rows.append({**kept, **_map(estimate_of(found, pick)), **others})
+        for filler, exit in itertools.product(sorted(found[0]["fillers"]), ALL_EXITS):
+            pick = at_exit(exit, filler)
+            kept = {"model": name, "filler": filler, "exit": exit, "gmacs": round(pick(found[0])["gmacs"], 6)}
+            values = {metric: [pick(m)[metric] for m in found] for metric in METRICS[1:]}
+            others = {k: None if None in v else round(float(np.mean(v)), 2) for k, v in values.items()}
+            rows.append({**kept, **_map(estimate_of(found, pick)), **others})
     return rows
 
 
 def accuracy_table(models: Models) -> list[dict]:
     """Table 4, for all four classifiers: percent of the images whose class they say."""
     rows = []
-    for name, found in _series(models).items():
-        for exit in ALL_EXITS:
-            row = estimate_of(found, accuracy_at(exit), "accuracy").rounded()
-            rows.append({"model": name, "exit": exit, "accuracy": row.pop("mean"), **row, "seeds": len(found)})
+    for (name, found), exit in itertools.product(_series(models).items(), ALL_EXITS):
+        row = _map(estimate_of(found, accuracy_at(exit), "accuracy"), "accuracy")
+        rows.append({"model": name, "exit": exit, **row, "seeds": len(found)})
     return rows
 
 
 def shares_table(models: Models) -> list[dict]:
     """Figure 9: the shares of images that should leave and did, in percent; low and high are those of the seeds."""
     rows = []
-    for group in MAIN:
-        found = models.group(group)
-        for index in INDICES if found else ():
-            for exit in ALL_EXITS:
-                realised = [100 * at_setting(index)(m)["realised"][exit - 1] for m in found]
-                wanted = 100 * at_setting(index)(found[0])["wanted"][exit - 1]
-                values = {"wanted": wanted, "realised": float(np.mean(realised))}
-                values |= {"low": min(realised), "high": max(realised)}
-                kept = {"model": group, "index": index, "exit": exit}
-                rows.append(kept | {name: round(value, 2) for name, value in values.items()})
+    for (group, found), index, exit in itertools.product(_main(models).items(), INDICES, ALL_EXITS):
+        realised = [100 * at_setting(index)(m)["realised"][exit - 1] for m in found]
+        values = {"wanted": 100 * at_setting(index)(found[0])["wanted"][exit - 1], "realised": float(np.mean(realised))}
+        values |= {"low": min(realised), "high": max(realised)}
+        kept = {"model": group, "index": index, "exit": exit}
+        rows.append(kept | {name: round(value, 2) for name, value in values.items()})
     return rows
 
 
 def theta_table(models: Models) -> list[dict]:
     """Figures 5 and 6, Table 6: the ten pairs of theta and lambda, each trained equally long."""
     rows = []
-    for (theta, lambda_), model in models.grid().items():
-        for index in INDICES:
-            pick = at_setting(index)
-            kept = {"theta": theta, "lambda": lambda_, "epochs": deciding(model["settings"])["epochs"], "index": index}
-            rows.append({**kept, **_gmacs([model], pick), **_map(estimate_of([model], pick))})
+    for ((theta, lambda_), model), index in itertools.product(models.grid().items(), INDICES):
+        pick = at_setting(index)
+        kept = {"theta": theta, "lambda": lambda_, "epochs": deciding(model["settings"])["epochs"], "index": index}
+        rows.append({**kept, **_gmacs([model], pick), **_map(estimate_of([model], pick))})
     return sorted(rows, key=lambda row: (-row["theta"], -row["lambda"], row["index"]))
 
 
@@ -107,9 +96,9 @@ def fillers_table(models: Models) -> list[dict]:
         for index in INDICES:
             down, zero = at_setting(index, "downsample"), _zero_at(first, index)
             values = {"downsample": estimate_of(first, down).mean, "zero": estimate_of(second, zero).mean}
-            found = difference(first, second, down, zero).rounded()
-            values = {name: round(value, 2) for name, value in values.items()} | {"difference": found.pop("mean")}
-            rows.append({"way": way, "index": index, **_gmacs(first, down), **values, **found})
+            values = {name: round(value, 2) for name, value in values.items()}
+            gap = _map(difference(first, second, down, zero), "difference")
+            rows.append({"way": way, "index": index, **_gmacs(first, down), **values, **gap})
     return rows
 
 
@@ -119,10 +108,13 @@ def _zero_at(first: Sequence[dict], index: int) -> Callable[[dict], dict]:
     return lambda model: at_gmacs(model["fillers"]["zero"]["sweep"], seeds[model["settings"]["seed"]])
 
 
+def _main(models: Models) -> dict[str, list[dict]]:
+    return {group: models.group(group) for group in MAIN if models.group(group)}
+
+
 def _series(models: Models) -> dict[str, list[dict]]:
     """Groups of seeds as one, all others one by one."""
-    groups = {group: models.group(group) for group in MAIN if models.group(group)}
-    return groups | {m["name"]: [m] for group in ("fair", "grid") for m in models.group(group)}
+    return _main(models) | {m["name"]: [m] for group in ("fair", "grid") for m in models.group(group)}
 
 
 def _gmacs(models: Sequence[dict], pick) -> dict:
@@ -131,9 +123,9 @@ def _gmacs(models: Sequence[dict], pick) -> dict:
     return {"gmacs": round(gmacs, 6), "saved": round(100 * (1 - gmacs / full), 3)}
 
 
-def _map(found) -> dict:
-    row = found.rounded()
-    return {"mAP": row["mean"], "low": row["low"], "high": row["high"]}
+def _map(found: Estimate | None, name: str = "mAP", digits: int = 2) -> dict:
+    row = found.rounded(digits) if found else dict.fromkeys(("mean", "low", "high"))
+    return {name: row["mean"], "low": row["low"], "high": row["high"]}
 
 
 def difficulty_table(models: Models) -> list[dict]:
@@ -144,10 +136,9 @@ def difficulty_table(models: Models) -> list[dict]:
     that another seed's model lets leave at another exit.
     """
     rows = []
-    for group in MAIN:
-        found = [model["difficulty"] for model in models.group(group)]
-        if found:
-            rows += [{"model": group, **row} for row in [*_correlations(found), *_thirds(found), *_changes(found)]]
+    for group, of_group in _main(models).items():
+        found = [model["difficulty"] for model in of_group]
+        rows += [{"model": group, **row} for row in [*_correlations(found), *_thirds(found), *_changes(found)]]
     return rows
 
 
@@ -161,11 +152,11 @@ def mean_correlation(found: list[dict], of: str, trait: str) -> Estimate | None:
 
 
 def _correlations(found: list[dict]) -> list[dict]:
-    rows = []
-    for of, trait in [(row["of"], row["with"]) for row in found[0]["correlations"]]:
-        known = mean_correlation(found, of, trait)
-        rows.append({"measure": "rank correlation", "of": of, "with": trait, **_value(known, 3)})
-    return rows
+    pairs = [(row["of"], row["with"]) for row in found[0]["correlations"]]
+    return [
+        {"measure": "rank correlation", "of": of, "with": trait, **_map(mean_correlation(found, of, trait), "value", 3)}
+        for of, trait in pairs
+    ]
 
 
 def _thirds(found: list[dict]) -> list[dict]:
@@ -173,13 +164,11 @@ def _thirds(found: list[dict]) -> list[dict]:
     for same in zip(*(model["thirds"] for model in found), strict=True):
         first = same[0]
         at = {"of": f"exit {first['exit']}", "with": f"{first['third']} ({first['by']})"}
-        rows.append({"measure": "mAP", **at, **_value(_joined(same, "mAP"))})
-        accuracy = float(np.mean([row["accuracy"] for row in same]))
-        rows.append({"measure": "accuracy", **at, "value": round(accuracy, 2), "low": None, "high": None})
+        rows.append({"measure": "mAP", **at, **_map(_joined(same, "mAP"), "value")})
+        rows.append({"measure": "accuracy", **at, **_mean([row["accuracy"] for row in same])})
         for exit in ALL_EXITS if first["exit"] == "taken" else ():
-            share = 100 * float(np.mean([row["shares"][exit - 1] for row in same]))
-            kept = {"measure": "share", **at, "of": f"exit {exit}"}
-            rows.append({**kept, "value": round(share, 2), "low": None, "high": None})
+            shares = [row["shares"][exit - 1] for row in same]
+            rows.append({"measure": "share", **at, "of": f"exit {exit}", **_mean(shares, 100)})
     return rows
 
 
@@ -188,9 +177,8 @@ def _changes(found: list[dict]) -> list[dict]:
     changed = [100 * float(np.mean(a != b)) for a, b in pairs]
     if not changed:
         return []
-    values = {"value": float(np.mean(changed)), "low": min(changed), "high": max(changed)}
-    rounded = {name: round(value, 2) for name, value in values.items()}
-    return [{"measure": "exit changes", "of": "exit taken", "with": "another seed", **rounded}]
+    known = Estimate(float(np.mean(changed)), min(changed), max(changed), len(found))
+    return [{"measure": "exit changes", "of": "exit taken", "with": "another seed", **_map(known, "value")}]
 
 
 def _joined(rows, key: str) -> Estimate | None:
@@ -203,11 +191,8 @@ def _joined(rows, key: str) -> Estimate | None:
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
-def _value(found: Estimate | None, digits: int = 2) -> dict:
-    if found is None:
-        return {"value": None, "low": None, "high": None}
-    row = found.rounded(digits)
-    return {"value": row.pop("mean"), **row}
+def _mean(values: Sequence[float], scale: int = 1) -> dict:
+    return {"value": round(scale * float(np.mean(values)), 2), "low": None, "high": None}
 
 
 def exits_table(models: Sequence[dict]) -> list[dict]:
@@ -247,19 +232,14 @@ def rules_table(models: Sequence[dict]) -> list[dict]:
         return []
     rows = []
     for name in with_rules[0]:
-        mine = [rules[name] for rules in with_rules]
-        papers = [rules["max softmax"] for rules in with_rules]
-        score = estimate([m["score"] for m in mine], [m["samples"] for m in mine]).rounded(3)
-        gaps = [m["score"] - p["score"] for m, p in zip(mine, papers, strict=True)]
-        drawn = [
-            [a - b for a, b in zip(m["samples"], p["samples"], strict=True)] for m, p in zip(mine, papers, strict=True)
-        ]
-        gap = estimate(gaps, drawn).rounded(3)
-        row = {"rule": name, "score": score["mean"], "low": score["low"], "high": score["high"]}
+        mine, papers = ([rules[which] for rules in with_rules] for which in (name, "max softmax"))
+        score = estimate([m["score"] for m in mine], [m["samples"] for m in mine])
+        gap = difference(mine, papers, lambda rule: rule, key="score").rounded(3)
+        row = {"rule": name, **_map(score, "score", 3)}
         row |= {"difference": gap["mean"], "difference low": gap["low"], "difference high": gap["high"]}
         points = [point for m in mine for point in m["points"]]
-        means = {name: sum(point[key] for point in points) / len(points) for name, key in POINTS.items()}
-        rows.append({**row, **{name: _round(value) for name, value in means.items()}})
+        means = {point: float(np.mean([p[key] for p in points])) for point, key in POINTS.items()}
+        rows.append({**row, **{point: _round(value) for point, value in means.items()}})
     return rows
 
 

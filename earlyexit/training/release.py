@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import torch
+
 from ..data.coco import CocoDataset, coco_split
-from ..evaluation.coco import checked, evaluate, exit_accuracy, is_single_object
+from ..evaluation.coco import checked, exit_accuracy, is_single_object
+from ..evaluation.collect import collect_records
+from ..evaluation.scores import evaluate_exits
 from ..files import provenance, write_json
 from ..model.detector import EarlyExitRetinaNet
 from ..model.factories import ExitClassifier, count_parameters, load_model, read_config
@@ -56,7 +60,8 @@ def export_paths(run: Path, name: Path) -> tuple[Path, Path]:
 def _metrics(model: EarlyExitRetinaNet | ExitClassifier, dataset: CocoDataset) -> dict:
     metrics = {}
     if isinstance(model, EarlyExitRetinaNet):
-        by_exit = {k: evaluate(model, dataset, exit=k, batch_size=32) for k in (1, 2, 3, 4)}
+        records = collect_records(model, dataset)
+        by_exit = {k: evaluate_exits(records, torch.full((len(dataset),), k)) for k in (1, 2, 3, 4)}
         metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
     if is_single_object(dataset):
         metrics["accuracy"] = exit_accuracy(model, dataset)

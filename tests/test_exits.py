@@ -1,0 +1,114 @@
+"""Rules of leaving: the object that decides while the model runs is the one that records are evaluated with."""
+
+import math
+
+import pytest
+import torch
+from made_records import made_records
+
+from earlyexit import load_detector
+from earlyexit.data.scenes import scene_dataset
+from earlyexit.evaluation import collect_records, evaluate_records, fit_router, rule_scores, threshold_exits
+from earlyexit.model import RULES, SkipEmpty, make_rule
+from earlyexit.model.exits import rule_name
+from earlyexit.weights import ModelConfig, read_about, save_weights
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return scene_dataset("test", 40)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_detector("scenes-early")[0].eval()
+
+
+@pytest.fixture(scope="module")
+def records(model, scenes):
+    return collect_records(model, scenes)
+
+
+@pytest.fixture(scope="module")
+def rules():
+    """Every rule by its name; the router fitted to other images."""
+    made = {name: make_rule(name) for name in RULES if name != "router"}
+    return {**made, "router": fit_router(made_records(images=80, objects=(1,), crowds=0, seed=3), steps=30)}
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_a_rule_decides_alive_as_on_records(name, rules, model, scenes, records):
+    scores = rule_scores(records, rules[name])
+    thresholds = [float(scores[k].double().quantile(q)) for k, q in enumerate((0.7, 0.6, 0.5))]
+    expected = threshold_exits(scores, thresholds)
+    assert len(expected.unique()) >= 3, "thresholds that send all images one way would prove little"
+    with torch.inference_mode():
+        found = model([scenes[i][0] for i in range(len(scenes))], rule=rules[name], thresholds=thresholds)
+    for i, (detection, exit) in enumerate(zip(found, expected.tolist(), strict=True)):
+        close = min(abs(float(scores[k, i]) - thresholds[k]) for k in range(3)) < 1e-5
+        assert detection["exit"] == exit or close
+        if detection["exit"] == exit:
+            assert detection["confidence"] == pytest.approx(float(scores[exit - 1, i]), abs=1e-4)
+            torch.testing.assert_close(detection["scores"], records.detection(i, exit)["scores"], rtol=1e-3, atol=1e-4)
+    reached = evaluate_records(records, thresholds, rule=rules[name], metrics=("mAP",))
+    assert reached["exits"] == {k: int((expected == k).sum()) for k in (1, 2, 3, 4)}
+
+
+def test_the_router_of_a_file_decides_as_the_fitted_one(rules, model, scenes, tmp_path):
+    images = [scenes[i][0] for i in range(8)]
+    config = ModelConfig.of({**read_about("scenes-early"), "rule": "router", "thresholds": [0.5, 0.5, None]})
+    before = model.rule
+    try:
+        model.rule = rules["router"]
+        save_weights(model, tmp_path / "own.safetensors", about=config.card())
+        with torch.inference_mode():
+            expected = model(images, thresholds=config.limits)
+    finally:
+        model.rule = before
+    own = load_detector(tmp_path / "own.safetensors")[0].eval()
+    assert rule_name(own.rule) == "router" and config.limits == [0.5, 0.5, math.inf]
+    with torch.inference_mode():
+        found = own(images, thresholds=config.limits)
+    assert [d["exit"] for d in found] == [d["exit"] for d in expected]
+    assert [d["confidence"] for d in found] == pytest.approx([d["confidence"] for d in expected])
+    assert len({d["exit"] for d in found}) > 1
+
+
+class Half:
+    """A rule of one's own: the first half of the batch leaves at exit 2, the last image without neck and head."""
+
+    skips = (2,)
+
+    def __call__(self, reached):
+        scores = torch.zeros(len(reached.logits))
+        if reached.index != 2:
+            return scores
+        scores[: len(scores) // 2] = 1
+        skipped = torch.zeros(len(scores), dtype=torch.bool)
+        skipped[-1] = True
+        return scores, skipped
+
+
+def test_a_rule_of_ones_own(model, scenes):
+    images = [scenes[i][0] for i in range(6)]
+    with torch.inference_mode():
+        found = model(images, rule=Half(), thresholds=(math.inf, 0.5, math.inf))
+        at_2, full = model(images, exit=2), model(images)
+    assert [d["exit"] for d in found] == [2, 2, 2, 4, 4, 0]
+    assert not len(found[5]["boxes"]) and not len(found[5]["labels"])
+    torch.testing.assert_close(found[1]["scores"], at_2[1]["scores"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[4]["scores"], full[4]["scores"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("probability", [0, -1, 1.5, math.nan])
+def test_empty_is_a_probability(probability):
+    with pytest.raises(ValueError, match=f"empty must be a probability above 0, got {probability}"):
+        SkipEmpty(make_rule("max softmax"), probability)
+
+
+def test_rules_without_a_name(rules):
+    with pytest.raises(ValueError, match="the rule must be one of .*'router'.*got 'oracle'"):
+        make_rule("oracle")
+    with pytest.raises(ValueError, match="a card can hold the rules .*'entropy'"):
+        rule_name(Half())
+    assert {name: rule_name(rule) for name, rule in rules.items()} == {name: name for name in RULES}
