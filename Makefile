@@ -29,15 +29,17 @@ setup: $(STAMP) ## create .venv with the exact versions of constraints.txt
 
 book: $(STAMP) ## run all chapters and build the book into _build/html
 	$(BIN)/jupyter-book build . --warningiserror --keep-going -n
+	$(BIN)/python tools/check_notebooks.py _build/jupyter_execute/book/*.ipynb
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book
 
-lint: $(STAMP) ## check the style of the code and the repository's address
+lint: $(STAMP) ## check the style of the code, the repository's address and the chapters' first cells
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/set_repository.py --check
+	$(BIN)/python tools/first_cell.py --check
 
 format: $(STAMP) ## rewrite the code in the common style
 	$(BIN)/ruff check --fix .

@@ -104,6 +104,7 @@ PICTURE = new_output("display_data", data={"image/png": "aaaa"})
         (ran(new_output("stream", name="stderr", text="careful")), "stderr"),
         (ran(PICTURE), "no alt text"),
         (ran(new_output("stream", text="saved in /home/ada/runs")), "/home/ada"),
+        (ran(new_output("stream", text="sh: 1: gti: command not found\n")), "gti: command not found"),
         (new_code_cell("run()"), "was not run"),
         (new_markdown_cell("See /Users/ada/notes."), "/Users/ada"),
     ],
