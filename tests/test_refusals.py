@@ -67,7 +67,7 @@ def spoilt(tmp_path):
         ("--init", "nope", "init must be 'imagenet', one of ['scenes'"),
         ("--exits", "5", "exits must name some of the exits 1-4, got (5,)"),
         ("--epochs", "abc", "Invalid value for '--epochs': "),
-        ("--nonsense", "1", "No such option: --nonsense"),
+        ("--nonsense", "1", "No such option"),
         ("--accumulate", "3", "batch_size must be a multiple of processes x accumulate, got batch_size 2 for 3"),
     ],
 )
@@ -367,4 +367,5 @@ def test_wrong_usage_of_a_script_is_one_line(script, monkeypatch, capsys):
         runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
-    assert line == "No such option: --zzz (see --help)"
+    # With some releases of typer: No such option '--zzz'.
+    assert line.replace(": ", " ").replace("'", "").replace(". ", " ") == "No such option --zzz (see --help)"

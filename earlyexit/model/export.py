@@ -205,9 +205,8 @@ def export_onnx(
 
 def check_installed(*packages: str) -> None:
     """`ValueError` that says what to install unless all `packages` are there."""
-    for package in packages:
-        if find_spec(package) is None:
-            raise ValueError(f'the package {package} is missing: pip install "earlyexit[onnx]"')
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ValueError(f"not installed: {', '.join(missing)}; try: pip install {' '.join(missing)}")
 
 
 def _checked_size(model: EarlyExitRetinaNet, image_size: tuple[int, int] | None) -> tuple[int, int]:
