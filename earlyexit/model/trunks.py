@@ -70,9 +70,7 @@ def as_trunk(model: Trunk | nn.Module, name: str = "") -> Trunk:
     if isinstance(model, Trunk):
         widths = measured_widths(model.stem, model.stages, name)
         if widths != tuple(model.widths):
-            raise ValueError(
-                f"the trunk {name!r} says that its widths are {tuple(model.widths)}, but they are {widths}"
-            )
+            raise ValueError(f"the widths of the trunk {name!r} must be {widths}, got {tuple(model.widths)}")
         return model
     if isinstance(model, RegNet):
         stem, stages = model.stem, tuple(model.trunk_output.children())
@@ -102,7 +100,7 @@ def timm_trunk(name: str, weights: str | Path | None = None) -> Trunk:
         known = {"state_dict": _whole_state(name, str(weights))}
         return as_trunk(_of_timm(name, pretrained=True, pretrained_cfg_overlay=known), name)
     source = _source(name)
-    if source is None:
+    if not source:
         raise ValueError(f"timm has no weights of {name!r}: start from a file of yours, or from random weights")
     try:
         return as_trunk(_of_timm(name, pretrained=True), name)
@@ -138,11 +136,11 @@ def _of_timm(name: str, **weights: Any) -> nn.Module:
     except (RuntimeError, AttributeError, AssertionError) as error:
         if weights:
             raise
-        raise _refusal(name, f"timm gives no feature maps of it ({error})") from error
+        raise _refusal(name, f"timm gives no feature maps of it ({str(error):.80})") from error
 
 
 def _source(name: str) -> str | None:
-    """Where timm fetches the weights of a network; None if there are none."""
+    """Where timm fetches the weights of a network; nothing if there are none."""
     from timm.models import get_pretrained_cfg
 
     about = get_pretrained_cfg(name.removeprefix(TIMM))
@@ -228,6 +226,7 @@ def measured_widths(stem: nn.Module, stages: Sequence[nn.Module], name: str) -> 
     return tuple(widths)
 
 
+@torch.inference_mode(False)  # where no versions are counted
 @torch.no_grad()
 def _tried(parts: Iterable[tuple[str, nn.Module]], name: str) -> list[tuple[str, tuple[int, ...], bool]]:
     """What each part makes of an image of `_SIDES`: its name, the shape, whether it changes its input in place.
@@ -241,7 +240,8 @@ def _tried(parts: Iterable[tuple[str, nn.Module]], name: str) -> list[tuple[str,
             x = copy.deepcopy(part).to("meta").eval()(x)
             found.append((key, tuple(x.shape), before._version != version))
         except Exception as error:  # whatever a network says of an image whose size it was not made for
-            raise _refusal(name, f"its part {key!r} cannot run an image of {_SIDES} pixels ({error})") from error
+            why = f"its part {key!r} cannot run an image of {_SIDES} pixels ({str(error):.80})"
+            raise _refusal(name, why) from error
     return found
 
 
