@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from earlyexit.data.single import keep_single_objects
+from earlyexit.data.filtering import keep_single_objects
 
 from earlyexit import dyn_retinanet_nano
 from earlyexit.data.scenes import export_scenes

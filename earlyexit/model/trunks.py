@@ -131,6 +131,8 @@ def _of_timm(name: str, **weights: Any) -> nn.Module:
     short = name.removeprefix(TIMM)
     whole = timm.create_model(short, num_classes=0)
     chained = isinstance(whole, timm.models.EfficientNet | timm.models.MobileNetV3)
+    if chained and not weights:
+        return whole
     try:
         return timm.create_model(short, **({"num_classes": 0} if chained else {"features_only": True}), **weights)
     except (RuntimeError, AttributeError, AssertionError) as error:
@@ -231,13 +233,13 @@ def measured_widths(stem: nn.Module, stages: Sequence[nn.Module], name: str) -> 
 def _tried(parts: Iterable[tuple[str, nn.Module]], name: str) -> list[tuple[str, tuple[int, ...], bool]]:
     """What each part makes of an image of `_SIDES`: its name, the shape, whether it changes its input in place.
 
-    Copies run on the meta device: nothing is computed, and no statistics or modes of the parts change.
+    Copies run, in eval mode: the parts stay as they are.
     """
-    x, found = torch.zeros(1, 3, *_SIDES, device="meta"), []
+    x, found = torch.zeros(1, 3, *_SIDES), []
     for key, part in parts:
         before, version = x, x._version
         try:
-            x = copy.deepcopy(part).to("meta").eval()(x)
+            x = copy.deepcopy(part).to("cpu", torch.float32).eval()(x)
             found.append((key, tuple(x.shape), before._version != version))
         except Exception as error:  # whatever a network says of an image whose size it was not made for
             why = f"its part {key!r} cannot run an image of {_SIDES} pixels ({str(error):.80})"
