@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models import regnet_y_400mf
 
 from earlyexit import cli, count_macs, dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, load_detector
+from earlyexit.evaluation.cost import _count
 from earlyexit.model import Chain, DynPerceiver, OnnxDetector, as_trunk, export_onnx, for_inference
 from earlyexit.model.backbone import heads_of
 from earlyexit.model.trunks import IMAGENET_MEAN, measured_widths, sync_norms, timm_trunk
@@ -163,8 +164,6 @@ def test_macs_grow_with_the_exits(named):
     """And those of a stem of one convolution are what they are by hand."""
     macs = [parts["backbone"] for parts in count_macs(named[1], (64, 96)).values()]
     assert macs == sorted(set(macs))
-    from earlyexit.evaluation.cost import _count
-
     stem = _count(named[1].backbone.stem[0], images(1)) * 1e9
     assert stem >= 32 * 48 * 27 * WIDTHS[named[0]][0]
     assert named[0] == LIST or stem == 32 * 48 * 27 * 16

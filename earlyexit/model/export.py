@@ -26,6 +26,7 @@ def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> Early
 
     Every batch normalisation behind a convolution becomes part of it: what is left of it after training is one
     multiplication and one addition for each channel, which the weights of the convolution can do.
+    Those inside timm's blocks stay: in which order a block runs its parts is its own affair.
 
     Args:
         model: a trained detector; it is left as it is.
