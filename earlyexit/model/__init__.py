@@ -31,5 +31,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "heads": ["STRIDES", "retinanet_anchors"],
         "inputs": ["network_size"],
         "necks": ["EarlyExitFPN", "EarlyPyramid"],
+        "trunks": ["Chain", "Trunk", "as_trunk"],
     },
 )
