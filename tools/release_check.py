@@ -166,7 +166,7 @@ def check_versions(kind: str, python: str, folder: Path, tests: list[str]) -> No
     say(f"the wheel with the {kind} versions: {' '.join(line for line in shown if line.startswith(MAIN))}")
     use(inside, folder)
     # From the checkout: the tests need all of it. What is tried here are the versions; the wheel was used above.
-    pytest = "-m pytest -q --disable-warnings -p no:cacheprovider -n auto --dist loadfile".split()
+    pytest = ["-m", "pytest", "-q", "--disable-warnings", "-p", "no:cacheprovider", "-n", "auto", "--dist", "loadfile"]
     if subprocess.run([inside, *pytest, *tests], cwd=ROOT, env=CLEAN | {"OMP_NUM_THREADS": "1"}).returncode:
         raise SystemExit(f"tests fail with the {kind} versions")
 
