@@ -282,9 +282,10 @@ def check_resumable(settings: TrainSettings, out: Path, images: int, classes: li
     refuse_removed(story["settings"], out)
     # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
     # what the run did. Where batch normalisation uses the batch, another `accumulate` changes its statistics a little.
-    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings()))
+    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, type(settings)()))
     before = {name: story["settings"].get(name, defaults[name]) for name in now}
-    changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
+    fixed = [option.name for option in fields(settings) if not option.metadata["free"]]
+    changed = [name for name in fixed if before[name] != now[name]]
     if changed:
         what = ", ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
         raise ValueError(f"{str(out)!r} was trained with other settings: {what}")
