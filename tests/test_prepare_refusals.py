@@ -123,4 +123,5 @@ def test_wrong_usage_of_a_script_is_one_line(script, monkeypatch, capsys):
         runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
-    assert line == "No such option: --zzz (see --help)"
+    # With some releases of typer: No such option '--zzz'.
+    assert line.replace(": ", " ").replace("'", "").replace(". ", " ") == "No such option --zzz (see --help)"

@@ -108,4 +108,5 @@ def test_a_checkpoint_of_two_resumes_in_one(stories):
     assert [row["loss"] for row in moved["rows"]] == pytest.approx([row["loss"] for row in one["rows"]], rel=1e-4)
     first, second = (weights(stories["out"] / name) for name in ("one", "moved"))
     for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=1e-3, atol=1e-4)
+        # Releases of Pillow draw slightly different scenes; the largest difference among those that were tried is 2e-4.
+        torch.testing.assert_close(second[name], value, rtol=1e-3, atol=3e-4)

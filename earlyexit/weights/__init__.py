@@ -69,6 +69,7 @@ class ModelConfig:
     task: str = _entry("detect or classify", lambda value: value in ("detect", "classify"))
     model: str = _entry("the name of a model", _is_text)
     classes: list[str] = _entry("a list of the classes' names", _are_names)
+    trunk: str | None = _entry("the name of a trunk", _is_text, default=None)
     filler: str = _entry("the name of a filler", _is_text, default="downsample")
     opinions: tuple[int, ...] = _entry("a list of exits", _are_exits, default=())
     exit_target: str = _entry("a word", _is_text, default="single")
@@ -169,7 +170,7 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
         model.load_state_dict(load_state(weights))
     except RuntimeError as error:
         about = read_about(weights)
-        made = {key: about[key] for key in ("model", "filler", "opinions", "exit_target") if key in about}
+        made = {key: about[key] for key in ("model", "trunk", "filler", "opinions", "exit_target") if key in about}
         made |= {"classes": len(about["classes"])} if "classes" in about else {}
         hint = f"another number of classes? They are of {made or 'an unknown model'}"
         if about.get("task") == "detect":
