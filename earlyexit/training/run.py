@@ -83,7 +83,7 @@ def set_norms(model: nn.Module, norm: str) -> nn.Module:
 
 
 class Watcher:
-    """The callbacks of one training; see `earlyexit.fitting.fit`.
+    """The callbacks of one training; see `fit`.
 
     Args:
         out: the run's folder; pictures go to `pictures/`, TensorBoard's files to `tensorboard/`.
