@@ -79,15 +79,19 @@ class Oracle(torch.nn.Module):
         return found
 
 
+@pytest.fixture(scope="module")
+def macs(nano):
+    return count_macs(nano, (128, 128))
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_evaluate_with_an_oracle(folder, nano, batch_size):
+def test_evaluate_with_an_oracle(folder, nano, macs, batch_size):
     dataset = coco_split(folder, "test")
     result = evaluate(Oracle(dataset, nano), dataset, batch_size=batch_size)
     assert result["mAP"] == pytest.approx(100)
     exits = [i % 4 + 1 for i in range(len(dataset))]
     assert result["exits"] == {k: exits.count(k) for k in (1, 2, 3, 4)}
     assert result["images"] == len(dataset)
-    macs = count_macs(nano, (128, 128))
     assert result["gmacs"] == pytest.approx(sum(macs[k]["total"] for k in exits) / len(exits))
     assert result["gmacs_full"] == pytest.approx(macs[4]["total"])
 

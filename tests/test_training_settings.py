@@ -229,7 +229,7 @@ def test_a_new_setting_needs_no_other_list(tmp_path):
         ("--batch-size", "0", "batch_size must be a finite number from 1 on, got 0"),
         ("--epochs", "0", "epochs must be a finite number from 1 on, got 0"),
         ("--ema", "1", "ema must be at least 0 and below 1, got 1.0"),
-        ("--jitter", "2", "jitter must be at least 0 and below 1, got 2.0"),
+        ("--jitter", "1", "jitter must be at least 0 and below 1, got 1.0"),
         ("--seed", "-1", "seed must be at least 0 and below 9223372036854775808, got -1"),
         ("--workers", "65", "workers must be at least 0 and below 65, got 65"),
         ("--out", "", "out must be a folder, got ''"),
