@@ -34,7 +34,9 @@ Thresholds = Annotated[
 ForcedExit = Annotated[int | None, typer.Option("--exit", help="Let every image leave at this exit, 1-4.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is one.")]
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    help="Early-exit object detection.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)
 
 
 def main() -> None:

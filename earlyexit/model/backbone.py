@@ -148,7 +148,8 @@ class BatchNorm(nn.BatchNorm1d):
     """BatchNorm1d that also trains on a batch of one image, with its running statistics.
 
     One row has no variance, so PyTorch's own stops with an error. Two rows are hardly better: they are normalised to
-    -1 and 1 whatever they hold. Train with small batches only with `norm="frozen"`, see `earlyexit.freezing`.
+    -1 and 1 whatever they hold. Train with small batches only with frozen normalisations, see
+    `earlyexit.training.set_norms`.
     """
 
     def forward(self, x: Tensor) -> Tensor:

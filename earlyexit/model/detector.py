@@ -74,11 +74,6 @@ class EarlyExitRetinaNet(RetinaNet):
         self.full_anchors = AnchorsBySize(self.anchor_generator)
         self.early_anchors = AnchorsBySize(anchors_without_finest(self.anchor_generator)) if early else None
 
-    def __setattr__(self, name: str, value) -> None:
-        if name == "rule":  # PyTorch lets no plain object take the place of a module, which a router is
-            self._modules.pop(name, None)
-        super().__setattr__(name, value)
-
     def forward(
         self,
         images: Sequence[Tensor],
