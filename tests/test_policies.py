@@ -12,13 +12,14 @@ from made_records import judged, made_records
 from earlyexit import exit_proportions
 from earlyexit.evaluation import cost as latency
 from earlyexit.evaluation import scores as best_case
-from earlyexit.evaluation.bootstrap import bootstrap, bootstrap_difference
 from earlyexit.evaluation.coco import METRICS
 from earlyexit.evaluation.cost import measure_latency
 from earlyexit.evaluation.matching import Matches, average_precision, match_records
 from earlyexit.evaluation.policies import oracle_exits, random_exits, threshold_exits
 from earlyexit.evaluation.scores import (
     _fit,
+    bootstrap,
+    bootstrap_difference,
     correct_classes,
     evaluate_exits,
     evaluate_records,
