@@ -54,7 +54,8 @@ class EarlyExitRetinaNet(RetinaNet):
         unknown = sorted(set(retinanet) - set(inspect.signature(RetinaNet).parameters))
         if unknown:  # torchvision takes any keyword, and a misspelt one would do nothing
             raise TypeError(f"neither EarlyExitRetinaNet nor torchvision's RetinaNet has the options {unknown}")
-        retinanet = {"detections_per_img": 100, **retinanet}  # the published detector keeps 100, as COCO counts
+        pixels = {"image_mean": backbone.image_mean, "image_std": backbone.image_std}
+        retinanet = {"detections_per_img": 100, **pixels, **retinanet}  # 100, as the published detector and COCO count
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
         check_resizing(self.transform)
         check_limits(**{name: getattr(self, name) for name in POSTPROCESSING})
@@ -72,6 +73,11 @@ class EarlyExitRetinaNet(RetinaNet):
         self.score_scales = check_scales(score_scales)
         self.full_anchors = AnchorsBySize(self.anchor_generator)
         self.early_anchors = AnchorsBySize(anchors_without_finest(self.anchor_generator)) if early else None
+
+    def __setattr__(self, name: str, value) -> None:
+        if name == "rule":  # PyTorch lets no plain object take the place of a module, which a router is
+            self._modules.pop(name, None)
+        super().__setattr__(name, value)
 
     def forward(
         self,

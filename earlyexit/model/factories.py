@@ -21,8 +21,9 @@ from .exits import make_rule
 from .heads import early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
 from .necks import EarlyExitFPN, EarlyPyramid
+from .trunks import IN_ORDER, Trunk, timm_trunk
 
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+PICKLED = (".pth", ".pt", ".tar")
 
 
 class ExitClassifier(nn.Module):
@@ -39,7 +40,7 @@ class ExitClassifier(nn.Module):
     def __init__(self, backbone: DynPerceiver, *, image_size: int = 128, distillation: float = 0.5):
         super().__init__()
         self.backbone = backbone
-        self.transform = GeneralizedRCNNTransform(image_size, 2 * image_size, IMAGENET_MEAN, IMAGENET_STD)
+        self.transform = GeneralizedRCNNTransform(image_size, 2 * image_size, backbone.image_mean, backbone.image_std)
         self.distillation = distillation
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
@@ -57,7 +58,8 @@ def dyn_retinanet_regnet_y_800mf(
     num_classes: int,
     *,
     weights: str | Path | None = None,
-    trunk_weights: RegNet_Y_800MF_Weights | str | None = None,
+    trunk: Trunk | str | None = None,
+    trunk_weights: RegNet_Y_800MF_Weights | str | Path | None = None,
     filler: str = "downsample",
     **detector,
 ) -> EarlyExitRetinaNet:
@@ -66,12 +68,15 @@ def dyn_retinanet_regnet_y_800mf(
     Args:
         num_classes: number of classes, labelled from 0; no background class.
         weights: a safetensors file of this model's weights.
-        trunk_weights: torchvision's ImageNet weights for the convolutional trunk, e.g. "IMAGENET1K_V2".
+        trunk: in the place of RegNetY-800MF: the name of a network of timm, "timm/tf_efficientnet_lite0", or a `Trunk`.
+        trunk_weights: torchvision's ImageNet weights for RegNetY-800MF, e.g. "IMAGENET1K_V2"; for the weights of
+            timm's networks see `timm_trunk`.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
             own, see `EarlyPyramid`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
-    backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
+    made = _regnet(trunk_weights) if trunk is None else _other_trunk(trunk, trunk_weights)
+    backbone = DynPerceiver(made, num_classes)
     sizes = {"head_convs": 4, "anchor_scale": 4, "early_levels": {1: (128, "p4"), 2: (128, "p4"), 3: (128, "p3")}}
     return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
 
@@ -80,6 +85,8 @@ def dyn_retinanet_nano(
     num_classes: int = 20,
     *,
     weights: str | Path | None = None,
+    trunk: Trunk | str | None = None,
+    trunk_weights: str | Path | None = None,
     filler: str = "downsample",
     **detector,
 ) -> EarlyExitRetinaNet:
@@ -89,18 +96,29 @@ def dyn_retinanet_nano(
         num_classes: number of classes, labelled from 0; 20 for the scenes.
         weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file. For those of a
             detector with other options, as "scenes-early", `load_detector` makes the detector that they fit.
+        trunk: in the place of the small RegNetY: the name of a network of timm, "timm/mobilenetv3_small_050", or a
+            `Trunk`.
+        trunk_weights: of timm's network, see `timm_trunk`.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
             own, see `EarlyPyramid`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
-    backbone = nano_backbone(num_classes)
+    backbone = nano_backbone(num_classes, trunk, trunk_weights)
     sizes = {"head_convs": 2, "anchor_scale": 3, "early_levels": {1: (48, "p4"), 2: (24, "p4"), 3: (40, "p3")}}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
-def nano_backbone(num_classes: int = 20) -> DynPerceiver:
-    """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1 and 32 latents."""
+def nano_backbone(
+    num_classes: int = 20, trunk: Trunk | str | None = None, trunk_weights: str | Path | None = None
+) -> DynPerceiver:
+    """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1, or another trunk, and 32 latents."""
+    sizes = {"num_latents": 32, "depths": (1, 1, 2, 2)}
+    if trunk is not None:
+        return DynPerceiver(_other_trunk(trunk, trunk_weights), num_classes, **sizes)
+    if trunk_weights is not None:
+        known = "ImageNet weights are for the model 'regnet_y_800mf', not for 'nano'"
+        raise ValueError(f"{known}, unless that has a trunk of timm, got trunk_weights={trunk_weights!r}")
     blocks = BlockParams(
         depths=[1, 1, 2, 1],
         widths=[32, 64, 128, 192],
@@ -109,11 +127,18 @@ def nano_backbone(num_classes: int = 20) -> DynPerceiver:
         strides=[2] * 4,
         se_ratio=0.25,
     )
-    trunk = RegNet(blocks, num_classes=1, stem_width=32)
-    return DynPerceiver(trunk, num_classes, num_latents=32, depths=(1, 1, 2, 2), heads=(1, 2, 4, 4))
+    return DynPerceiver(RegNet(blocks, num_classes=1, stem_width=32), num_classes, heads=(1, 2, 4, 4), **sizes)
 
 
-def _trunk(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
+def _other_trunk(trunk: Trunk | str, weights: RegNet_Y_800MF_Weights | str | Path | None) -> Trunk:
+    if isinstance(trunk, str):
+        return timm_trunk(trunk, weights)
+    if weights is not None:
+        raise ValueError(f"a trunk of your own has the weights that you gave it, got trunk_weights={weights!r}")
+    return trunk
+
+
+def _regnet(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
     try:
         return regnet_y_800mf(weights=weights)
     except KeyError:
@@ -177,7 +202,7 @@ def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifi
     if config.model not in DETECTORS:
         raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {config.model!r}")
     sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name) is not None}
-    early = {name: getattr(config, name) for name in ("filler", "opinions", "exit_target", "score_scales")}
+    early = {name: getattr(config, name) for name in ("trunk", "filler", "opinions", "exit_target", "score_scales")}
     model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
     if config.task == "classify":
         size, distillation = model.transform.min_size[-1], model.loss.distillation
@@ -246,6 +271,23 @@ def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: b
     return missing
 
 
+def trunk_weights_of(init: str | None, trunk: str | None) -> str | None:
+    """What of an init the factory takes as `trunk_weights`: timm's or torchvision's own, or a file of a timm network.
+
+    Args:
+        init: "imagenet", "in-order:FILE", anything that `load_init` takes, or None.
+        trunk: the name of a network of timm, None for the model's own trunk.
+    """
+    if init == "imagenet":
+        return "DEFAULT"
+    if trunk is None or init is None:
+        return None
+    if init.startswith(IN_ORDER) or Path(init).suffix in PICKLED:
+        return init
+    ours = not Path(init).is_file() or any(name.startswith("backbone.") for name in load_state(init))
+    return None if ours else init
+
+
 def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) -> list[str]:
     """Load a pretrained backbone from any kind of file; see `load_backbone` for what is returned.
 
@@ -258,7 +300,7 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
     Raises:
         ValueError: if there is no such file, it cannot be read, or it holds another backbone.
     """
-    if Path(init).suffix not in (".pth", ".pt", ".tar"):
+    if Path(init).suffix not in PICKLED:
         if init not in available_weights() and not Path(init).is_file():
             kinds = f"'imagenet', one of {available_weights()}, a safetensors file or a checkpoint (.pth)"
             raise ValueError(f"init must be {kinds}, got {init!r}")
