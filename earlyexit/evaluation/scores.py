@@ -100,13 +100,13 @@ def sweep(
     indices = [*range(1, settings + 1)] if isinstance(settings, int) else [*settings]
     if not indices or not set(indices) <= set(range(1, NUM_SETTINGS + 1)):
         raise ValueError(f"settings are threshold indices from 1 to {NUM_SETTINGS}, at least one, got {settings!r}")
-    wanted = exit_proportions()
     rows = []
     for index in indices:
-        thresholds = calibrate_thresholds(confidence, wanted[index - 1])
+        wanted = exit_proportions()[index - 1]
+        thresholds = calibrate_thresholds(confidence, wanted)
         result = evaluate_records(records, thresholds, metrics=metrics)
         realised = [count / len(records) for count in result["exits"].values()]
-        shares = {"wanted": wanted[index - 1].tolist(), "realised": realised}
+        shares = {"wanted": wanted.tolist(), "realised": realised}
         rows.append({"index": index, "thresholds": thresholds, **shares, **result})
     return rows
 
@@ -239,7 +239,7 @@ def without_detections(records: ExitRecords, images: Tensor) -> ExitRecords:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it lies in most bootstrap samples.
+    """A value and where it lies in most bootstrap samples; a difference is more than noise if 0 lies outside.
 
     Attributes:
         value: of the images as they are.
@@ -251,10 +251,6 @@ class Interval:
     low: float
     high: float
     samples: np.ndarray = field(repr=False)
-
-    def excludes(self, value: float = 0.0) -> bool:
-        """Whether `value` lies outside: of a difference, whether it is more than noise."""
-        return not self.low <= value <= self.high
 
 
 def bootstrap(statistic: Statistic, images: int, *, repeats: int = 200, seed: int = 0, level: float = 0.95) -> Interval:
