@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from ..data.coco import CocoDataset
-from ..evaluation.bootstrap import Interval, bootstrap
 from ..evaluation.budgets import thresholds_for_budget
 from ..evaluation.coco import METRICS
 from ..evaluation.matching import Matches, average_precision, match_records
 from ..evaluation.policies import random_exits, threshold_exits
 from ..evaluation.records import ExitRecords
-from ..evaluation.scores import correct_classes, evaluate_exits, oracle, random_exit, sweep
+from ..evaluation.scores import Interval, bootstrap, correct_classes, evaluate_exits, oracle, random_exit, sweep
 from ..model.backbone import NUM_EXITS
 from .estimates import spearman
 
@@ -70,7 +69,7 @@ def forced_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """All images at one exit, for each exit: COCO's metrics, GMACs, and the interval of the mAP over images."""
     rows = []
     for exit in ALL_EXITS:
-        chosen = torch.full((len(records),), exit)
+        chosen = records.all_at(exit)
         interval = _interval(_map_interval(records, chosen, repeats))
         rows.append({"exit": exit, **_reached(evaluate_exits(records, chosen)), **interval})
     return rows

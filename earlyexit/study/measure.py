@@ -15,9 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from torch import Tensor
 
 from ..data.coco import CocoDataset, coco_split
 from ..evaluation.budgets import thresholds_for_budget
@@ -140,13 +138,13 @@ def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict
         result["rules"] = rules(records, calibration)
     if training.group == "many":
         size = network_size(model, coco_split(settings.data, "test")[0][0])
-        result["empty"] = skip_empty(records, _all_at(records, 4), EMPTY, count_macs(model, size)[1]["backbone"])
+        result["empty"] = skip_empty(records, records.all_at(4), EMPTY, count_macs(model, size)[1]["backbone"])
     return {"seconds": round(time.perf_counter() - started, 1), **result}
 
 
 def forced(records: ExitRecords) -> list[dict]:
     """COCO's metrics and GMACs with all images at one exit, for each exit."""
-    return [{"exit": exit, **evaluate_exits(records, _all_at(records, exit))} for exit in ALL_EXITS]
+    return [{"exit": exit, **evaluate_exits(records, records.all_at(exit))} for exit in ALL_EXITS]
 
 
 def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[dict]:
@@ -155,7 +153,7 @@ def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[d
     `repeats` are bootstrap samples for the bound on the loss.
     """
     full = float(calibration.gmacs[-1].mean())
-    most = evaluate_exits(test, _all_at(test, 4), metrics=("mAP",))["mAP"]
+    most = evaluate_exits(test, test.all_at(4), metrics=("mAP",))["mAP"]
     rows = []
     for share in BUDGETS:
         if share * full < float(calibration.gmacs.amin(0).mean()):
@@ -218,10 +216,6 @@ def policy_rows(records: ExitRecords, result: dict) -> list[dict]:
         }
         for policy, row in found.items()
     ]
-
-
-def _all_at(records: ExitRecords, exit: int) -> Tensor:
-    return torch.full((len(records),), exit)
 
 
 def _limits(row: dict) -> list[float]:

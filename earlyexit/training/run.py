@@ -145,8 +145,7 @@ def draw_examples(model: nn.Module, dataset: CocoDataset, path: Path, *, min_sco
     for ax, (image, target) in zip(axes, samples, strict=True):
         with torch.inference_mode():
             detection = model([image.to(device)])[0]
-        on_cpu = {k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in detection.items()}
-        draw_detection(ax, image, on_cpu, dataset.classes, min_score=min_score)
+        draw_detection(ax, image, detection, dataset.classes, min_score=min_score)
         draw_boxes(ax, target["boxes"], [""] * len(target["boxes"]), colour=TRUTH_COLOUR, dashed=True)
     try:
         save_figure(figure, path, format="png", dpi=80)
