@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+UV := .venv-release/bin/uv
 SCENES := data/scenes-single/annotations/instances_test.json
 RESULTS := earlyexit/study/results/scenes
 FRESH := data/scenes-fresh-single/annotations/instances_test.json
@@ -10,10 +11,11 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint format notebooks study beyond repository clean
+.PHONY: help setup book test lint format notebooks study beyond repository pins \
+	release-check release-lowest release-newest clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -28,15 +30,17 @@ setup: $(STAMP) ## create .venv with the exact versions of constraints.txt
 
 book: $(STAMP) ## run all chapters and build the book into _build/html
 	$(BIN)/jupyter-book build . --warningiserror --keep-going -n
+	$(BIN)/python tools/check_notebooks.py _build/jupyter_execute/book/*.ipynb
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book
 
-lint: $(STAMP) ## check the style of the code and the repository's address
+lint: $(STAMP) ## check the style of the code, the repository's address and the chapters' first cells
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/set_repository.py --check
+	$(BIN)/python tools/first_cell.py --check
 
 format: $(STAMP) ## rewrite the code in the common style
 	$(BIN)/ruff check --fix .
@@ -66,6 +70,23 @@ $(FRESH): | $(STAMP)
 
 repository: $(STAMP) ## write the repository's address everywhere: make repository URL=https://github.com/owner/name
 	$(BIN)/python tools/set_repository.py $(URL)
+
+$(UV): # resolves and installs versions other than those of .venv
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet uv
+
+pins: $(UV) ## write constraints.txt for all Pythons; newer versions with UPGRADE=--upgrade
+	$(UV) pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.10 --quiet \
+		--no-annotate --custom-compile-command "make pins" $(UPGRADE) --output-file constraints.txt
+
+release-check: $(UV) ## build what would be published, use it far from the checkout
+	.venv-release/bin/python tools/release_check.py built
+
+release-lowest: $(UV) ## the wheel and the tests with the lowest declared versions, on Python 3.10
+	.venv-release/bin/python tools/release_check.py lowest
+
+release-newest: $(UV) ## the wheel and the tests with the newest versions, on Python 3.13
+	.venv-release/bin/python tools/release_check.py newest
 
 clean: ## remove what was built (the environment and data stay)
 	rm -rf _build .pytest_cache .ruff_cache build *.egg-info

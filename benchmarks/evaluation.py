@@ -21,7 +21,7 @@ import torch
 
 import earlyexit
 from earlyexit.data import CocoDataset, coco_split
-from earlyexit.evaluation.coco import coco_metrics, exit_confidences, to_coco
+from earlyexit.evaluation.coco import METRICS, coco_metrics, exit_confidences, to_coco
 from earlyexit.evaluation.collect import collect_records
 from earlyexit.evaluation.matching import match_records
 from earlyexit.evaluation.policies import calibrate_thresholds, exit_proportions, random_exits, threshold_exits
@@ -42,7 +42,7 @@ def evaluate_whole(
     marks.append(now())
     for of_filler in records.values():
         for row in sweep(of_filler, confidences):
-            random_exit(of_filler, row["wanted"], repeats, seed=row["index"], metrics=None)
+            random_exit(of_filler, row["wanted"], repeats, seed=row["index"], metrics=METRICS)
     marks.append(now())
     parts = ("one pass, all exits", "matching", "metrics")
     return dict(zip(parts, np.diff(marks, axis=0).tolist(), strict=True)), records

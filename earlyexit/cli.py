@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -34,7 +34,9 @@ Thresholds = Annotated[
 ForcedExit = Annotated[int | None, typer.Option("--exit", help="Let every image leave at this exit, 1-4.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda if there is one.")]
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    help="Early-exit object detection.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)
 
 
 def main() -> None:
@@ -98,58 +100,77 @@ def options(
     """What stands before the command."""
 
 
-def _kind_of_numbers(hint: Any) -> Callable | None:
-    """int or float for a setting of several numbers (which a command line has as one text), None for all others."""
-    for part in (hint, *get_args(hint)):
-        if getattr(part, "__origin__", None) is tuple:
-            return get_args(part)[0]
-    return None
+def _kinds_of_numbers(kind: type) -> dict[str, Callable]:
+    """int or float for each setting of several numbers, which a command line has as one text."""
+    hints = get_type_hints(kind).items()
+    tuples = {name: part for name, hint in hints for part in (hint, *get_args(hint)) if get_origin(part) is tuple}
+    return {name: get_args(part)[0] for name, part in tuples.items()}
 
 
-_HINTS = get_type_hints(TrainSettings)
+def add_train(app: typer.Typer, kind: type = TrainSettings) -> None:
+    """Add the command `train` whose options are the fields of the settings, in their groups."""
+
+    def train(context: typer.Context, preset_name: str | None, show: bool, **values: Any) -> None:
+        """Train a detector (or, with --task classify, its backbone) on a COCO-layout folder.
+
+        On several GPUs: torchrun --nproc-per-node 4 -m earlyexit train DATA --out RUN ...
+        """
+        given = {name for name in values if context.get_parameter_source(name).name == "COMMANDLINE"}
+        settings = _settings(kind, values, given, preset_name)
+        check_settings(settings)
+        if show:
+            typer.echo(json.dumps(asdict(settings), indent=1))
+        else:
+            _train(settings)
+
+    about, keyword = inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
+    preset_option = typer.Option("--preset", help="Start from these values: see `earlyexit presets`.")
+    show_option = typer.Option("--show", help="Print the settings that this command means, and stop.")
+    options = [
+        about("context", keyword, annotation=typer.Context),
+        *_train_options(kind),
+        about("preset_name", keyword, default=None, annotation=Annotated[str | None, preset_option]),
+        about("show", keyword, default=False, annotation=Annotated[bool, show_option]),
+    ]
+    train.__signature__ = inspect.Signature(options)
+    train.__annotations__ = {option.name: option.annotation for option in options}
+    app.command("train")(train)
 
 
-def _train_options() -> list[inspect.Parameter]:
-    """The settings as parameters of a command: the folder as its argument, all others as options in their groups."""
-    found = []
-    for setting in fields(TrainSettings):
-        hint, default, about = _HINTS[setting.name], setting.default, setting.metadata
-        if _kind_of_numbers(hint):
+def _train_options(kind: type) -> list[inspect.Parameter]:
+    """The settings as parameters of a command: the folder as its argument, all others as options."""
+    found, several, hints = [], _kinds_of_numbers(kind), get_type_hints(kind)
+    for setting in fields(kind):
+        hint, default, about = hints[setting.name], setting.default, setting.metadata
+        if setting.name in several:
             hint, default = (str, ",".join(map(str, default))) if default else (str | None, None)
         name = option_name(setting.name)
         names = [f"{name}/--no-{name[2:]}"] if hint is bool else [name]
-        kind = typer.Option(*names, help=about["help"], rich_help_panel=about["group"] or None)
+        option = typer.Option(*names, help=about["help"], rich_help_panel=about["group"] or None)
         if setting.name == "data":
-            kind = typer.Argument(help=about["help"])
+            option = typer.Argument(help=about["help"])
         needed = {} if default == "" else {"default": default}
-        made = inspect.Parameter(
-            setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, kind], **needed
-        )
-        found.append(made)
+        hint = Annotated[hint, option]
+        found.append(inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, **needed))
     return found
 
 
-def train_command(context: typer.Context, preset_name: str | None, show: bool, **values: Any) -> None:
-    """Train a detector (or, with --task classify, its backbone) on a COCO-layout folder.
-
-    On several GPUs: torchrun --nproc-per-node 4 -m earlyexit train DATA --out RUN ...
-    """
-    from .training.run import advice, train
-
-    for name, value in values.items():
-        kind = _kind_of_numbers(_HINTS[name])
-        if kind:
-            values[name] = getattr(TrainSettings, name) if value is None else numbers(value, kind, option_name(name))
+def _settings(kind: type, values: dict[str, Any], given: set[str], preset_name: str | None) -> TrainSettings:
+    """The settings that a command line means: what is given by hand, then the preset, then the defaults."""
+    defaults = {setting.name: setting.default for setting in fields(kind)}
+    for name, number in _kinds_of_numbers(kind).items():
+        text = values[name]
+        values[name] = defaults[name] if text is None else numbers(text, number, option_name(name))
     if preset_name:
-        given = {name for name in values if context.get_parameter_source(name).name == "COMMANDLINE"}
         values |= {name: value for name, value in preset(preset_name).items() if name not in given}
     if values["init"] == "none":
         values["init"] = None
-    settings = TrainSettings(**values)
-    check_settings(settings)
-    if show:
-        typer.echo(json.dumps(asdict(settings), indent=1))
-        return
+    return kind(**values)
+
+
+def _train(settings: TrainSettings) -> None:
+    from .training.run import advice, train
+
     _device("auto")
     new = settings.resume and not Path(settings.out, "checkpoint.pt").exists()
     notes = [advice(settings), f"there is no run in {settings.out!r} to go on with: this begins one" if new else None]
@@ -166,23 +187,7 @@ def _as_line(row: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in row.items())
 
 
-def _register_train() -> None:
-    """Give the command its options: those of the settings, --preset and --show."""
-    kind, keyword = inspect.Parameter, inspect.Parameter.KEYWORD_ONLY
-    preset_help = typer.Option("--preset", help="Start from these values: see `earlyexit presets`.")
-    show_help = typer.Option("--show", help="Print the settings that this command means, and stop.")
-    own = [
-        kind("context", keyword, annotation=typer.Context),
-        kind("preset_name", keyword, default=None, annotation=Annotated[str | None, preset_help]),
-        kind("show", keyword, default=False, annotation=Annotated[bool, show_help]),
-    ]
-    found = [own[0], *_train_options(), *own[1:]]
-    train_command.__signature__ = inspect.Signature(found)
-    train_command.__annotations__ = {option.name: option.annotation for option in found}
-    app.command("train")(train_command)
-
-
-_register_train()
+add_train(app)
 
 
 @app.command()
@@ -286,10 +291,10 @@ def calibrate(
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
     from .evaluation.policies import calibrate_rule
-    from .weights import store_in_card
+    from .weights import own_weights, store_in_card
 
     if into is not None:
-        weights = str(into)
+        weights = str(own_weights(into))
     model, dataset = _model_and_data(data, split, weights)
     limits = calibrate_rule(model.to(_device(device)), dataset, index, rule)
     typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back

@@ -8,6 +8,7 @@ import torch
 from earlyexit import dyn_retinanet_nano
 from earlyexit.data import keep_single_objects
 from earlyexit.data.scenes import export_scenes
+from earlyexit.evaluation import coco
 from earlyexit.training.run import train
 from earlyexit.training.settings import TrainSettings
 
@@ -51,3 +52,9 @@ def single(tmp_path_factory):
     for path in export_scenes(out, {"train": 8, "calibration": 8, "test": 16}, size=64, workers=1).values():
         path.write_text(json.dumps(keep_single_objects(json.loads(path.read_text()))))
     return out
+
+
+@pytest.fixture
+def no_counting(monkeypatch):
+    """Counting operations takes seconds; for tests that do not ask for them."""
+    monkeypatch.setattr(coco, "count_macs", lambda model, size: {k: {"total": 1.0} for k in (1, 2, 3, 4)})

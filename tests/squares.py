@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from typer.testing import CliRunner
 
 from earlyexit import cli, dyn_retinanet_nano
 from earlyexit.training.settings import TrainSettings
@@ -87,8 +88,13 @@ def settings(data, out, **changes):
     return TrainSettings(str(data), str(out), **{**small, **changes})
 
 
+def steps(out, **changes):
+    """Settings of a training whose model and data are given."""
+    return TrainSettings(out=str(out), progress=False, **changes)
+
+
 def options(out, *more):
-    """The same on the command line."""
+    """Those of `settings` on the command line."""
     return ["--out", out, "--min-size", 64, "--epochs", 2, "--batch-size", 2, *more]
 
 
@@ -100,6 +106,23 @@ def weights(out):
 def same(first, second):
     """Whether two state dicts agree bit for bit."""
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def equal(first, second, names):
+    """Whether two state dicts agree bit for bit in these names."""
+    return all(torch.equal(first[name], second[name]) for name in names)
+
+
+def split_names(backbone):
+    """Names of the weights of a backbone's classifiers, and of all others."""
+    names = list(backbone.state_dict())
+    classifiers = [name for name in names if name.startswith(("classifiers.", "carries."))]
+    return classifiers, [name for name in names if name not in classifiers]
+
+
+def command(*arguments):
+    """Run the command in this process; gives typer's result, in which bad input is an exception."""
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
 def refused(capsys, monkeypatch, *arguments):

@@ -7,32 +7,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from squares import refused
-from typer.testing import CliRunner
+from squares import command as run
+from squares import options, refused, same, write_folder
+from squares import weights as stored
 
 from earlyexit import __version__, cli
-from earlyexit.cli import onnx_command
-from earlyexit.data.coco import coco_split
 from earlyexit.model.factories import load_detector
-from earlyexit.weights import read_about
-
-TRAIN = ["--exit-target", "largest", "--epochs", "3", "--batch-size", "4"]
-
-
-def run(*arguments):
-    """The command in this process, with the way `main` ends in bad input."""
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+from earlyexit.weights import FOLDER, read_about
 
 
 def test_all_commands_have_the_same_default_weights():
-    commands = (cli.evaluate, cli.calibrate, cli.detect, onnx_command)
+    commands = (cli.evaluate, cli.calibrate, cli.detect, cli.onnx)
     assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-early"] * 4
 
 
@@ -56,6 +47,24 @@ def photos(folder, tmp_path_factory):
 
 def test_version():
     assert run("--version").stdout == f"earlyexit {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["presets", "nano"], []])
+def test_what_needs_no_pytorch_does_not_wait_for_it(arguments):
+    """Nor for anything else that takes long to import."""
+    script = """
+import sys
+from earlyexit import cli
+
+try:
+    cli.main()
+except SystemExit:
+    heavy = {"torch", "torchvision", "numpy", "scipy", "matplotlib", "accelerate"} & set(sys.modules)
+    sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("--epochs" if "presets" in arguments else "earlyexit") in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "gray.png", "transparent.png"])
@@ -148,7 +157,7 @@ def test_evaluate_prints_and_writes_the_same(folder, weights, tmp_path):
     assert "1: 7, 2: 0, 3: 0, 4: 0" in done.stdout
 
 
-def test_calibrate_is_realised_by_evaluate(folder, weights):
+def test_calibrate_is_realised_by_evaluate(folder, weights, no_counting):
     """Index 17 of 24 images: floor(24 * (0.2125, 0.2625, 0.13125)) = 5, 6, 3 leave early."""
     done = run("calibrate", folder, "--weights", weights, "--split", "train", "--index", 17)
     assert done.exit_code == 0, done.output
@@ -163,76 +172,75 @@ def test_calibrate_is_realised_by_evaluate(folder, weights):
     assert never.stdout.strip() == "inf,inf,inf"
 
 
-def test_export(folder, finished_run, weights, tmp_path):
-    done = run("export", finished_run, "--name", tmp_path / "mine", "--data", folder)
-    assert done.exit_code == 0, done.output
-    card = json.loads((tmp_path / "mine.json").read_text())
-    assert json.loads(done.stdout) == card
-    assert card["command"] == "earlyexit train"
-    assert set(card["metrics"]["forced_exit"]) == {"1", "2", "3", "4"}
-    stored, full = load_file(tmp_path / "mine.safetensors"), load_file(weights)
-    assert card["parameters"] == sum(p.numel() for p in load_detector(weights)[0].parameters())
-    for name, value in full.items():
-        assert stored[name].dtype == (torch.float16 if value.dtype == torch.float32 else value.dtype)
-        torch.testing.assert_close(stored[name].to(value.dtype), value, rtol=1e-3, atol=1e-6)
-    assert read_about(tmp_path / "mine.safetensors")["classes"] == coco_split(folder, "test").classes
-    model, _ = load_detector(tmp_path / "mine.safetensors")
-    assert all(p.dtype == torch.float32 for p in model.parameters())
+def exits_of(result):
+    """How many images left at exits 1-4, says what `evaluate` printed."""
+    assert result.exit_code == 0, result.output
+    return [json.loads(result.stdout.splitlines()[-1])["exits"][k] for k in "1234"]
 
 
-def test_export_needs_a_run(tmp_path, capsys, monkeypatch):
-    line = refused(capsys, monkeypatch, "export", tmp_path, "--name", tmp_path / "mine")
-    assert "holds no finished epoch" in line
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("rules", [[None], ["entropy"], ["router"], ["router", "agreement"]])
+def test_calibrate_into_a_run_decides_what_evaluate_does(folder, finished_run, tmp_path, no_counting, rules):
+    """Rule and thresholds of the last calibration; the weights stay, and thresholds by hand still win."""
+    own = shutil.copytree(finished_run, tmp_path / "run")
+    arguments = ["--split", "train", "--index", 17]
+    for rule in rules:
+        done = run("calibrate", folder, "--into", own, *arguments, *(["--rule", rule] if rule else []))
+        assert done.exit_code == 0, done.output
+        assert done.stderr == f"stored in {own / 'model.safetensors'}\n"
+    limits, about = done.stdout.strip(), read_about(own)
+    assert about["thresholds"] == [float(t) for t in limits.split(",")]
+    assert about["rule"] == (rule or "max softmax")
+    before, after = (load_file(path / "model.safetensors") for path in (finished_run, own))
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert {name.partition(".")[0] for name in set(after) - set(before)} == ({"rule"} if rule == "router" else set())
+
+    exits = exits_of(run("evaluate", folder, "--weights", own, "--split", "train"))
+    assert exits == pytest.approx([5, 6, 3, 10], abs=1)  # as above
+    other_rule = exits_of(
+        run("evaluate", folder, "--weights", finished_run, "--split", "train", "--thresholds", limits)
+    )
+    assert (other_rule == exits) == (rule is None)
+    assert exits_of(run("evaluate", folder, "--weights", own, "--thresholds", "inf,inf,inf")) == [0, 0, 0, 7]
+    assert exits_of(run("evaluate", folder, "--weights", own, "--exit", 2)) == [0, 7, 0, 0]
 
 
-def test_export_takes_the_place_of_nothing_else(finished_run, tmp_path, capsys, monkeypatch):
-    def content(folder):
-        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-    before = content(finished_run)
-    for name in ("model.safetensors", "settings"):
-        line = refused(capsys, monkeypatch, "export", finished_run, "--name", finished_run / name)
-        assert "--name must lie outside the run" in line
-    assert content(finished_run) == before
-    (tmp_path / "folder.safetensors").mkdir()
-    (tmp_path / "package.json").write_text("mine")
-    for name in ("folder", "package"):
-        assert "which is no export" in refused(capsys, monkeypatch, "export", finished_run, "--name", tmp_path / name)
-    line = refused(capsys, monkeypatch, "export", finished_run, "--name", tmp_path / "x.json")
-    assert "--name must be a name or a .safetensors file" in line
-    assert content(tmp_path) == {"package.json": b"mine"}
+def test_nobody_leaves_is_stored_too(folder, finished_run, tmp_path, no_counting):
+    own = shutil.copytree(finished_run, tmp_path / "run")
+    assert run("calibrate", folder, "--into", own, "--split", "train", "--index", 34).exit_code == 0
+    assert read_about(own)["thresholds"] == [None] * 3
+    assert exits_of(run("evaluate", folder, "--weights", own)) == [0, 0, 0, 7]
 
 
-def test_export_keeps_the_whole_name_and_says_what_it_replaces(finished_run, tmp_path):
-    first, second = (run("export", finished_run, "--name", tmp_path / name) for name in ("v1.5", "v1.5.safetensors"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["v1.5.json", "v1.5.safetensors"]
-    assert first.stderr == "" and second.exit_code == 0
-    assert second.stderr == f"note: this replaced {tmp_path / 'v1.5.safetensors'} and {tmp_path / 'v1.5.json'}\n"
+@pytest.mark.parametrize("into", ["scenes", FOLDER / "scenes.safetensors"])
+def test_calibrate_changes_no_weights_of_the_package(tmp_path, capsys, monkeypatch, into):
+    """Said before anything is measured."""
+    before = (FOLDER / "scenes.safetensors").read_bytes()
+    line = refused(capsys, monkeypatch, "calibrate", tmp_path / "lost", "--into", into)
+    assert line == f"earlyexit: the weights '{into}' belong to the package: export a run of your own first"
+    assert (FOLDER / "scenes.safetensors").read_bytes() == before
 
 
-def test_export_looks_at_the_data_before_it_writes(folder, finished_run, tmp_path, capsys, monkeypatch):
-    other = shutil.copytree(folder, tmp_path / "other")
-    path = other / "annotations" / "instances_test.json"
-    path.write_text(path.read_text().replace('"apple"', '"pear"'))
-    out = tmp_path / "out"
-    out.mkdir()
-    arguments = ["export", finished_run, "--name", out / "mine", "--data"]
-    assert "no image folder" in refused(capsys, monkeypatch, *arguments, tmp_path / "lost")
-    assert "the data has the classes ['pear'" in refused(capsys, monkeypatch, *arguments, other)
-    assert list(out.iterdir()) == []
+def test_calibrate_with_an_unknown_rule(folder, finished_run, capsys, monkeypatch):
+    weights = ["--weights", finished_run, "--split", "train"]
+    line = refused(capsys, monkeypatch, "calibrate", folder, *weights, "--rule", "luck")
+    assert line.startswith("earlyexit: the rule must be one of ['max softmax', 'entropy', ")
+    assert line.endswith("got 'luck'")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("{", "is no JSON"), ("[]", "must be names with values, got []"), ("{}", "is not of `earlyexit train`")],
-)
-def test_export_of_a_run_with_a_damaged_story(finished_run, tmp_path, capsys, monkeypatch, text, message):
-    damaged = shutil.copytree(finished_run, tmp_path / "run")
-    (damaged / "settings.json").write_text(text)
-    line = refused(capsys, monkeypatch, "export", damaged, "--name", tmp_path / "mine")
-    assert "settings.json'" in line and message in line
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+def test_no_place_for_the_result(folder, tmp_path, capsys, monkeypatch):
+    """Said before anything is measured."""
+    place = tmp_path / "no" / "x.json"
+    line = refused(capsys, monkeypatch, "evaluate", folder, "--json", place)
+    assert line == f"earlyexit: --json {place}: there is no folder '{place.parent}'"
+    line = refused(capsys, monkeypatch, "export", tmp_path, "--name", place)
+    assert line == f"earlyexit: --name {place}: there is no folder '{place.parent}'"
+
+
+def test_no_images(tmp_path, capsys, monkeypatch):
+    folder = write_folder(tmp_path / "data", test=[], calibration=[])
+    for command, split in (("evaluate", "test"), ("calibrate", "calibration")):
+        line = refused(capsys, monkeypatch, command, folder)
+        assert line == f"earlyexit: there are no images in '{folder / split}': its annotation file lists none"
 
 
 def test_train_refuses_to_mix_runs(folder, finished_run, capsys, monkeypatch):
@@ -267,46 +275,29 @@ def test_train_refuses(folder, tmp_path, capsys, monkeypatch, arguments, message
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-def rows(out):
-    path = out / "log.csv"
-    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
-
-
-def test_killed_run_resumes_to_the_same_weights(folder, tmp_path):
-    """SIGKILL in the middle of epoch 3; after --resume all weights are those of a run that was left alone."""
+def test_killed_run_resumes_to_the_same_weights(tmp_path):
+    """SIGKILL once two of three epochs are done; after --resume all weights are those of a run left alone."""
+    data = write_folder(tmp_path / "data", train=[(64, 64)] * 16)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
     def arguments(out, *more):
-        return [str(argument) for argument in ("train", folder, "--out", out, *TRAIN, *more)]
+        return ["train", data, *options(out), "--epochs", 3, *more]
 
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "earlyexit.cli", *arguments(killed)]
+    command = [sys.executable, "-m", "earlyexit", *map(str, arguments(killed))]
     with open(tmp_path / "output", "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        try:
-            deadline = time.monotonic() + 120
-            # The checkpoint comes after the log: with both at epoch 2, epoch 3 has begun.
-            while process.poll() is None and not (rows(killed) == 2 and done_epochs(killed) == 2):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            assert process.poll() is None, (tmp_path / "output").read_text()
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    assert rows(killed) == 2
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for more in (arguments(killed, "--resume"), arguments(whole)):
-            done = run(*more)
-            assert done.exit_code == 0, done.output
-    finally:
-        torch.set_num_threads(threads)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, env=environment)
+    with process.stdout:
+        for _ in range(2):  # an epoch's line comes once it is saved
+            assert process.stdout.readline(), (tmp_path / "output").read_text()
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert rows(killed) in (2, 3)  # the third may just have been written
+    assert run(*arguments(killed, "--resume")).exit_code == 0
+    assert run(*arguments(whole)).exit_code == 0
     assert rows(killed) == rows(whole) == 3
-    first, second = (load_file(out / "model.safetensors") for out in (killed, whole))
-    assert list(first) == list(second)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert same(stored(killed), stored(whole))
 
 
-def done_epochs(out):
-    path = out / "checkpoint.pt"
-    return len(torch.load(path, weights_only=True)["rows"]) if path.exists() else 0
+def rows(out):
+    return len((out / "log.csv").read_text().splitlines()) - 1

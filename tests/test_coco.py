@@ -2,11 +2,13 @@
 
 import copy
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from squares import write_folder
 
 from earlyexit.data.coco import CocoDataset, coco_split, collate, train_transforms
 from earlyexit.evaluation.coco import coco_metrics
@@ -236,3 +238,23 @@ def test_missing_files(folder):
         coco_split(folder, "train")
     with pytest.raises(ValueError, match="not readable JSON"):
         CocoDataset(folder / "val", folder / "annotations")
+
+
+def test_sizes_of_the_jitter(tmp_path):
+    """Nine sizes of 0.75 to 1.25 times what the detector makes of the image, equally often; boxes grow with it."""
+    shapes = [(64, 96), (96, 64), (32, 160), (64, 64)]
+    plain = coco_split(write_folder(tmp_path / "data", train=shapes), "train")
+    jittered = plain.with_transforms(train_transforms(0, jitter=0.25, min_size=64, max_size=128))
+    torch.manual_seed(0)
+    for index, (height, width) in enumerate(shapes):
+        scale = min(64 / min(height, width), 128 / max(height, width))  # the detector's own
+        before, sizes = plain[index][1], Counter()
+        for _ in range(90):
+            image, target = jittered[index]
+            sizes[max(image.shape[1:])] += 1
+            grown = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
+            torch.testing.assert_close(target["boxes"], before["boxes"] * grown)
+            assert torch.equal(target["labels"], before["labels"])
+        expected = [scale * max(height, width) * (0.75 + step / 16) for step in range(9)]
+        assert sorted(sizes) == pytest.approx(expected, abs=1)
+        assert min(sizes.values()) >= 3

@@ -1,8 +1,24 @@
-"""Files that come back as they were written."""
+"""Files appear whole or not at all, and come back as they were written."""
 
 import json
 
-from earlyexit.files import plain, read_table, write_table
+import pytest
+
+from earlyexit.files import plain, read_table, write_table, write_whole
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, lambda temporary: temporary.write_text("old"))
+
+    def fail(temporary):
+        temporary.write_text("ne")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write_whole(path, fail)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_table_comes_back_as_it_was(tmp_path):

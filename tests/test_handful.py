@@ -2,8 +2,7 @@
 
 import csv
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -36,25 +35,22 @@ def photos(tmp_path_factory):
     return out
 
 
-def run(*arguments):
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+def run(*arguments, app=cli.app):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
 def test_a_handful_of_photos_is_learned_by_heart(photos, tmp_path):
     data, out = tmp_path / "data", tmp_path / "run"
-    prepare = [sys.executable, ROOT / "data_prep" / "own_data.py", "csv", photos / "boxes.csv", "--images", photos]
-    done = subprocess.run(
-        [*map(str, prepare), "--out", str(data), "--single", "--split-share", "1,0,0"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "6 images, 6 objects of 2 classes" in done.stdout
+    prepare = runpy.run_path(str(ROOT / "data_prep" / "own_data.py"))["app"]
+    how = ["--images", photos, "--out", data, "--single", "--split-share", "1,0,0"]
+    assert "6 images, 6 objects of 2 classes" in run("csv", photos / "boxes.csv", *how, app=prepare)
 
     how = ["--min-size", 64, "--max-size", 96, "--theta", 0.1, "--lr", 2e-3, "--clip", 10, "--batch-size", 6]
     begin = ["--init", "scenes-pretrained", "--freeze", 2]
     run("train", data, *how, *begin, "--epochs", 36, "--warmup", 5, "--save-every", 18, "--out", out)
-    weights = ["--split", "train", "--weights", out / "model.safetensors"]
+    weights = ["--split", "train", "--weights", out]
     limits = run("calibrate", data, *weights, "--index", 20).strip()
     found = json.loads(run("evaluate", data, *weights, "--json", tmp_path / "full.json").splitlines()[-1])
     assert found["mAP"] > 80

@@ -312,7 +312,7 @@ def test_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
     assert "--out must be a folder" in refused(capsys, monkeypatch, "onnx", "--out", tmp_path / "file")
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == "onnxscript" else object())
     line = refused(capsys, monkeypatch, "onnx", "--out", tmp_path / "out")
-    assert line == 'earlyexit: the package onnxscript is missing: pip install "earlyexit[onnx]"'
+    assert line == "earlyexit: not installed: onnxscript; try: pip install onnxscript"
     assert not (tmp_path / "out").exists()
 
 

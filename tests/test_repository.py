@@ -1,14 +1,23 @@
 """The repository's own order: its address, its chapters, its tools."""
 
+import importlib.machinery
 import importlib.util
+import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import earlyexit
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -24,6 +33,7 @@ def load_tool(name):
 set_repository = load_tool("set_repository")
 check_notebooks = load_tool("check_notebooks")
 run_notebooks = load_tool("run_notebooks")
+first_cell = load_tool("first_cell")
 
 
 def test_address_agrees_everywhere():
@@ -94,6 +104,7 @@ PICTURE = new_output("display_data", data={"image/png": "aaaa"})
         (ran(new_output("stream", name="stderr", text="careful")), "stderr"),
         (ran(PICTURE), "no alt text"),
         (ran(new_output("stream", text="saved in /home/ada/runs")), "/home/ada"),
+        (ran(new_output("stream", text="sh: 1: gti: command not found\n")), "gti: command not found"),
         (new_code_cell("run()"), "was not run"),
         (new_markdown_cell("See /Users/ada/notes."), "/Users/ada"),
     ],
@@ -142,18 +153,218 @@ def test_run_refuses_stderr_and_leaves_the_file(tmp_path):
     assert path.read_text() == before
 
 
-def test_constraints_pin_every_requirement():
-    """Each direct requirement has one exact version, and that version satisfies its lower bound."""
+def test_run_refuses_a_command_that_failed(tmp_path):
+    """`%run` shows the error and goes on, so nothing else would notice."""
+    path = tmp_path / "chapter.ipynb"
+    (tmp_path / "fails.py").write_text("raise SystemExit(2)")
+    nbformat.write(new_notebook(cells=[new_code_cell("%run fails.py")]), path)
+    with pytest.raises(RuntimeError, match="cell 1: SystemExit"):
+        run_notebooks.run_notebook(path)
+
+
+def test_fences_with_backticks_in_the_title_are_made_of_colons():
+    """MyST shows others raw, without a warning."""
+    texts = {path.name: path.read_text() for path in (ROOT / "book").glob("*.md")}
+    for path in CHAPTERS:
+        texts[path.name] = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells)
+    assert [name for name, text in texts.items() if re.search(r"(?m)^```+\{[^`\n]+`", text)] == []
+
+
+# The first cell.
+
+
+def test_first_cell_is_the_same_in_all_chapters(tmp_path):
+    assert first_cell.differing(ROOT / "book") == []
+    for name in ("index", "claims"):
+        shutil.copy(ROOT / "book" / f"{name}.ipynb", tmp_path)
+    path = tmp_path / "claims.ipynb"
+    before = path.read_text()
+    path.write_text(before.replace("no network?", "no luck?"))
+    assert first_cell.write(tmp_path) == [path]
+    assert path.read_text() == before
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.remove(first_cell.first_cell(notebook))
+    nbformat.write(notebook, path)
+    assert first_cell.write(tmp_path) == [path]
+    assert path.read_text() == before
+
+
+class Shell:
+    """IPython as far as a first cell needs it: what was installed or cloned, and what happens then."""
+
+    def __init__(self, then=lambda: None):
+        self.commands, self.then = [], then
+
+    def run_line_magic(self, name, line):
+        self.commands.append(f"%{name} {line}")
+        self.then()
+
+    def system(self, command):
+        self.commands.append(f"!{command}")
+        self.then()
+
+
+def run_cell(chapter, cell, shell, names=None, **replaced):
+    """Run a cell of a chapter in `names`; `replaced` are values of its lines NAME = None."""
+    source = next(c.source for c in nbformat.read(ROOT / "book" / chapter, as_version=4).cells if c.id == cell)
+    for name, value in replaced.items():
+        assert f"\n{name} = None\n" in source
+        source = source.replace(f"\n{name} = None\n", f"\n{name} = {value!r}\n")
+    names = {} if names is None else names
+    exec(TransformerManager().transform_cell(source), names | {"get_ipython": lambda: shell}, names)
+    return names
+
+
+def test_first_cell_takes_the_package_that_is_there():
+    shell = Shell()
+    names = run_cell("index.ipynb", "install", shell)
+    run_cell("index.ipynb", "install", shell, names)
+    assert names["earlyexit"] is earlyexit and shell.commands == []
+
+
+def test_first_cell_installs_the_package_where_it_is_missing(monkeypatch):
+    found = importlib.util.find_spec("earlyexit")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found if shell.commands else None)
+    shell = Shell()
+    run_cell("index.ipynb", "install", shell)
+    assert shell.commands == [f'%pip install -q "git+https://github.com/{set_repository.source_address(ROOT)}"']
+
+
+def test_first_cell_without_a_network_says_so_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for _ in range(2):
+        with pytest.raises(ImportError, match="could not be installed: no network") as raised:
+            run_cell("index.ipynb", "install", Shell())
+        assert raised.value.__context__ is None
+
+
+def test_first_cell_refuses_a_stranger_of_the_same_name(monkeypatch, tmp_path):
+    (tmp_path / "earlyexit").mkdir()
+    (tmp_path / "earlyexit" / "__init__.py").write_text("def stop(): ...")
+    monkeypatch.delitem(sys.modules, "earlyexit")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
+    for _ in range(2):
+        with pytest.raises(ImportError, match=r"earlyexit/__init__.py'> is a stranger .*%pip uninstall -y earlyexit"):
+            run_cell("index.ipynb", "install", Shell())
+
+
+@pytest.fixture
+def away(tmp_path, monkeypatch):
+    """A folder that lies in no checkout."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def clone(folder):
+    (folder / "course" / "data_prep").mkdir(parents=True)
+
+
+def test_coco_page_can_start_again(away):
+    """Twice in one kernel, then in a new one: the same folder with the runs, and one clone."""
+    (away / "photos").mkdir()
+    (away / "others").mkdir()
+    shell = Shell(lambda: clone(away))
+    names = run_cell("training_on_coco.ipynb", "setup", shell, COCO="photos")
+    (away / "coco-work" / "runs").mkdir()
+    for kernel, data in ((names, "photos"), (names, "others"), ({}, "others")):
+        if not kernel:
+            os.chdir(away)
+        run_cell("training_on_coco.ipynb", "setup", shell, kernel, COCO=data)
+        assert Path.cwd() == away / "coco-work"
+        assert sorted(path.name for path in Path.cwd().iterdir()) == ["coco", "data_prep", "runs"]
+        assert Path("coco").resolve() == away / data
+        assert Path("data_prep").resolve() == away / "course" / "data_prep"
+    (command,) = shell.commands
+    assert command.startswith(f"!git clone https://github.com/{set_repository.source_address(ROOT)} course")
+
+
+def test_coco_page_takes_the_checkout_around_it(away):
+    (away / "data_prep").mkdir()
+    (away / "book").mkdir()
+    os.chdir(away / "book")
+    names, shell = {}, Shell()
+    for _ in range(2):
+        run_cell("training_on_coco.ipynb", "setup", shell, names)
+        assert Path("data_prep").resolve() == away / "data_prep"
+        assert away not in Path.cwd().parents, "the stand-in is made in a temporary folder"
+    assert shell.commands == []
+
+
+def test_coco_page_without_a_network_says_so_in_one_sentence(away):
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match="could not be cloned from GitHub: no network") as raised:
+            run_cell("training_on_coco.ipynb", "setup", Shell())
+        assert raised.value.__context__ is None
+
+
+# The distribution and its versions.
+
+
+def project():
     tomllib = pytest.importorskip("tomllib")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    pins = {pin.name.lower().replace("_", "-"): pin for pin in map(Requirement, lines)}
-    assert len(pins) == len(lines)
-    wanted = [
-        *project["dependencies"],
-        *(line for extra in project["optional-dependencies"].values() for line in extra),
-    ]
-    for requirement in map(Requirement, wanted):
-        (pinned,) = pins[requirement.name.lower().replace("_", "-")].specifier
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_distribution_has_a_name_of_its_own():
+    """`earlyexit` on the package index is a stranger; nothing may send a reader there."""
+    assert project()["name"] == "earlyexit-detection"
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *CHAPTERS]
+    texts += [path for folder in ("earlyexit", "data_prep", "book") for path in (ROOT / folder).rglob("*.[pm][yd]")]
+    wrong = re.compile(r"pip install (-\S+ )*\"?earlyexit(?!-detection)")
+    # The README says once what not to do.
+    assert {path.name: len(wrong.findall(path.read_text())) for path in texts if wrong.search(path.read_text())} == {
+        "README.md": 1
+    }
+
+
+def test_version_stands_in_one_place():
+    assert "version" not in project() and project()["dynamic"] == ["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == earlyexit.__version__
+
+
+def requirements():
+    """What pyproject.toml asks for, extras included, itself left out."""
+    extras = project()["optional-dependencies"].values()
+    lines = [*project()["dependencies"], *(line for extra in extras for line in extra)]
+    return [found for found in map(Requirement, lines) if found.name != project()["name"]]
+
+
+def pins():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("python", ["3.10.0", "3.11.7", "3.12.1", "3.13.0"])
+def test_constraints_pin_every_requirement(python):
+    """Each direct requirement has one exact version on each Python, and that version satisfies its lower bound."""
+    here = {"python_version": python.rpartition(".")[0], "python_full_version": python, "sys_platform": "linux"}
+    valid = [pin for pin in pins() if pin.marker is None or pin.marker.evaluate(here)]
+    versions = {canonicalize_name(pin.name): pin.specifier for pin in valid}
+    assert len(versions) == len(valid), "one version for each name"
+    for requirement in requirements():
+        (pinned,) = versions[canonicalize_name(requirement.name)]
         assert pinned.operator == "=="
         assert requirement.specifier.contains(pinned.version), requirement
+
+
+def test_constraints_are_of_this_pyproject():
+    """`make pins` made them, and they name no server."""
+    text = (ROOT / "constraints.txt").read_text()
+    assert "make pins" in text.split("\n", 3)[1]
+    assert "://" not in text and "--" not in text
+
+
+def test_environment_for_conda_installs_the_same():
+    """conda gives Python and pip; pip reads the constraints and the package with the extras of `make`."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == project()["name"]
+    python, pip, by_pip = environment["dependencies"]
+    assert Requirement(python.replace("=", "==", 1)).name == "python" and pip == "pip"
+    assert SpecifierSet(project()["requires-python"]).contains(python.removeprefix("python="))
+    constraints, package = by_pip["pip"]
+    assert (ROOT / constraints.removeprefix("-c ")).is_file()
+    extras = re.fullmatch(r"-e \.\[(.*)\]", package)[1].split(",")
+    assert set(extras) <= set(project()["optional-dependencies"])
+    assert f'-e ".[{",".join(extras)}]"' in (ROOT / "Makefile").read_text()

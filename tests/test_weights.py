@@ -9,8 +9,7 @@ from safetensors.torch import save_file
 from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_detector
 from earlyexit.data import scene_dataset
 from earlyexit.evaluation.coco import exit_accuracy
-from earlyexit.evaluation.pictures import own_thresholds
-from earlyexit.model.factories import load_backbone
+from earlyexit.model.factories import load_backbone, read_config
 from earlyexit.weights import load_state, read_about, save_weights, weights_card
 
 
@@ -104,7 +103,7 @@ def test_a_damaged_card_is_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=rf"the card in '.*x.safetensors' {message}"):
         load_detector(path)
     with pytest.raises(ValueError, match="x.safetensors'"):
-        own_thresholds(path)
+        read_config(path)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +145,6 @@ def test_early_exits_are_good_and_cheap(scenes):
     assert early["mAP"] == pytest.approx(card["metrics"]["forced_exit"]["1"]["mAP"], abs=15)
     assert early["mAP"] > 0.6 * full["mAP"]
     assert [list(scale) for scale in model.score_scales] == card["score_scales"]
-    limits = own_thresholds("scenes-early")
+    limits = read_config("scenes-early").limits
     some = evaluate(model, scenes, thresholds=limits, batch_size=16)
     assert 0.4 < some["gmacs"] / full["gmacs"] < 0.6 and some["mAP"] > 0.9 * full["mAP"]

@@ -1,4 +1,7 @@
-"""Tell what is wrong with a stored chapter: python tools/check_notebooks.py [book/a.ipynb ...]."""
+"""Tell what is wrong with a chapter, stored or built: python tools/check_notebooks.py [book/a.ipynb ...].
+
+A failing `%run` or `!` does not stop a build, so `make book` looks through the pages that it has built, too.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 # A path of somebody's machine, in the source or in an output.
 MACHINE_PATH = re.compile(r"(/home/\w+|/Users/\w+|/root/|/tmp/|/content/|[A-Z]:\\\\?Users)")
+# What a command after `!` leaves behind when it fails; the cell ends well all the same.
+FAILED_COMMAND = re.compile(r".*command not found.*|Traceback \(most recent call last\).*")
 
 
 def alt_text(cell: nbformat.NotebookNode) -> str:
@@ -38,6 +43,8 @@ def check_cell(cell: nbformat.NotebookNode) -> list[str]:
         texts += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
     if found := MACHINE_PATH.search("\n".join(texts)):
         problems.append(f"names a path of one machine: {found[0]}")
+    if not expects_error and (found := FAILED_COMMAND.search("\n".join(texts[1:]))):
+        problems.append(f"shows a command that failed: {found[0]}")
     return problems
 
 

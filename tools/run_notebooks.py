@@ -51,22 +51,24 @@ def merge_streams(notebook: nbformat.NotebookNode) -> None:
             cell.outputs = merged
 
 
-def stderr_text(notebook: nbformat.NotebookNode) -> str | None:
-    """Return the first thing a notebook wrote to stderr, with the number of its cell."""
+def failure(notebook: nbformat.NotebookNode) -> str | None:
+    """What went wrong without stopping the notebook, with the number of its cell: text in stderr, a failed `%run`."""
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):
+            if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", []):
+                return f"cell {number}: {output.ename} {output.evalue}"
             if output.get("name") == "stderr":
-                return f"cell {number}: {output.text.strip()}"
+                return f"cell {number} writes to stderr, which readers would see: {output.text.strip()}"
     return None
 
 
 def run_notebook(path: Path) -> None:
-    """Run one notebook and store it; on an error or on text in stderr the file stays as it was."""
+    """Run one notebook and store it; where something failed the file stays as it was."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(path.parent)}})
     client.execute()
-    if text := stderr_text(notebook):
-        raise RuntimeError(f"{path.name} writes to stderr, which readers would see. {text}")
+    if text := failure(notebook):
+        raise RuntimeError(f"{path.name}, {text}")
     merge_streams(notebook)
     nbformat.write(clean(notebook), path)
 

@@ -9,8 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "bootstrap": ["Interval", "bootstrap", "bootstrap_difference"],
-        "budgets": ["Budget", "pareto_front", "thresholds_for_budget"],
+        "budgets": ["Budget", "thresholds_for_budget"],
         "coco": ["METRICS", "evaluate", "exit_accuracy", "exit_confidences", "exit_logits"],
         "collect": ["collect_records"],
         "cost": ["count_macs", "measure_latency"],
@@ -28,6 +27,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "records": ["Detections", "ExitRecords", "Truth", "join_records"],
         "scores": [
+            "Interval",
+            "bootstrap",
+            "bootstrap_difference",
             "correct_classes",
             "evaluate_exits",
             "evaluate_records",

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..model.backbone import NUM_EXITS
-from .bootstrap import bootstrap_difference
 from .matching import Matches, map_of, marginal_precision, match_records
-from .policies import threshold_exits
-from .records import ExitRecords
+from .policies import limit_for, threshold_exits
+from .records import ExitRecords, at_exits
+from .scores import bootstrap_difference
 
 SHARES = np.linspace(0, 1, 21)  # of the images that are still there, at exits 1 and 2
 LAST_SHARES = np.linspace(0, 1, 6)  # at exit 3, which saves little
@@ -60,7 +59,7 @@ def thresholds_for_budget(
         records: the images to choose by.
         gmacs: the largest mean GMACs of an image; or
         min_map: the least mAP in percent.
-        scores: (4, N), who may leave, see `rules`; the largest softmax values unless given.
+        scores: (4, N), who may leave, see `rule_scores`; the largest softmax values unless given.
         confidence: of the bound on the loss of mAP.
         repeats: bootstrap samples for it.
 
@@ -75,27 +74,24 @@ def thresholds_for_budget(
     scores = records.confidence if scores is None else scores
     if scores.shape != (NUM_EXITS, len(records)):
         raise ValueError(f"scores must be (4, {len(records)}), one for each exit and image, got {tuple(scores.shape)}")
-    choices = all_choices(records, scores)
-    matches = match_records(records)
-    if gmacs is not None:
-        found = best_under(records, matches, choices, gmacs)
-    else:
-        found = cheapest_above(records, matches, choices, min_map)
-    chosen, full = exits_of(choices, found), torch.full((len(records),), NUM_EXITS)
-    mean, most = float(records.gmacs.gather(0, chosen[None] - 1).mean()), float(records.gmacs[-1].mean())
-    value, loss = map_of(matches, chosen), map_of(matches, full) - map_of(matches, chosen)
+    choices, matches = all_choices(records, scores), match_records(records)
+    full = records.all_at(NUM_EXITS)
+    most = records.mean_gmacs(full)
+    best = best_under(matches, choices, gmacs) if min_map is None else cheapest_above(matches, choices, min_map, most)
+    chosen = choices.exits[best]
+    mean = records.mean_gmacs(chosen)
+    value = map_of(matches, chosen)
+    loss = map_of(matches, full) - value
     crossed = cross_fitted(records, matches, choices, mean / most)
-    statistic: Callable = lambda exits: lambda counts: map_of(matches, exits, counts)  # noqa: E731
-    options = {"repeats": repeats, "level": 2 * confidence - 1}  # one-sided
-    bound = bootstrap_difference(statistic(full), statistic(crossed), len(records), **options).high
+    bound = bootstrap_difference(
+        lambda counts: map_of(matches, full, counts),
+        lambda counts: map_of(matches, crossed, counts),
+        len(records),
+        repeats=repeats,
+        level=2 * confidence - 1,  # one-sided
+    )
     # What was lost where the thresholds look best is the least that can be expected elsewhere.
-    return Budget(found, mean, mean / most, value, loss, max(bound, loss))
-
-
-def pareto_front(records: ExitRecords, shares=(0.35, 0.4, 0.5, 0.62, 0.75, 0.9, 1.0), **options) -> list[Budget]:
-    """The best thresholds for several budgets, shares of full depth; those that cannot be reached are left out."""
-    full, least = float(records.gmacs[-1].mean()), float(records.gmacs.amin(0).mean())
-    return [thresholds_for_budget(records, gmacs=share * full, **options) for share in shares if share * full >= least]
+    return Budget(choices.thresholds[best], mean, mean / most, value, loss, max(bound.high, loss))
 
 
 @dataclass(frozen=True)
@@ -113,62 +109,50 @@ def all_choices(records: ExitRecords, scores: Tensor) -> Choices:
     for shares in itertools.product(SHARES, SHARES, LAST_SHARES):
         here, limits = torch.ones(len(records), dtype=torch.bool), []
         for score, share in zip(scores, shares, strict=False):
-            limits.append(_limit(score[here], share))
+            waiting = score[here]
+            limits.append(limit_for(waiting, round(share * len(waiting))))
             here = here & ~(score.double() >= limits[-1])
         thresholds.append(tuple(limits))
     thresholds = list(dict.fromkeys(thresholds))
     exits = torch.stack([threshold_exits(scores, t) for t in thresholds])
-    gmacs = torch.stack([records.gmacs.gather(0, chosen[None] - 1).mean() for chosen in exits])
-    return Choices(thresholds, exits, gmacs)
+    return Choices(thresholds, exits, torch.stack([at_exits(records.gmacs, chosen).mean() for chosen in exits]))
 
 
-def _limit(waiting: Tensor, share: float) -> float:
-    """The score from which on a share of the waiting images leaves."""
-    count = round(share * len(waiting))
-    return float(waiting.sort(descending=True).values[count - 1]) if count else math.inf
-
-
-def best_under(records: ExitRecords, matches: Matches, choices: Choices, budget: float) -> tuple:
-    """The choice with the highest mAP among those whose mean GMACs keep a budget."""
+def best_under(matches: Matches, choices: Choices, budget: float) -> int:
+    """Which choice has the highest mAP among those whose mean GMACs keep a budget."""
     allowed = torch.nonzero(choices.gmacs <= budget + 1e-9).flatten()
     if not len(allowed):
         raise ValueError(
             f"{budget:.4f} GMACs cannot be reached: the cheapest thresholds take {choices.gmacs.min():.4f}"
         )
-    base = torch.full((len(records),), NUM_EXITS)
-    best, best_map = None, -math.inf
+    base = torch.full_like(choices.exits[0], NUM_EXITS)
+    best, best_map = 0, -math.inf
     for _ in range(2):  # what detections are worth depends on what the others do: look again from the best so far
         worth = marginal_precision(matches, base)
-        estimate = torch.stack([worth.gather(0, choices.exits[i][None] - 1).sum() for i in allowed])
+        estimate = torch.stack([at_exits(worth, choices.exits[i]).sum() for i in allowed])
         for i in allowed[estimate.argsort(descending=True)[:TRIED]].tolist():
             value = map_of(matches, choices.exits[i])
             if value > best_map:
                 best, best_map = i, value
         base = choices.exits[best]
-    return choices.thresholds[best]
+    return best
 
 
-def cheapest_above(records: ExitRecords, matches: Matches, choices: Choices, min_map: float) -> tuple:
-    """The choice with the least mean GMACs that reaches a mAP in percent."""
-    low, high = float(choices.gmacs.min()), float(records.gmacs[-1].mean())
-    best = best_under(records, matches, choices, high)
-    if map_of(matches, exits_of(choices, best)) < min_map:
-        raise ValueError(
-            f"no thresholds reach a mAP of {min_map}: the best reach {map_of(matches, exits_of(choices, best)):.2f}"
-        )
+def cheapest_above(matches: Matches, choices: Choices, min_map: float, most: float) -> int:
+    """Which choice has the least mean GMACs, at most those of full depth, among those that reach a mAP in percent."""
+    low, high = float(choices.gmacs.min()), most
+    best = best_under(matches, choices, high)
+    reached = map_of(matches, choices.exits[best])
+    if reached < min_map:
+        raise ValueError(f"no thresholds reach a mAP of {min_map}: the best reach {reached:.2f}")
     for _ in range(10):
         middle = (low + high) / 2
-        found = best_under(records, matches, choices, middle)
-        if map_of(matches, exits_of(choices, found)) >= min_map:
+        found = best_under(matches, choices, middle)
+        if map_of(matches, choices.exits[found]) >= min_map:
             best, high = found, middle
         else:
             low = middle
     return best
-
-
-def exits_of(choices: Choices, thresholds: tuple) -> Tensor:
-    """The exit, 1-4, at which each image leaves by one of the choices."""
-    return choices.exits[choices.thresholds.index(thresholds)]
 
 
 def cross_fitted(records: ExitRecords, matches: Matches, choices: Choices, share: float) -> Tensor:
@@ -182,14 +166,14 @@ def cross_fitted(records: ExitRecords, matches: Matches, choices: Choices, share
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(0))
     first = torch.zeros(len(records), dtype=torch.bool)
     first[order[: len(records) // 2]] = True
-    crossed = torch.full((len(records),), NUM_EXITS)
+    crossed = records.all_at(NUM_EXITS)
     for half in (first, ~first):
         if not half.any():  # of a single image, one half is empty
             continue
-        gmacs = torch.stack([records.gmacs.gather(0, e[None] - 1)[0, half].mean() for e in choices.exits])
+        gmacs = torch.stack([at_exits(records.gmacs, chosen)[half].mean() for chosen in choices.exits])
         budget = max(share * float(records.gmacs[-1, half].mean()), float(gmacs.min()))
-        mine = best_under(records, of_images(matches, half.numpy()), replace(choices, gmacs=gmacs), budget)
-        crossed[~half] = exits_of(choices, mine)[~half]
+        mine = best_under(of_images(matches, half.numpy()), replace(choices, gmacs=gmacs), budget)
+        crossed[~half] = choices.exits[mine, ~half]
     return crossed
 
 

@@ -15,19 +15,12 @@ from torch import Tensor
 from ..data.coco import index_coco
 from ..model.backbone import NUM_EXITS
 from .coco import METRICS
-from .records import ExitRecords
+from .records import ExitRecords, owners_of
 
 COCO = Params("bbox")
 MAX_DETECTIONS = COCO.maxDets[-1]
-# Of each metric: the range of area, and the IoU threshold unless it is the mean over all ten.
-_OF = {
-    "mAP": ("all", None),
-    "AP50": ("all", 0.5),
-    "AP75": ("all", 0.75),
-    "AP small": ("small", None),
-    "AP medium": ("medium", None),
-    "AP large": ("large", None),
-}
+# Of each metric: which of COCO's ranges of area, and the IoU threshold unless it is the mean over all ten.
+_OF = dict(zip(METRICS, ((0, None), (0, 0.5), (0, 0.75), (1, None), (2, None), (3, None)), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,107 +58,8 @@ def match_records(records: ExitRecords) -> Matches:
     return records.known["matches"]
 
 
-def _match(records: ExitRecords) -> Matches:
-    rows = _ranked(records)
-    low, high = np.array(COCO.areaRng).T[:, :, None, None]
-    area = rows["boxes"][:, 2] * rows["boxes"][:, 3]
-    # Where no object of the class is in the image, a detection is a false alarm, if its size is in the range.
-    false = np.repeat((area >= low) & (area <= high), len(COCO.iouThrs), axis=1)
-    true = np.zeros_like(false)
-    for at, matched, ignored in _matched_pairs(records, rows):
-        true[:, :, at] = matched & ~ignored
-        false[:, :, at] = ~matched & ~ignored
-    same = np.ones(len(area), dtype=bool)
-    for name in ("labels", "scores", "images"):
-        same[1:] &= rows[name][1:] == rows[name][:-1]
-    columns = {name: rows[name] for name in ("images", "exits", "labels", "scores")}
-    return Matches(**columns, ties=np.cumsum(~same), true=true, false=false, objects=_count_objects(records))
-
-
-def _ranked(records: ExitRecords) -> dict[str, np.ndarray]:
-    """Columns of all detections in the order that `Matches` documents, boxes as xywh."""
-    found = records.found
-    slots = np.repeat(np.arange(NUM_EXITS * len(records)), found.offsets.diff().numpy())
-    boxes = found.boxes.clone()
-    boxes[:, 2:] -= boxes[:, :2]  # in float32, as `to_coco` does
-    rows = {
-        "images": slots // NUM_EXITS,
-        "exits": slots % NUM_EXITS + 1,
-        "labels": found.labels.numpy(),
-        "scores": found.scores.double().numpy(),
-        "boxes": boxes.double().numpy(),
-    }
-    best_first = np.lexsort((-rows["scores"], rows["labels"], slots))  # stable, as pycocotools' mergesort
-    starts = np.flatnonzero(np.diff(slots[best_first] * len(records.classes) + rows["labels"][best_first], prepend=-1))
-    rank = np.arange(len(slots)) - np.repeat(starts, np.diff(starts, append=len(slots)))
-    kept = best_first[rank < MAX_DETECTIONS]
-    ids = records.image_ids.numpy()[rows["images"][kept]]  # pycocotools goes through images in the order of their ids
-    order = kept[np.lexsort((rank[rank < MAX_DETECTIONS], ids, -rows["scores"][kept], rows["labels"][kept]))]
-    return {name: column[order] for name, column in rows.items()}
-
-
-def _matched_pairs(records: ExitRecords, rows: dict) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each image, exit and class with objects: rows of its detections, and (areas, IoUs, rows) matched, ignored."""
-    slots = rows["images"] * NUM_EXITS + rows["exits"] - 1
-    keys = slots * len(records.classes) + rows["labels"]
-    by_key = np.argsort(keys, kind="stable")
-    pairs = {(image, label) for image, label, _ in _annotations(records)}
-    wanted = [(NUM_EXITS * i + k, label) for i, label in sorted(pairs) for k in range(NUM_EXITS)]
-    numbers = [slot * len(records.classes) + label for slot, label in wanted]
-    starts, ends = (np.searchsorted(keys[by_key], numbers, side) for side in ("left", "right"))
-    at = {pair: by_key[start:end] for pair, start, end in zip(wanted, starts, ends, strict=True) if end > start}
-    evaluation = _evaluation(records, rows, at)
-    for (slot, label), positions in at.items():
-        pair = slot, label
-        evaluation.ious[pair] = evaluation.computeIoU(*pair)
-        results = [evaluation.evaluateImg(*pair, area, MAX_DETECTIONS) for area in COCO.areaRng]
-        yield positions, *(np.array([r[name] for r in results], dtype=bool) for name in ("dtMatches", "dtIgnore"))
-
-
-def _evaluation(records: ExitRecords, rows: dict, at: dict) -> COCOeval:
-    """pycocotools on the pairs `at`: an image at an exit stands for an image, a label for a category."""
-    objects, found = [], []
-    for image, label, annotation in _annotations(records):
-        for slot in range(NUM_EXITS * image, NUM_EXITS * (image + 1)):
-            objects.append({**annotation, "id": len(objects) + 1, "image_id": slot, "category_id": label})
-    for (slot, label), positions in at.items():
-        boxes, scores = rows["boxes"][positions].tolist(), rows["scores"][positions].tolist()
-        for box, score in zip(boxes, scores, strict=True):
-            row = {"id": len(found) + 1, "image_id": slot, "category_id": label, "bbox": box, "score": score}
-            found.append({**row, "area": box[2] * box[3], "iscrowd": 0})
-    content = {
-        "images": [{"id": slot} for slot in range(NUM_EXITS * len(records))],
-        "categories": [{"id": label} for label in range(len(records.classes))],
-    }
-    evaluation = COCOeval(
-        index_coco({**content, "annotations": objects}), index_coco({**content, "annotations": found}), "bbox"
-    )
-    evaluation._prepare()  # sorts objects and detections by image and category
-    return evaluation
-
-
-def _annotations(records: ExitRecords) -> Iterator[tuple[int, int, dict]]:
-    """Position of the image, label, and COCO's row of each annotation."""
-    truth = records.truth
-    images = np.repeat(np.arange(len(records)), truth.offsets.diff().numpy())
-    columns = (truth.labels, truth.boxes, truth.areas, truth.crowds)
-    for image, label, box, area, crowd in zip(images.tolist(), *(c.tolist() for c in columns), strict=True):
-        yield image, label, {"bbox": box, "area": area, "iscrowd": int(crowd)}
-
-
-def _count_objects(records: ExitRecords) -> np.ndarray:
-    truth = records.truth
-    images = np.repeat(np.arange(len(records)), truth.offsets.diff().numpy())
-    areas, crowds, labels = (values.numpy() for values in (truth.areas, truth.crowds, truth.labels))
-    objects = np.zeros((len(COCO.areaRng), len(records.classes), len(records)), dtype=np.int64)
-    for counted, (low, high) in zip(objects, COCO.areaRng, strict=True):
-        in_range = ~crowds & (areas >= low) & (areas <= high)
-        np.add.at(counted, (labels[in_range], images[in_range]), 1)
-    return objects
-
-
 def average_precision(
-    matches: Matches, chosen: torch.Tensor, counts: np.ndarray | None = None, *, metrics=METRICS
+    matches: Matches, chosen: Tensor, counts: np.ndarray | None = None, *, metrics=METRICS
 ) -> dict[str, float | None]:
     """COCO's metrics in percent if image i leaves at exit chosen[i]; equal to pycocotools' to the last bit.
 
@@ -184,9 +78,8 @@ def average_precision(
     chosen = check_chosen(chosen, images).numpy()
     counts = np.ones(images, dtype=np.int64) if counts is None else _checked_counts(counts, images)
     rows = _select(matches, chosen, counts)
-    areas = {COCO.areaRngLbl.index(_OF[name][0]) for name in metrics}
-    tables = {area: precisions(matches, area, rows, counts) for area in areas}
-    return {name: _mean(tables[COCO.areaRngLbl.index(_OF[name][0])], _OF[name][1]) for name in metrics}
+    tables = {area: precisions(matches, area, rows, counts) for area in {_OF[name][0] for name in metrics}}
+    return {name: _mean(tables[_OF[name][0]], _OF[name][1]) for name in metrics}
 
 
 def map_of(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float:
@@ -194,7 +87,36 @@ def map_of(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) ->
     return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"] or 0.0
 
 
-def check_chosen(chosen: torch.Tensor, images: int) -> torch.Tensor:
+def marginal_precision(matches: Matches, chosen: Tensor) -> Tensor:
+    """(4, N): what the detections of each image at each exit add to the mAP of a choice of exits, to first order.
+
+    Of the detections of a class in order of falling score let h be those that found an object so far and n all so
+    far. The average precision is about the sum of h / n over those that found an object, divided by the number of
+    objects. One more detection adds its own h / n if it found an object, and for everything behind it 1 / n for one
+    hit more, and - h / n^2 for one detection more.
+    """
+    true, false = matches.true[0], matches.false[0]  # of objects of any size
+    worth = np.zeros(len(matches.images))
+    kept = matches.exits == chosen.numpy()[matches.images]
+    objects = matches.objects[0].sum(1)
+    for label in np.flatnonzero(objects):
+        of_class = slice(*np.searchsorted(matches.labels, [label, label + 1]))
+        hit, miss, inside = true[:, of_class], false[:, of_class], kept[of_class]
+        ranked = hit[:, inside]
+        hits = ranked.cumsum(1)
+        so_far = np.maximum((ranked | miss[:, inside]).cumsum(1), 1)
+        place = inside.cumsum()  # how many of the ranking come no later
+        precision = np.pad(hits / so_far, ((0, 0), (1, 0)), constant_values=1)[:, place]
+        one_more_hit = _still_to_come(ranked / so_far)[:, place]
+        one_more = _still_to_come(-(ranked * hits) / so_far**2)[:, place]
+        value = hit * (precision + one_more_hit + one_more) + miss * one_more
+        worth[of_class] = value.mean(0) / objects[label]
+    total = np.zeros((NUM_EXITS, matches.objects.shape[2]))
+    np.add.at(total, (matches.exits - 1, matches.images), worth / max(np.count_nonzero(objects), 1))
+    return torch.from_numpy(total)
+
+
+def check_chosen(chosen: Tensor, images: int) -> Tensor:
     """`chosen` as an int64 tensor on the CPU; `ValueError` unless it names an exit for each image."""
     chosen = torch.as_tensor(chosen).cpu()
     if chosen.shape != (images,) or chosen.is_floating_point() or chosen.is_complex():
@@ -258,43 +180,103 @@ def _checked_counts(counts: np.ndarray, images: int) -> np.ndarray:
     return counts
 
 
-def marginal_precision(matches: Matches, chosen: Tensor) -> Tensor:
-    """(4, N): what the detections of each image at each exit add to the mAP of a choice of exits, to first order.
-
-    Of the detections of a class in order of falling score let h be those that found an object so far and n all so
-    far. The average precision is about the sum of h / n over those that found an object, divided by the number of
-    objects. One more detection adds its own h / n if it found an object, and for everything behind it 1 / n for one
-    hit more, and - h / n^2 for one detection more.
-    """
-    true, false = matches.true[0], matches.false[0]  # of objects of any size
-    worth = np.zeros(len(matches.images))
-    kept = matches.exits == chosen.numpy()[matches.images]
-    objects = matches.objects[0].sum(1)
-    for label in np.flatnonzero(objects):
-        of_class = slice(*np.searchsorted(matches.labels, [label, label + 1]))
-        hit, miss, inside = true[:, of_class], false[:, of_class], kept[of_class]
-        ranked = hit[:, inside]
-        hits = ranked.cumsum(1)
-        so_far = np.maximum((ranked | miss[:, inside]).cumsum(1), 1)
-        place = inside.cumsum()  # how many of the ranking come no later
-        precision = _at(hits / so_far, place, first=1.0)
-        one_more_hit = _at(_still_to_come(ranked / so_far), place)
-        one_more = _at(_still_to_come(-(ranked * hits) / so_far**2), place)
-        value = hit * (precision + one_more_hit + one_more) + miss * one_more
-        worth[of_class] = value.mean(0) / objects[label]
-    total = np.zeros((NUM_EXITS, matches.objects.shape[2]))
-    np.add.at(total, (matches.exits - 1, matches.images), worth / max(np.count_nonzero(objects), 1))
-    return torch.from_numpy(total)
-
-
 def _still_to_come(values: np.ndarray) -> np.ndarray:
     """(T, r) values give (T, r + 1): at place p the sum of those from p on."""
-    sums = values[:, ::-1].cumsum(1)[:, ::-1]
-    return np.concatenate([sums, np.zeros((len(sums), 1))], axis=1)
+    return np.pad(values[:, ::-1].cumsum(1)[:, ::-1], ((0, 0), (0, 1)))
 
 
-def _at(values: np.ndarray, place: np.ndarray, first: float | None = None) -> np.ndarray:
-    """Columns `place` of (T, r + 1) values; of r values, counted from 1, with `first` before them."""
-    if first is not None:
-        values = np.concatenate([np.full((len(values), 1), first), values], axis=1)
-    return values[:, place]
+def _match(records: ExitRecords) -> Matches:
+    rows = _ranked(records)
+    low, high = np.array(COCO.areaRng).T[:, :, None, None]
+    area = rows["boxes"][:, 2] * rows["boxes"][:, 3]
+    # Where no object of the class is in the image, a detection is a false alarm, if its size is in the range.
+    false = np.repeat((area >= low) & (area <= high), len(COCO.iouThrs), axis=1)
+    true = np.zeros_like(false)
+    for at, matched, ignored in _matched_pairs(records, rows):
+        true[:, :, at] = matched & ~ignored
+        false[:, :, at] = ~matched & ~ignored
+    same = np.ones(len(area), dtype=bool)
+    for name in ("labels", "scores", "images"):
+        same[1:] &= rows[name][1:] == rows[name][:-1]
+    columns = {name: rows[name] for name in ("images", "exits", "labels", "scores")}
+    return Matches(**columns, ties=np.cumsum(~same), true=true, false=false, objects=_count_objects(records))
+
+
+def _ranked(records: ExitRecords) -> dict[str, np.ndarray]:
+    """Columns of all detections in the order that `Matches` documents, boxes as xywh."""
+    found = records.found
+    slots = owners_of(found.offsets).numpy()
+    boxes = found.boxes.clone()
+    boxes[:, 2:] -= boxes[:, :2]  # in float32, as `to_coco` does
+    rows = {
+        "images": slots // NUM_EXITS,
+        "exits": slots % NUM_EXITS + 1,
+        "labels": found.labels.numpy(),
+        "scores": found.scores.double().numpy(),
+        "boxes": boxes.double().numpy(),
+    }
+    best_first = np.lexsort((-rows["scores"], rows["labels"], slots))  # stable, as pycocotools' mergesort
+    starts = np.flatnonzero(np.diff(slots[best_first] * len(records.classes) + rows["labels"][best_first], prepend=-1))
+    rank = np.arange(len(slots)) - np.repeat(starts, np.diff(starts, append=len(slots)))
+    kept = best_first[rank < MAX_DETECTIONS]
+    ids = records.image_ids.numpy()[rows["images"][kept]]  # pycocotools goes through images in the order of their ids
+    order = kept[np.lexsort((rank[rank < MAX_DETECTIONS], ids, -rows["scores"][kept], rows["labels"][kept]))]
+    return {name: column[order] for name, column in rows.items()}
+
+
+def _matched_pairs(records: ExitRecords, rows: dict) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each image, exit and class with objects: rows of its detections, and (areas, IoUs, rows) matched, ignored."""
+    slots = rows["images"] * NUM_EXITS + rows["exits"] - 1
+    keys = slots * len(records.classes) + rows["labels"]
+    by_key = np.argsort(keys, kind="stable")
+    pairs = {(image, label) for image, label, _ in _annotations(records)}
+    wanted = [(NUM_EXITS * i + k, label) for i, label in sorted(pairs) for k in range(NUM_EXITS)]
+    numbers = [slot * len(records.classes) + label for slot, label in wanted]
+    starts, ends = (np.searchsorted(keys[by_key], numbers, side) for side in ("left", "right"))
+    at = {pair: by_key[start:end] for pair, start, end in zip(wanted, starts, ends, strict=True) if end > start}
+    evaluation = _evaluation(records, rows, at)
+    for pair, positions in at.items():
+        evaluation.ious[pair] = evaluation.computeIoU(*pair)
+        results = [evaluation.evaluateImg(*pair, area, MAX_DETECTIONS) for area in COCO.areaRng]
+        yield positions, *(np.array([r[name] for r in results], dtype=bool) for name in ("dtMatches", "dtIgnore"))
+
+
+def _evaluation(records: ExitRecords, rows: dict, at: dict) -> COCOeval:
+    """pycocotools on the pairs `at`: an image at an exit stands for an image, a label for a category."""
+    objects = [
+        {**annotation, "image_id": NUM_EXITS * image + k, "category_id": label}
+        for image, label, annotation in _annotations(records)
+        for k in range(NUM_EXITS)
+    ]
+    found = [
+        {"image_id": slot, "category_id": label, "bbox": box, "score": score}
+        for (slot, label), positions in at.items()
+        for box, score in zip(rows["boxes"][positions].tolist(), rows["scores"][positions].tolist(), strict=True)
+    ]
+    content = {
+        "images": [{"id": slot} for slot in range(NUM_EXITS * len(records))],
+        "categories": [{"id": label} for label in range(len(records.classes))],
+    }
+    truth, results = (index_coco({**content, "annotations": rows}) for rows in (objects, found))
+    evaluation = COCOeval(truth, results, "bbox")
+    evaluation._prepare()  # sorts objects and detections by image and category
+    return evaluation
+
+
+def _annotations(records: ExitRecords) -> Iterator[tuple[int, int, dict]]:
+    """Position of the image, label, and COCO's row of each annotation."""
+    truth = records.truth
+    columns = (owners_of(truth.offsets), truth.labels, truth.boxes, truth.areas, truth.crowds)
+    for image, label, box, area, crowd in zip(*(c.tolist() for c in columns), strict=True):
+        yield image, label, {"bbox": box, "area": area, "iscrowd": int(crowd)}
+
+
+def _count_objects(records: ExitRecords) -> np.ndarray:
+    truth = records.truth
+    columns = (owners_of(truth.offsets), truth.areas, truth.crowds, truth.labels)
+    images, areas, crowds, labels = (values.numpy() for values in columns)
+    objects = np.zeros((len(COCO.areaRng), len(records.classes), len(records)), dtype=np.int64)
+    for counted, (low, high) in zip(objects, COCO.areaRng, strict=True):
+        in_range = ~crowds & (areas >= low) & (areas <= high)
+        np.add.at(counted, (labels[in_range], images[in_range]), 1)
+    return objects

@@ -18,7 +18,6 @@ from ..data.photos import open_image, to_rgb
 from ..files import check_file, write_whole
 from ..model.factories import load_detector
 from ..model.inputs import network_size
-from ..weights import read_about
 from .cost import count_macs
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one for each exit.
@@ -99,8 +98,6 @@ def detect(
         raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
     check_file("--save", save)
     photos = [read_photo(path) for path in images]
-    if thresholds is None and exit is None:
-        thresholds = own_thresholds(weights)
     model, classes = load_detector(weights)
     kind = torch.bfloat16 if bf16 else torch.float32
     model.to(device, kind).eval()
@@ -110,8 +107,6 @@ def detect(
     for path, photo in zip(images, photos, strict=True):
         with torch.inference_mode():
             detection = model([photo.to(device, kind)], thresholds=thresholds, exit=exit)[0]
-        detection = {k: v.float().cpu() if k in ("boxes", "scores") else v for k, v in detection.items()}
-        detection["labels"] = detection["labels"].cpu()
         macs = macs_at(network_size(model, photo))
         saved = 1 - macs[detection["exit"]]["total"] / macs[4]["total"]
         found.append(detection)
@@ -120,12 +115,6 @@ def detect(
     if save:
         _draw(save, photos, found, notes, classes, min_score)
         yield f"wrote {save}"
-
-
-def own_thresholds(weights: str) -> list[float] | None:
-    """The thresholds that weights come with, if any; None in a card is infinity, which JSON does not have."""
-    stored = read_about(weights).get("thresholds")
-    return stored and [float("inf") if t is None else t for t in stored]
 
 
 def _line(path: Path, detection: dict, note: str, classes: list[str], min_score: float) -> str:

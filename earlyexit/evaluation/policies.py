@@ -13,7 +13,7 @@ from ..model.exits import MaxSoftmax, Router, Rule, exit_limits, make_rule, rule
 from .coco import exit_confidences
 from .collect import collect_records
 from .matching import marginal_precision, match_records
-from .records import ExitRecords
+from .records import ExitRecords, at_exits
 
 NUM_SETTINGS = 34
 
@@ -50,22 +50,30 @@ def calibrate_thresholds(confidences: Tensor, proportions: Tensor) -> tuple[floa
         proportions: (4,), one row of `exit_proportions`.
     """
     confidences = torch.as_tensor(confidences).detach().cpu()
-    proportions = torch.as_tensor(proportions, dtype=torch.float64).cpu()
     if confidences.ndim != 2 or len(confidences) != 4 or not confidences.numel():
         raise ValueError(f"confidences must be (4, N) of at least one image, got {tuple(confidences.shape)}")
     if not torch.isfinite(confidences).all():
         raise ValueError("confidences must be finite, got NaN or infinity")
-    if proportions.shape != (4,) or (proportions < 0).any() or not math.isclose(proportions.sum(), 1, abs_tol=1e-6):
-        raise ValueError(f"proportions must be 4 shares that sum to 1, got {proportions.tolist()}")
     remaining = torch.ones(confidences.shape[1], dtype=torch.bool)
     thresholds = []
-    for confidence, share in zip(confidences[:3], proportions[:3], strict=True):
+    for confidence, share in zip(confidences[:3], _shares(proportions)[:3], strict=True):
         # The tiny allowance keeps 0.7 * 10 = 6.999... from losing an image to rounding.
         count = min(math.floor(confidences.shape[1] * float(share) + 1e-9), int(remaining.sum()))
-        waiting = confidence[remaining].sort(descending=True).values
-        thresholds.append(float(waiting[count - 1]) if count else math.inf)
+        thresholds.append(limit_for(confidence[remaining], count))
         remaining &= confidence < thresholds[-1]
     return tuple(thresholds)
+
+
+def _shares(proportions: Tensor | Sequence[float]) -> Tensor:
+    shares = torch.as_tensor(proportions, dtype=torch.float64).cpu()
+    if shares.shape != (NUM_EXITS,) or not (shares >= 0).all() or abs(float(shares.sum()) - 1) > 1e-6:
+        raise ValueError(f"proportions must be 4 shares that sum to 1, got {shares.tolist()}")
+    return shares
+
+
+def limit_for(waiting: Tensor, count: int) -> float:
+    """The score from which on `count` of the waiting images leave, (n,) scores; infinity for none."""
+    return float(waiting.sort(descending=True).values[count - 1]) if count else math.inf
 
 
 def threshold_exits(confidence: Tensor, thresholds: Sequence[float] | None) -> Tensor:
@@ -88,10 +96,7 @@ def random_exits(images: int, proportions: Sequence[float], generator: torch.Gen
         proportions: chances of exits 1-4, which sum to 1.
         generator: on the CPU; the same state gives the same exits.
     """
-    chances = torch.as_tensor(proportions, dtype=torch.float64)
-    if chances.shape != (NUM_EXITS,) or not (chances >= 0).all() or abs(float(chances.sum()) - 1) > 1e-6:
-        raise ValueError(f"proportions must be 4 shares that sum to 1, got {chances.tolist()}")
-    return torch.multinomial(chances, images, replacement=True, generator=generator) + 1
+    return torch.multinomial(_shares(proportions), images, replacement=True, generator=generator) + 1
 
 
 def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
@@ -112,20 +117,20 @@ def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
         raise ValueError(f"the cheapest exits take {least:.6f} GMACs an image, the budget is {budget}")
 
     def choose(price: float) -> Tensor:
-        return (utility - price * gmacs).argmax(0)
+        return (utility - price * gmacs).argmax(0) + 1
 
-    def cost(index: Tensor) -> float:
-        return float(gmacs.gather(0, index[None]).mean())
+    def fits(price: float) -> bool:
+        return float(at_exits(gmacs, choose(price)).mean()) <= budget + 1e-12
 
+    if fits(0.0):
+        return choose(0.0)
     low, high = 0.0, 1.0
-    if cost(choose(low)) <= budget + 1e-12:
-        return choose(low) + 1
-    while cost(choose(high)) > budget + 1e-12:
+    while not fits(high):
         high *= 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost(choose(middle)) > budget + 1e-12 else (low, middle)
-    return choose(high) + 1
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return choose(high)
 
 
 def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
@@ -146,7 +151,7 @@ def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_
         seed: of the first weights.
         weight_decay: keeps it simple, since images are few.
     """
-    worth = marginal_precision(match_records(records), torch.full((len(records),), NUM_EXITS)).float()
+    worth = marginal_precision(match_records(records), records.all_at(NUM_EXITS)).float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         router = Router()

@@ -17,9 +17,9 @@ from ..files import write_whole
 from ..model.backbone import NUM_EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import exit_confidence
+from ..model.postprocess import POSTPROCESSING
 
 FORMAT = 1
-SETTINGS = ("score_thresh", "nms_thresh", "topk_candidates", "detections_per_img")
 TRANSFORM = ("min_size", "max_size", "size_divisible", "image_mean", "image_std")
 
 
@@ -104,10 +104,18 @@ class ExitRecords:
     def labels(self) -> Tensor:
         """(N,) class of the object, or -1 where an image has none or several; crowds and empty boxes do not count."""
         object_ = ~self.truth.crowds & (self.truth.boxes[:, 2:] > 0).all(1)
-        image = torch.repeat_interleave(torch.arange(len(self)), self.truth.offsets.diff())[object_]
+        image = owners_of(self.truth.offsets)[object_]
         single = torch.bincount(image, minlength=len(self)) == 1
         labels = torch.full((len(self),), -1).index_put((image,), self.truth.labels[object_])
         return torch.where(single, labels, -1)
+
+    def all_at(self, exit: int) -> Tensor:
+        """(N,) the choice that lets every image leave at one exit, 1 to 4."""
+        return torch.full((len(self),), exit)
+
+    def mean_gmacs(self, chosen: Tensor) -> float:
+        """Mean multiply-adds of an image if image i leaves at exit chosen[i]."""
+        return float(at_exits(self.gmacs, chosen).mean())
 
     def exit(self, index: int, *, found: bool = False) -> Exit:
         """All N images at an exit, as a rule sees them while the model runs, without maps and latents.
@@ -178,6 +186,16 @@ def offsets_of(counts: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.int64), counts.to(torch.int64).cumsum(0)])
 
 
+def owners_of(offsets: Tensor) -> Tensor:
+    """Which run each value belongs to: (n + 1,) offsets give for each value a number from 0 to n - 1."""
+    return torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
+
+
+def at_exits(values: Tensor, chosen: Tensor) -> Tensor:
+    """(N,) of values (4, N) those at the exits (N,), 1 to 4, at which the images leave."""
+    return values.gather(0, chosen[None] - 1)[0]
+
+
 def describe(model: EarlyExitRetinaNet, dataset: CocoDataset, filler: str | None) -> dict:
     """Everything that decides what records of `model` on `dataset` hold, in plain values.
 
@@ -186,7 +204,7 @@ def describe(model: EarlyExitRetinaNet, dataset: CocoDataset, filler: str | None
         a neck that has none), "data" (a hash of the annotations and of names and sizes of the image files),
         "classes" and "category_ids".
     """
-    settings = {name: getattr(model, name) for name in SETTINGS}
+    settings = {name: getattr(model, name) for name in POSTPROCESSING}
     settings |= {name: getattr(model.transform, name) for name in TRANSFORM}
     if model.exit_target != "single":
         settings["exit_target"] = model.exit_target

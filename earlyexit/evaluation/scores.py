@@ -1,7 +1,7 @@
-"""What a policy reaches, from records: no image is run again."""
+"""What a policy reaches, from records: no image is run again. And whether it is more than noise."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from .policies import (
     rule_scores,
     threshold_exits,
 )
-from .records import Detections, ExitRecords, offsets_of
+from .records import Detections, ExitRecords, at_exits, offsets_of, owners_of
+
+Statistic = Callable[[np.ndarray], float | None]
 
 
 def evaluate_records(
@@ -30,20 +32,20 @@ def evaluate_records(
     thresholds: Sequence[float] | None,
     *,
     rule: Rule | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] = METRICS,
 ) -> dict:
     """What `model(images, thresholds=thresholds, rule=rule)` reaches on the recorded images; see `evaluate_exits`."""
     scores = records.confidence if rule is None else rule_scores(records, rule)
     return evaluate_exits(records, threshold_exits(scores, thresholds), metrics=metrics)
 
 
-def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[str] | None = None) -> dict:
+def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[str] = METRICS) -> dict:
     """What is reached if image i leaves at exit chosen[i].
 
     Args:
         records: the images at all exits.
         chosen: (N,) 1 to 4.
-        metrics: those of COCO's six that are wanted; all unless told, "mAP" alone is several times faster.
+        metrics: those of COCO's six that are wanted; "mAP" alone is several times faster.
 
     Returns:
         As `earlyexit.evaluate`: COCO metrics in percent (None where there is no object of that size), "exits"
@@ -52,15 +54,14 @@ def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[st
         exactly one object.
     """
     chosen = check_chosen(chosen, len(records))
-    reached = average_precision(match_records(records), chosen, metrics=METRICS if metrics is None else metrics)
     counts = torch.bincount(chosen, minlength=NUM_EXITS + 1)[1:].tolist()
     right = correct_classes(records)
     return {
-        **reached,
+        **average_precision(match_records(records), chosen, metrics=metrics),
         "exits": dict(enumerate(counts, start=1)),
-        "gmacs": float(records.gmacs.gather(0, chosen[None] - 1).mean()),
+        "gmacs": records.mean_gmacs(chosen),
         "gmacs_full": float(records.gmacs[-1].mean()),
-        "accuracy": None if right is None else 100 * float(right.gather(0, chosen[None] - 1).double().mean()),
+        "accuracy": None if right is None else 100 * float(at_exits(right, chosen).double().mean()),
         "images": len(records),
     }
 
@@ -75,7 +76,7 @@ def sweep(
     calibration_records: ExitRecords | Tensor,
     settings: int | Iterable[int] = NUM_SETTINGS,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] = METRICS,
 ) -> list[dict]:
     """The paper's threshold settings, calibrated on some images and evaluated on others (Tables 6 and 7, Fig. 7, 9).
 
@@ -99,13 +100,13 @@ def sweep(
     indices = [*range(1, settings + 1)] if isinstance(settings, int) else [*settings]
     if not indices or not set(indices) <= set(range(1, NUM_SETTINGS + 1)):
         raise ValueError(f"settings are threshold indices from 1 to {NUM_SETTINGS}, at least one, got {settings!r}")
-    wanted = exit_proportions()
     rows = []
     for index in indices:
-        thresholds = calibrate_thresholds(confidence, wanted[index - 1])
+        wanted = exit_proportions()[index - 1]
+        thresholds = calibrate_thresholds(confidence, wanted)
         result = evaluate_records(records, thresholds, metrics=metrics)
         realised = [count / len(records) for count in result["exits"].values()]
-        shares = {"wanted": wanted[index - 1].tolist(), "realised": realised}
+        shares = {"wanted": wanted.tolist(), "realised": realised}
         rows.append({"index": index, "thresholds": thresholds, **shares, **result})
     return rows
 
@@ -116,7 +117,7 @@ def random_exit(
     repeats: int = 10,
     seed: int = 0,
     *,
-    metrics: Sequence[str] | None = ("mAP",),
+    metrics: Sequence[str] = ("mAP",),
 ) -> dict:
     """Random exits with given shares, repeated: what a confidence has to beat (paper, section 4.4.1).
 
@@ -134,20 +135,18 @@ def random_exit(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     generator = torch.Generator().manual_seed(seed)
-    draws = []
-    for _ in range(repeats):
-        chosen = random_exits(len(records), proportions, generator)
-        draws.append(evaluate_exits(records, chosen, metrics=metrics))
-    names = [*(METRICS if metrics is None else metrics), "gmacs", "accuracy"]
-    values = {name: [draw[name] for draw in draws] for name in names}
-    known = {name: v for name, v in values.items() if None not in v}
-    mean = {name: float(np.mean(known[name])) if name in known else None for name in names}
-    std = {name: float(np.std(known[name], ddof=1)) if name in known and repeats > 1 else None for name in names}
+    choices = [random_exits(len(records), proportions, generator) for _ in range(repeats)]
+    draws = [evaluate_exits(records, chosen, metrics=metrics) for chosen in choices]
+    mean, std = {}, {}
+    for name in (*metrics, "gmacs", "accuracy"):
+        values = [draw[name] for draw in draws]
+        mean[name] = None if None in values else float(np.mean(values))
+        std[name] = None if None in values or repeats == 1 else float(np.std(values, ddof=1))
     return {"mean": mean, "std": std, "draws": draws}
 
 
 def oracle(
-    records: ExitRecords, budgets: Sequence[float] | int = 12, *, rounds: int = 4, metrics: Sequence[str] | None = None
+    records: ExitRecords, budgets: Sequence[float] | int = 12, *, rounds: int = 4, metrics: Sequence[str] = METRICS
 ) -> list[dict]:
     """For each budget of compute, the exits that a policy with known annotations would choose, and what they reach.
 
@@ -186,7 +185,7 @@ def oracle(
 
 
 def _best_exits(records: ExitRecords, matches: Matches, budget: float, rounds: int) -> Tensor:
-    chosen, best, best_map = torch.full((len(records),), NUM_EXITS), None, -1.0
+    chosen, best, best_map = records.all_at(NUM_EXITS), None, -1.0
     for _ in range(rounds):
         chosen = oracle_exits(marginal_precision(matches, chosen), records.gmacs, budget)
         reached = map_of(matches, chosen)
@@ -211,28 +210,88 @@ def skip_empty(records: ExitRecords, chosen: Tensor, probabilities: Sequence[flo
     """
     objects = records.truth.offsets.diff()
     nothing = emptiness(records.logits[0])
-    costs = records.gmacs.gather(0, chosen[None] - 1)[0]
+    costs = at_exits(records.gmacs, chosen)
     rows = []
     for probability in probabilities:
         skipped = nothing >= probability
         reached = evaluate_exits(without_detections(records, skipped), chosen, metrics=("mAP",))
         rightly = int((objects[skipped] == 0).sum())
-        row = {"empty": probability, "skipped": float(skipped.double().mean())}
-        row["rightly"] = rightly / int(skipped.sum()) if skipped.any() else None
-        row["found"] = rightly / max(int((objects == 0).sum()), 1)
-        row["missed"] = float(objects[skipped].sum() / objects.sum().clamp(min=1))
-        row["mAP"] = reached["mAP"]
-        rows.append({**row, "gmacs": float(torch.where(skipped, gmacs, costs).mean())})
+        row = {
+            "empty": probability,
+            "skipped": float(skipped.double().mean()),
+            "rightly": rightly / int(skipped.sum()) if skipped.any() else None,
+            "found": rightly / max(int((objects == 0).sum()), 1),
+            "missed": float(objects[skipped].sum() / objects.sum().clamp(min=1)),
+            "mAP": reached["mAP"],
+            "gmacs": float(torch.where(skipped, gmacs, costs).mean()),
+        }
+        rows.append(row)
     return rows
 
 
 def without_detections(records: ExitRecords, images: Tensor) -> ExitRecords:
     """The records with no detections on some images, a boolean mask (N,)."""
-    counts = records.found.offsets.diff()
-    gone = images.repeat_interleave(NUM_EXITS)
-    kept = ~gone.repeat_interleave(counts)
-    columns = {name: getattr(records.found, name)[kept] for name in ("boxes", "scores", "labels")}
-    return replace(records, found=Detections(**columns, offsets=offsets_of(torch.where(gone, 0, counts))))
+    found, gone = records.found, images.repeat_interleave(NUM_EXITS)
+    kept = ~gone[owners_of(found.offsets)]
+    offsets = offsets_of(torch.where(gone, 0, found.offsets.diff()))
+    return replace(records, found=Detections(found.boxes[kept], found.scores[kept], found.labels[kept], offsets))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and where it lies in most bootstrap samples; a difference is more than noise if 0 lies outside.
+
+    Attributes:
+        value: of the images as they are.
+        low, high: percentiles of the samples, 2.5 and 97.5 for a level of 0.95.
+        samples: (repeats,) all values, for other percentiles.
+    """
+
+    value: float
+    low: float
+    high: float
+    samples: np.ndarray = field(repr=False)
+
+
+def bootstrap(statistic: Statistic, images: int, *, repeats: int = 200, seed: int = 0, level: float = 0.95) -> Interval:
+    """Draw as many images as there are, with replacement, again and again: how far would other images move a result?
+
+    Args:
+        statistic: of how often each image counts, (N,) whole numbers that sum to N; for the mAP of a choice of exits
+            `lambda counts: average_precision(matches, chosen, counts, metrics=("mAP",))["mAP"]`.
+        images: N.
+        repeats: samples.
+        seed: the same seed draws the same images for every statistic, so that samples can be subtracted.
+        level: share of the samples between `low` and `high`.
+
+    Returns:
+        The interval; NaN where a sample has no value, because it misses all objects of a size, is left out.
+    """
+    if images < 1 or repeats < 1:
+        raise ValueError(f"at least one image and one repeat are needed, got images={images}, repeats={repeats}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    draw = np.random.default_rng(seed)
+    drawn = (np.bincount(draw.integers(0, images, images), minlength=images) for _ in range(repeats))
+    samples = np.array([statistic(counts) for counts in drawn], dtype=float)  # None becomes NaN
+    value = np.array(statistic(np.ones(images, dtype=np.int64)), dtype=float)
+    low, high = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high), samples)
+
+
+def bootstrap_difference(first: Statistic, second: Statistic, images: int, **options) -> Interval:
+    """`first` minus `second` on the same drawn images, which cancels what makes both easier or harder.
+
+    Args:
+        first, second: statistics of two policies or models on the same images in the same order.
+        images: how many there are.
+        **options: see `bootstrap`.
+    """
+
+    def gap(counts: np.ndarray) -> float:
+        return float(np.subtract(*np.array([first(counts), second(counts)], dtype=float)))
+
+    return bootstrap(gap, images, **options)
 
 
 def fit_score_scales(records: ExitRecords) -> list[tuple[float, float]]:
@@ -256,10 +315,8 @@ def fit_score_scales(records: ExitRecords) -> list[tuple[float, float]]:
 
 def rescale_records(records: ExitRecords, scales: Sequence[tuple[float, float]]) -> ExitRecords:
     """The records that a model with these `score_scales` gives."""
-    scales = check_scales(scales)
-    counts = records.found.offsets.diff()
-    exit = torch.repeat_interleave(torch.arange(len(counts)), counts) % NUM_EXITS
-    gain, shift = torch.tensor(scales)[exit].unbind(1)
+    exits = owners_of(records.found.offsets) % NUM_EXITS
+    gain, shift = torch.tensor(check_scales(scales))[exits].unbind(1)
     return replace(records, found=replace(records.found, scores=rescale_scores(records.found.scores, gain, shift)))
 
 

@@ -21,9 +21,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rule_features",
         ],
         "export": ["OnnxDetector", "export_onnx", "for_inference"],
-        "factories": ["ExitClassifier", "dyn_retinanet_nano", "dyn_retinanet_regnet_y_800mf", "load_detector", "load_init"],
+        "factories": [
+            "ExitClassifier",
+            "dyn_retinanet_nano",
+            "dyn_retinanet_regnet_y_800mf",
+            "load_detector",
+            "load_init",
+        ],
         "heads": ["STRIDES", "retinanet_anchors"],
         "inputs": ["network_size"],
         "necks": ["EarlyExitFPN", "EarlyPyramid"],
+        "trunks": ["Chain", "Trunk", "as_trunk"],
     },
 )

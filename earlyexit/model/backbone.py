@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import RegNet
 
+from .trunks import Trunk, as_trunk
+
 EXITS = (1, 2, 3, 4)
 NUM_EXITS = len(EXITS)
 
@@ -147,7 +149,8 @@ class BatchNorm(nn.BatchNorm1d):
     """BatchNorm1d that also trains on a batch of one image, with its running statistics.
 
     One row has no variance, so PyTorch's own stops with an error. Two rows are hardly better: they are normalised to
-    -1 and 1 whatever they hold. Train with small batches only with `norm="frozen"`, see `earlyexit.freezing`.
+    -1 and 1 whatever they hold. Train with small batches only with frozen normalisations, see
+    `earlyexit.training.set_norms`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -227,44 +230,47 @@ def _taken(values: tuple[Tensor | None, ...], images: Tensor) -> tuple[Tensor | 
 
 
 class DynPerceiver(nn.Module):
-    """Dyn-Perceiver on any four-stage RegNet trunk, with its four exits (paper, Appendix A).
+    """Dyn-Perceiver on a trunk of four stages, with its four exits (paper, Appendix A).
 
     Args:
-        trunk: a torchvision RegNet, for example `torchvision.models.regnet_y_800mf()`. Its stem and its four
-            stages are used, its classifier is not.
+        trunk: a `Trunk`, or what `as_trunk` makes one of, for example `torchvision.models.regnet_y_800mf()`.
         num_classes: classes of each of the four classifiers.
         num_latents: latent vectors at the start; halved after each of the first three stages.
         depths: self-attention blocks of each stage.
-        heads: attention heads of each stage's self-attention.
+        heads: attention heads of each stage's self-attention; by default as many as its width allows, see `heads_of`.
     """
 
     def __init__(
         self,
-        trunk: RegNet,
+        trunk: Trunk | RegNet | nn.Module,
         num_classes: int,
         *,
         num_latents: int = 128,
         depths: Sequence[int] = (3, 3, 9, 6),
-        heads: Sequence[int] = (1, 2, 4, 8),
+        heads: Sequence[int] | None = None,
     ):
         super().__init__()
-        stages = list(trunk.trunk_output.children())
-        if len(stages) != 4 or len(depths) != 4 or len(heads) != 4:
-            raise ValueError(f"four stages are needed, got {len(stages)} in the trunk, depths={depths}, heads={heads}")
+        trunk = as_trunk(trunk)
+        latent, last = trunk.widths[:4], trunk.widths[-1]  # the latents' widths are those of the maps that they read
+        heads = [heads_of(width) for width in latent] if heads is None else heads
+        if len(trunk.stages) != 4 or len(depths) != 4 or len(heads) != 4:
+            got = f"{len(trunk.stages)} in the trunk, depths={depths}, heads={heads}"
+            raise ValueError(f"four stages are needed, got {got}")
         if num_latents < 8 or num_latents % 8:
             raise ValueError(f"num_latents is halved three times, so it must be a multiple of 8, got {num_latents}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        if min(trunk.widths) < 8:
+            raise ValueError(f"Z2X has an eighth of a map's channels, so all must be 8 at least, got {trunk.widths}")
         self.num_classes = num_classes
-        widths = [_out_channels(part) for part in (trunk.stem, *stages)]  # of the stem, then of each stage
-        latent, last = widths[:4], widths[4]
-        self.out_channels = {f"c{i + 1}": w for i, w in enumerate(widths) if i}
+        self.out_channels = {f"c{i + 1}": w for i, w in enumerate(trunk.widths) if i}
+        self.image_mean, self.image_std = trunk.mean, trunk.std
 
         self.latent_dims = {1: latent[2], 2: latent[3], 3: latent[3], 4: latent[3]}  # of each exit
         self.latents = nn.Parameter(torch.empty(num_latents, latent[0]))
         nn.init.trunc_normal_(self.latents, std=0.02)
         self.stem = trunk.stem
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.ModuleList(trunk.stages)
         self.reads = nn.ModuleList(Read(c, d, h) for c, d, h in zip(latent, depths, heads, strict=True))
         self.transitions = nn.ModuleList(Transition(num_latents >> i, latent[i], latent[i + 1]) for i in range(3))
         self.writes = nn.ModuleList([Write(latent[i + 1], latent[i + 1]) for i in range(3)] + [Write(last, latent[3])])
@@ -328,6 +334,9 @@ class DynPerceiver(nn.Module):
         return [exit.logits for exit in self.exits(images)]
 
 
-def _out_channels(module: nn.Module) -> int:
-    """Channels that a RegNet stem or stage puts out: those of its last convolution."""
-    return [m for m in module.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
+def heads_of(width: int) -> int:
+    """Attention heads for latents of `width` channels: up to 8, each with at least 24 channels, if they divide it.
+
+    For the paper's widths 32, 64, 144 and 320 that gives the paper's heads: 1, 2, 4 and 8.
+    """
+    return next(h for h in (8, 4, 2, 1) if h == 1 or (width % h == 0 and width // h >= 24))

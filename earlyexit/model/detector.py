@@ -54,7 +54,8 @@ class EarlyExitRetinaNet(RetinaNet):
         unknown = sorted(set(retinanet) - set(inspect.signature(RetinaNet).parameters))
         if unknown:  # torchvision takes any keyword, and a misspelt one would do nothing
             raise TypeError(f"neither EarlyExitRetinaNet nor torchvision's RetinaNet has the options {unknown}")
-        retinanet = {"detections_per_img": 100, **retinanet}  # the published detector keeps 100, as COCO counts
+        pixels = {"image_mean": backbone.image_mean, "image_std": backbone.image_std}
+        retinanet = {"detections_per_img": 100, **pixels, **retinanet}  # 100, as the published detector and COCO count
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
         check_resizing(self.transform)
         check_limits(**{name: getattr(self, name) for name in POSTPROCESSING})

@@ -24,6 +24,7 @@ def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> Early
 
     Every batch normalisation behind a convolution becomes part of it: what is left of it after training is one
     multiplication and one addition for each channel, which the weights of the convolution can do.
+    Those inside timm's blocks stay: in which order a block runs its parts is its own affair.
 
     Args:
         model: a trained detector; it is left as it is.
@@ -35,12 +36,17 @@ def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> Early
     for block in [module for module in fast.modules() if isinstance(module, nn.Sequential)]:
         for (first, conv), (second, norm) in pairwise(list(block.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block._modules[first], block._modules[second] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+                block._modules[first], block._modules[second] = fuse_conv_bn_eval(conv, norm), _after(norm)
     if compiled:
         fast.backbone.begin = torch.compile(fast.backbone.begin, dynamic=True)
         fast.backbone.advance = torch.compile(fast.backbone.advance, dynamic=True)
         fast.predict = torch.compile(fast.predict, dynamic=True)
     return fast
+
+
+def _after(norm: nn.BatchNorm2d) -> nn.Module:
+    """What is left of a normalisation whose numbers went into the convolution: those of timm hold an activation."""
+    return nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()
 
 
 class ToExit(nn.Module):
@@ -203,9 +209,8 @@ def export_onnx(
 
 def check_installed(*packages: str) -> None:
     """`ValueError` that says what to install unless all `packages` are there."""
-    for package in packages:
-        if find_spec(package) is None:
-            raise ValueError(f'the package {package} is missing: pip install "earlyexit[onnx]"')
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ValueError(f"not installed: {', '.join(missing)}; try: pip install {' '.join(missing)}")
 
 
 def _checked_size(model: EarlyExitRetinaNet, image_size: tuple[int, int] | None) -> tuple[int, int]:

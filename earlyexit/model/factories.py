@@ -1,7 +1,7 @@
 """Detectors and classifiers by name, with fresh or trained weights."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.error import URLError
@@ -21,8 +21,9 @@ from .exits import make_rule
 from .heads import early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
 from .necks import EarlyExitFPN, EarlyPyramid
+from .trunks import IN_ORDER, Trunk, timm_trunk
 
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+PICKLED = (".pth", ".pt", ".tar")
 
 
 class ExitClassifier(nn.Module):
@@ -39,7 +40,7 @@ class ExitClassifier(nn.Module):
     def __init__(self, backbone: DynPerceiver, *, image_size: int = 128, distillation: float = 0.5):
         super().__init__()
         self.backbone = backbone
-        self.transform = GeneralizedRCNNTransform(image_size, 2 * image_size, IMAGENET_MEAN, IMAGENET_STD)
+        self.transform = GeneralizedRCNNTransform(image_size, 2 * image_size, backbone.image_mean, backbone.image_std)
         self.distillation = distillation
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
@@ -57,8 +58,10 @@ def dyn_retinanet_regnet_y_800mf(
     num_classes: int,
     *,
     weights: str | Path | None = None,
-    trunk_weights: RegNet_Y_800MF_Weights | str | None = None,
+    trunk: Trunk | str | None = None,
+    trunk_weights: RegNet_Y_800MF_Weights | str | Path | None = None,
     filler: str = "downsample",
+    widths: Sequence[int] | None = None,
     **detector,
 ) -> EarlyExitRetinaNet:
     """The paper's detector: RegNetY-800MF, 128 latents, a 256-channel pyramid, images of 800 to 1333 pixels.
@@ -66,13 +69,18 @@ def dyn_retinanet_regnet_y_800mf(
     Args:
         num_classes: number of classes, labelled from 0; no background class.
         weights: a safetensors file of this model's weights.
-        trunk_weights: torchvision's ImageNet weights for the convolutional trunk, e.g. "IMAGENET1K_V2".
+        trunk: in the place of RegNetY-800MF: the name of a network of timm, "timm/tf_efficientnet_lite0", or a `Trunk`.
+        trunk_weights: torchvision's ImageNet weights for RegNetY-800MF, e.g. "IMAGENET1K_V2"; for the weights of
+            timm's networks see `timm_trunk`.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
             own, see `EarlyPyramid`.
+        widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
+            P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
         **detector: passed to `EarlyExitRetinaNet`.
     """
-    backbone = DynPerceiver(_trunk(trunk_weights), num_classes)
-    sizes = {"head_convs": 4, "anchor_scale": 4, "early_levels": {1: (128, "p4"), 2: (128, "p4"), 3: (128, "p3")}}
+    made = _regnet(trunk_weights) if trunk is None else _other_trunk(trunk, trunk_weights)
+    backbone = DynPerceiver(made, num_classes)
+    sizes = {"head_convs": 4, "anchor_scale": 4, "widths": widths or (128, 128, 128)}
     return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
 
 
@@ -80,7 +88,10 @@ def dyn_retinanet_nano(
     num_classes: int = 20,
     *,
     weights: str | Path | None = None,
+    trunk: Trunk | str | None = None,
+    trunk_weights: str | Path | None = None,
     filler: str = "downsample",
+    widths: Sequence[int] | None = None,
     **detector,
 ) -> EarlyExitRetinaNet:
     """The same detector at 1.6 M parameters for images of 128 pixels: it learns on two CPU cores in minutes.
@@ -89,18 +100,31 @@ def dyn_retinanet_nano(
         num_classes: number of classes, labelled from 0; 20 for the scenes.
         weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file. For those of a
             detector with other options, as "scenes-early", `load_detector` makes the detector that they fit.
+        trunk: in the place of the small RegNetY: the name of a network of timm, "timm/mobilenetv3_small_050", or a
+            `Trunk`.
+        trunk_weights: of timm's network, see `timm_trunk`.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
             own, see `EarlyPyramid`.
+        widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
+            P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
-    backbone = nano_backbone(num_classes)
-    sizes = {"head_convs": 2, "anchor_scale": 3, "early_levels": {1: (48, "p4"), 2: (24, "p4"), 3: (40, "p3")}}
+    backbone = nano_backbone(num_classes, trunk, trunk_weights)
+    sizes = {"head_convs": 2, "anchor_scale": 3, "widths": widths or (48, 24, 40)}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
-def nano_backbone(num_classes: int = 20) -> DynPerceiver:
-    """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1 and 32 latents."""
+def nano_backbone(
+    num_classes: int = 20, trunk: Trunk | str | None = None, trunk_weights: str | Path | None = None
+) -> DynPerceiver:
+    """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1, or another trunk, and 32 latents."""
+    sizes = {"num_latents": 32, "depths": (1, 1, 2, 2)}
+    if trunk is not None:
+        return DynPerceiver(_other_trunk(trunk, trunk_weights), num_classes, **sizes)
+    if trunk_weights is not None:
+        known = "ImageNet weights are for the model 'regnet_y_800mf', not for 'nano'"
+        raise ValueError(f"{known}, unless that has a trunk of timm, got trunk_weights={trunk_weights!r}")
     blocks = BlockParams(
         depths=[1, 1, 2, 1],
         widths=[32, 64, 128, 192],
@@ -109,11 +133,18 @@ def nano_backbone(num_classes: int = 20) -> DynPerceiver:
         strides=[2] * 4,
         se_ratio=0.25,
     )
-    trunk = RegNet(blocks, num_classes=1, stem_width=32)
-    return DynPerceiver(trunk, num_classes, num_latents=32, depths=(1, 1, 2, 2), heads=(1, 2, 4, 4))
+    return DynPerceiver(RegNet(blocks, num_classes=1, stem_width=32), num_classes, heads=(1, 2, 4, 4), **sizes)
 
 
-def _trunk(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
+def _other_trunk(trunk: Trunk | str, weights: RegNet_Y_800MF_Weights | str | Path | None) -> Trunk:
+    if isinstance(trunk, str):
+        return timm_trunk(trunk, weights)
+    if weights is not None:
+        raise ValueError(f"a trunk of your own has the weights that you gave it, got trunk_weights={weights!r}")
+    return trunk
+
+
+def _regnet(weights: RegNet_Y_800MF_Weights | str | None) -> RegNet:
     try:
         return regnet_y_800mf(weights=weights)
     except KeyError:
@@ -135,14 +166,17 @@ def _assemble(
     filler: str,
     head_convs: int,
     anchor_scale: float,
-    early_levels: Mapping[int, tuple[int, str]],
+    widths: Sequence[int],
     **detector,
 ) -> EarlyExitRetinaNet:
     if head_convs not in range(1, 5):
         raise ValueError(f"head_convs must be 1 to 4 convolutions, got {head_convs!r}")
+    if len(widths) > 4 or min(widths, default=0) < 0:
+        raise ValueError(f"widths must be the channels of at most four exits, 0 for the shared ones, got {widths}")
     in_channels = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
     learned, early = filler == "learned", {}
-    for exit, (width, finest) in early_levels.items() if learned else ():
+    for exit, width in [(exit, width) for exit, width in enumerate(widths, 1) if width and learned]:
+        finest = "p4" if exit <= 2 else "p3"
         pyramid = EarlyPyramid(in_channels[:exit], backbone.latent_dims[exit], width, finest)
         anchors = 9 if finest == "p3" else 18  # see `anchors_without_finest`
         early[exit] = pyramid, early_head(width, backbone.num_classes, convs=head_convs, anchors=anchors)
@@ -177,7 +211,8 @@ def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifi
     if config.model not in DETECTORS:
         raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {config.model!r}")
     sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name) is not None}
-    early = {name: getattr(config, name) for name in ("filler", "opinions", "exit_target", "score_scales")}
+    names = ("trunk", "filler", "widths", "opinions", "exit_target", "score_scales")
+    early = {name: getattr(config, name) for name in names}
     model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
     if config.task == "classify":
         size, distillation = model.transform.min_size[-1], model.loss.distillation
@@ -246,6 +281,23 @@ def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: b
     return missing
 
 
+def trunk_weights_of(init: str | None, trunk: str | None) -> str | None:
+    """What of an init the factory takes as `trunk_weights`: timm's or torchvision's own, or a file of a timm network.
+
+    Args:
+        init: "imagenet", "in-order:FILE", anything that `load_init` takes, or None.
+        trunk: the name of a network of timm, None for the model's own trunk.
+    """
+    if init == "imagenet":
+        return "DEFAULT"
+    if trunk is None or init is None:
+        return None
+    if init.startswith(IN_ORDER) or Path(init).suffix in PICKLED:
+        return init
+    ours = not Path(init).is_file() or any(name.startswith("backbone.") for name in load_state(init))
+    return None if ours else init
+
+
 def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) -> list[str]:
     """Load a pretrained backbone from any kind of file; see `load_backbone` for what is returned.
 
@@ -258,7 +310,7 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
     Raises:
         ValueError: if there is no such file, it cannot be read, or it holds another backbone.
     """
-    if Path(init).suffix not in (".pth", ".pt", ".tar"):
+    if Path(init).suffix not in PICKLED:
         if init not in available_weights() and not Path(init).is_file():
             kinds = f"'imagenet', one of {available_weights()}, a safetensors file or a checkpoint (.pth)"
             raise ValueError(f"init must be {kinds}, got {init!r}")

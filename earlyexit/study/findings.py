@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from ..data.coco import CocoDataset
-from ..evaluation.bootstrap import Interval, bootstrap
 from ..evaluation.budgets import thresholds_for_budget
 from ..evaluation.coco import METRICS
 from ..evaluation.matching import Matches, average_precision, match_records
 from ..evaluation.policies import fit_router, random_exits, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import (
+    Interval,
+    bootstrap,
     correct_classes,
     evaluate_exits,
     evaluate_records,
@@ -36,10 +37,6 @@ EXTREMES = 8
 BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)  # shares of full depth
 SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # of them, those at which rules are compared
 RULE_REPEATS = 30
-
-
-def all_at(records: ExitRecords, exit: int) -> Tensor:
-    return torch.full((len(records),), exit)
 
 
 def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[dict]:
@@ -81,13 +78,13 @@ def random_rows(records: ExitRecords, swept: list[dict], repeats: int) -> list[d
 def forced_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """All images at one exit, for each exit: COCO's metrics, GMACs, and the interval of the mAP over images."""
     rows = forced(records)
-    found = [_rounded(_map_interval(records, all_at(records, row["exit"]), repeats)) for row in rows]
+    found = [_rounded(_map_interval(records, records.all_at(row["exit"]), repeats)) for row in rows]
     return [{"exit": row["exit"], **_reached(row), **more} for row, more in zip(rows, found, strict=True)]
 
 
 def forced(records: ExitRecords) -> list[dict]:
     """COCO's metrics and GMACs with all images at one exit, for each exit."""
-    return [{"exit": exit, **evaluate_exits(records, all_at(records, exit))} for exit in EXITS]
+    return [{"exit": exit, **evaluate_exits(records, records.all_at(exit))} for exit in EXITS]
 
 
 def accuracy_rows(records: ExitRecords, repeats: int) -> list[dict]:
@@ -190,7 +187,7 @@ def thirds(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> 
     for third, members in zip(("easy", "middle", "hard"), np.array_split(order, 3), strict=True):
         inside = np.isin(np.arange(len(order)), members).astype(np.int64)
         for exit in (*EXITS, "taken"):
-            exits = chosen if exit == "taken" else all_at(records, exit)
+            exits = chosen if exit == "taken" else records.all_at(exit)
             interval = _map_interval(records, exits, repeats, inside)
             row = {"third": third, "by": by, "images": len(members), "exit": exit, "mAP": round(interval.value, 3)}
             row |= {"low": round(interval.low, 3), "high": round(interval.high, 3)}
@@ -213,7 +210,7 @@ def extremes(records: ExitRecords, chosen: Tensor) -> dict[str, list[int]]:
 
 def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[dict]:
     """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach."""
-    most = evaluate_exits(test, all_at(test, 4), metrics=("mAP",))["mAP"]
+    most = evaluate_exits(test, test.all_at(4), metrics=("mAP",))["mAP"]
     rows = []
     for share, gmacs in affordable(calibration, BUDGETS):
         found = thresholds_for_budget(calibration, gmacs=gmacs, repeats=repeats)

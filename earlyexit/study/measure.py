@@ -133,7 +133,7 @@ def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict
     if group == "early":
         result["rules"] = findings.rules(records, calibration)
     if group == "many":
-        size, full = network_size(model, coco_split(settings.data, "test")[0][0]), findings.all_at(records, NUM_EXITS)
+        size, full = network_size(model, coco_split(settings.data, "test")[0][0]), records.all_at(NUM_EXITS)
         result["empty"] = skip_empty(records, full, EMPTY, count_macs(model, size)[1]["backbone"])
     return {"seconds": round(time.perf_counter() - started, 1), **result}
 

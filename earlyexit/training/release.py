@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from ..data.coco import CocoDataset, coco_split
 from ..evaluation.coco import checked, exit_accuracy, is_single_object
 from ..evaluation.collect import collect_records
@@ -61,7 +59,7 @@ def _metrics(model: EarlyExitRetinaNet | ExitClassifier, dataset: CocoDataset) -
     metrics = {}
     if isinstance(model, EarlyExitRetinaNet):
         records = collect_records(model, dataset)
-        by_exit = {k: evaluate_exits(records, torch.full((len(dataset),), k)) for k in (1, 2, 3, 4)}
+        by_exit = {k: evaluate_exits(records, records.all_at(k)) for k in (1, 2, 3, 4)}
         metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
     if is_single_object(dataset):
         metrics["accuracy"] = exit_accuracy(model, dataset)

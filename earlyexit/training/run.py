@@ -16,7 +16,8 @@ from ..evaluation.pictures import TRUTH_COLOUR, draw_boxes, draw_detection, imag
 from ..files import provenance, write_whole
 from ..model.backbone import DynPerceiver
 from ..model.detector import EarlyExitRetinaNet
-from ..model.factories import load_init, load_warm_start, make_model, reset_classifiers
+from ..model.factories import load_init, load_warm_start, make_model, reset_classifiers, trunk_weights_of
+from ..model.trunks import sync_norms
 from ..processes import process_state
 from ..weights import ModelConfig
 from .batches import StepSampler, check_dataset, shape_groups
@@ -73,7 +74,7 @@ def set_norms(model: nn.Module, norm: str) -> nn.Module:
     if norm == "sync" and not torch.cuda.is_available():
         raise ValueError("norm 'sync' needs GPUs, there is none here: use 'batch', or 'frozen' with pretrained weights")
     if norm == "sync" and process_state().num_processes > 1:  # one process has nothing to synchronise
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return sync_norms(model)
     if norm == "frozen":
         for module in model.modules():
             if isinstance(module, _BatchNorm):
@@ -82,7 +83,7 @@ def set_norms(model: nn.Module, norm: str) -> nn.Module:
 
 
 class Watcher:
-    """The callbacks of one training; see `earlyexit.fitting.fit`.
+    """The callbacks of one training; see `fit`.
 
     Args:
         out: the run's folder; pictures go to `pictures/`, TensorBoard's files to `tensorboard/`.
@@ -144,8 +145,7 @@ def draw_examples(model: nn.Module, dataset: CocoDataset, path: Path, *, min_sco
     for ax, (image, target) in zip(axes, samples, strict=True):
         with torch.inference_mode():
             detection = model([image.to(device)])[0]
-        on_cpu = {k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in detection.items()}
-        draw_detection(ax, image, on_cpu, dataset.classes, min_score=min_score)
+        draw_detection(ax, image, detection, dataset.classes, min_score=min_score)
         draw_boxes(ax, target["boxes"], [""] * len(target["boxes"]), colour=TRUTH_COLOUR, dashed=True)
     try:
         save_figure(figure, path, format="png", dpi=80)
@@ -252,11 +252,9 @@ def _config(s: TrainSettings, classes: list[str]) -> ModelConfig:
 
 
 def _make_model(s: TrainSettings, classes: list[str]) -> torch.nn.Module:
-    if s.init == "imagenet" and s.model != "regnet_y_800mf":
-        raise ValueError(f"ImageNet weights are for the model 'regnet_y_800mf', not for {s.model!r}")
-    trunk = {"trunk_weights": "DEFAULT"} if s.init == "imagenet" else {}
-    model = make_model(_config(s, classes), loss=s.loss(), allow_empty=s.allow_empty, **trunk)
-    if s.init and s.init != "imagenet":
+    of_trunk = trunk_weights_of(s.init, s.trunk)
+    model = make_model(_config(s, classes), loss=s.loss(), allow_empty=s.allow_empty, trunk_weights=of_trunk)
+    if s.init and of_trunk is None:
         fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)
         if fresh:
             # With the seed of the pretraining, fresh classifiers would be those that it started from, and its

@@ -56,10 +56,14 @@ class TrainSettings:
     split: str = _option("train", "Which split of the folder.", DATA)
     task: str = _option("detect", "detect, or classify: the backbone alone.", MODEL, words=TASKS)
     model: str = _option("nano", "nano or regnet_y_800mf.")
+    trunk: str | None = _option(
+        None, "Instead of the model's RegNetY: a network of timm, e.g. timm/tf_efficientnet_lite0.", MODEL
+    )
     init: str | None = _option(
         None,
-        "Start from this backbone: imagenet (torchvision's RegNetY), a name or file of this package, or a published "
-        "Dyn-Perceiver checkpoint (.pth). none: random weights, also where the preset says otherwise.",
+        "Start from this backbone: imagenet (torchvision's RegNetY, or what timm has for --trunk), a name or file of "
+        "this package, a published Dyn-Perceiver checkpoint (.pth), or a file of timm's --trunk (.pth, .safetensors). "
+        "none: random weights, also where the preset says otherwise.",
     )
     warm_start: str | None = _option(
         None, "Go on from this detector (a name or file); parts for early exits may be missing in it.", MODEL
@@ -88,6 +92,9 @@ class TrainSettings:
         "downsample, zero, or learned: early exits have a pyramid and head of their own.",
         EARLY,
         detect=True,
+    )
+    widths: tuple[int, ...] | None = _option(
+        None, "Channels of the exits' own pyramids and heads, e.g. 48,24,40; 0: the shared ones.", EARLY, detect=True
     )
     opinions: tuple[int, ...] = _option(
         (), "Exits at which the classifier's opinion moves the class scores, e.g. 1,2.", EARLY, detect=True
@@ -136,6 +143,7 @@ def check_settings(s: TrainSettings) -> None:
     from ..losses import EXIT_TARGETS, check_exits
     from ..model.factories import DETECTORS
     from ..model.necks import FILLERS
+    from ..model.trunks import check_trunk_name
 
     known = {"model": tuple(DETECTORS), "filler": (*FILLERS, "learned"), "exit_target": EXIT_TARGETS}
     for option in fields(s):
@@ -147,6 +155,8 @@ def check_settings(s: TrainSettings) -> None:
             raise ValueError(f"{option.name} must be {_limits(about['least'], about['below'])}, got {value}")
     s.loss()
     check_exits("opinions", s.opinions)
+    if s.trunk is not None:
+        check_trunk_name(s.trunk)
     _check_beginning(s)
     given = {f.name: getattr(s, f.name) for f in fields(s) if f.metadata["detect"] and f.name in s.changed()}
     if s.task == "classify" and given:
@@ -275,9 +285,10 @@ def check_resumable(settings: TrainSettings, out: Path, images: int, classes: li
     refuse_removed(story["settings"], out)
     # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
     # what the run did. Where batch normalisation uses the batch, another `accumulate` changes its statistics a little.
-    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, TrainSettings()))
+    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, type(settings)()))
     before = {name: story["settings"].get(name, defaults[name]) for name in now}
-    changed = [name for name in now if name not in FREE_TO_CHANGE and before[name] != now[name]]
+    fixed = [option.name for option in fields(settings) if not option.metadata["free"]]
+    changed = [name for name in fixed if before[name] != now[name]]
     if changed:
         what = ", ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
         raise ValueError(f"{str(out)!r} was trained with other settings: {what}")

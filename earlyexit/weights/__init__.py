@@ -69,7 +69,9 @@ class ModelConfig:
     task: str = _entry("detect or classify", lambda value: value in ("detect", "classify"))
     model: str = _entry("the name of a model", _is_text)
     classes: list[str] = _entry("a list of the classes' names", _are_names)
+    trunk: str | None = _entry("the name of a trunk", _is_text, default=None)
     filler: str = _entry("the name of a filler", _is_text, default="downsample")
+    widths: tuple[int, ...] | None = _entry("a list of numbers of channels", _are_exits, default=None)
     opinions: tuple[int, ...] = _entry("a list of exits", _are_exits, default=())
     exit_target: str = _entry("a word", _is_text, default="single")
     min_size: int | None = _entry("a number of pixels", _is_size, default=None)
@@ -146,6 +148,14 @@ def weights_path(weights: str | Path) -> Path:
     raise ValueError(f"weights must be {kinds}, got {str(weights)!r}")
 
 
+def own_weights(weights: str | Path) -> Path:
+    """The same for a file that may be written to; `ValueError` for those that come with the package."""
+    path = weights_path(weights)
+    if path.parent == FOLDER:
+        raise ValueError(f"the weights {str(weights)!r} belong to the package: export a run of your own first")
+    return path
+
+
 def weights_card(name: str) -> dict:
     """The card of one of `available_weights()`: how the weights were made and what they reach."""
     return json.loads(weights_path(name).with_suffix(".json").read_text())
@@ -161,7 +171,7 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
         model.load_state_dict(load_state(weights))
     except RuntimeError as error:
         about = read_about(weights)
-        made = {key: about[key] for key in ("model", "filler", "opinions", "exit_target") if key in about}
+        made = {key: about[key] for key in ("model", "trunk", "filler", "opinions", "exit_target") if key in about}
         made |= {"classes": len(about["classes"])} if "classes" in about else {}
         hint = f"another number of classes? They are of {made or 'an unknown model'}"
         if about.get("task") == "detect":
@@ -199,13 +209,11 @@ def store_in_card(weights: str | Path, entries: dict[str, Any], model: nn.Module
     """Write entries of a `ModelConfig` into the card of a weight file, whose weights stay; gives the file.
 
     Args:
-        weights: a file or a run's folder; not a name of `available_weights()`, which are not the user's.
+        weights: a file or a run's folder, see `own_weights`.
         entries: for example {"rule": "router", "thresholds": [0.9, 0.8, None]}.
         model: its "rule." weights are stored, too, if its rule has some.
     """
-    path = weights_path(weights)
-    if path.parent == FOLDER:
-        raise ValueError(f"the weights {str(weights)!r} belong to the package: export a run of your own first")
+    path = own_weights(weights)
     rule = {name: value.detach().cpu() for name, value in model.state_dict().items() if name.startswith("rule.")}
     state = {name: value for name, value in load_state(path).items() if not name.startswith("rule.")} | rule
     about = parse_card(json.dumps({**read_about(path), **entries}), path)

@@ -60,6 +60,7 @@ _PREFIXES = {
     "backbone": ("module.", "backbone."),
     "neck": ("module.", "neck."),
     "head": ("module.", "bbox_head."),
+    "trunk": ("module.",),
 }
 
 
@@ -93,7 +94,7 @@ def load_published_weights(
     states, skipped = {}, []
     for name, (source, rules) in given.items():
         module = model if name == "backbone" and not hasattr(model, "backbone") else getattr(model, name)
-        state = {_rename(key, rules): value for key, value in _read(source, name).items()}
+        state = {_rename(key, rules): value for key, value in read_part(source, name).items()}
         if name == "backbone":
             state, left = _without_foreign_classifiers(module, state)
             skipped += [f"backbone.{key}" for key in left]
@@ -114,7 +115,12 @@ def _classes(model: nn.Module) -> int:
     return getattr(model, "backbone", model).num_classes
 
 
-def _read(source: State | str | Path, part: str) -> dict[str, Tensor]:
+def read_part(source: State | str | Path, part: str) -> dict[str, Tensor]:
+    """The tensors of a "backbone", "neck", "head" or "trunk", by the names that they have in a state dict or file.
+
+    Raises:
+        ValueError: if there is no such file, or it holds anything but tensors by name.
+    """
     if isinstance(source, str | Path):
         source = read_tensors(source)
     if not isinstance(source, Mapping):

@@ -1,31 +1,25 @@
 """What is not trained stays as it is, bit for bit, statistics included; everything else changes."""
 
+import copy
+
 import pytest
 import torch
-from squares import Squares
+from squares import Squares, state, steps
+from squares import nano as fresh
 from torch import nn
 
-from earlyexit import dyn_retinanet_nano
-from earlyexit.training import freeze_stages, set_norms, train_mode
-from earlyexit.training import run as freezing
-from earlyexit.training.loop import fit, make_optimizer
+from earlyexit import JointLoss, dyn_retinanet_nano
+from earlyexit.training import run, set_norms, train_mode
+from earlyexit.training.loop import fit
+from earlyexit.training.run import freeze_all_but_early, freeze_stages
 
 FIRST = ("stem.", "stages.0.", "reads.0.")  # frozen with one stage
-
-
-def fresh():
-    torch.manual_seed(0)
-    return dyn_retinanet_nano(4, min_size=64)
-
-
-def state(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def trained(model, out):
     """Train two steps; the names of the weights and statistics that changed, and of those that did not."""
     before = state(model)
-    fit(model, Squares([(64, 64)] * 4), out, epochs=1, batch_size=2, warmup=0, lr=1e-2)
+    fit(model, Squares([(64, 64)] * 4), steps(out, epochs=1, batch_size=2, warmup=0, lr=1e-2))
     after = model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     return changed, set(before) - changed
@@ -68,25 +62,6 @@ def test_frozen_norms_keep_weights_and_statistics(tmp_path):
     assert {name.rpartition(".")[2] for name in kept} >= {"weight", "bias", "running_mean", "running_var"}
 
 
-def test_only_frozen_norms_are_in_eval_mode():
-    model = fresh()
-    freeze_stages(model.backbone, 1)
-    model.eval()
-    train_mode(model)
-    norms = {n: m for n, m in model.backbone.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    assert {n for n, m in norms.items() if not m.training} == {n for n in norms if n.startswith(FIRST)}
-    assert model.training and model.backbone.stem.training
-
-
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_the_optimiser_leaves_frozen_weights_alone(name):
-    model = set_norms(fresh(), "frozen")
-    freeze_stages(model.backbone, 2)
-    held = {id(p) for group in make_optimizer(model, name).param_groups for p in group["params"]}
-    assert held == {id(p) for p in model.parameters() if p.requires_grad}
-    assert len(held) < len(list(model.parameters()))
-
-
 def test_unknown_norm(nano):
     with pytest.raises(ValueError, match="norm must be one of .*got 'group'"):
         set_norms(nano, "group")
@@ -106,9 +81,50 @@ def test_sync_replaces_the_norms_of_several_processes(monkeypatch, processes, co
     freeze_stages(model.backbone, 1)
     names, frozen = list(model.state_dict()), {n for n, p in model.named_parameters() if not p.requires_grad}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(freezing, "process_state", lambda: type("State", (), {"num_processes": processes}))
+    monkeypatch.setattr(run, "process_state", lambda: type("State", (), {"num_processes": processes}))
     model = set_norms(model, "sync")
     kinds = {isinstance(m, nn.SyncBatchNorm) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     assert kinds == {converted}
     assert list(model.state_dict()) == names
     assert {n for n, p in model.named_parameters() if not p.requires_grad} == frozen
+
+
+# Early exits alone
+
+IMAGES = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+TARGETS = [{"boxes": torch.tensor([[5.0, 8.0, 50.0, 60.0]]), "labels": torch.tensor([i])} for i in range(4)]
+
+
+@pytest.fixture(scope="module")
+def early():
+    torch.manual_seed(0)
+    made = dyn_retinanet_nano(5, filler="learned", opinions=(1, 2, 3), score_thresh=0.0)
+    for module in made.modules():  # as after a training: no normalisation is the identity
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return made.eval()
+
+
+def test_only_early_parts_are_trained(early):
+    trained = copy.deepcopy(early)
+    freeze_all_but_early(trained)
+    trained.loss = JointLoss(theta=0.0, exits=(1, 2, 3))
+    before = {name: p.clone() for name, p in trained.state_dict().items()}
+    train_mode(trained)
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=0.1)
+    sum(trained(IMAGES, TARGETS).values()).backward()
+    optimizer.step()
+    trained.eval()
+    changed = {name for name, p in trained.state_dict().items() if not torch.equal(p, before[name])}
+    parts = {name for name, _ in early.named_parameters() if name.startswith(("early_", "opinions."))}
+    assert changed == parts
+    for exit in (1, 2, 3, 4):
+        with torch.inference_mode():
+            ours, theirs = trained(IMAGES, exit=exit)[0]["scores"], early(IMAGES, exit=exit)[0]["scores"]
+        assert torch.equal(ours, theirs) == (exit == 4)
+
+
+def test_without_early_parts_there_is_nothing_to_train():
+    with pytest.raises(ValueError, match='use filler="learned"'):
+        freeze_all_but_early(dyn_retinanet_nano(5))

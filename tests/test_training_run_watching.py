@@ -13,7 +13,6 @@ from torch import nn
 
 from earlyexit import evaluate
 from earlyexit.data.coco import coco_split
-from earlyexit.evaluation import coco as evaluation
 from earlyexit.evaluation.pictures import EXIT_COLOURS, TRUTH_COLOUR
 from earlyexit.model.factories import load_detector
 from earlyexit.training.run import Watcher, draw_examples, train
@@ -30,12 +29,6 @@ def watched(data, tmp_path_factory):
     """A run with everything on, and its rows."""
     out = tmp_path_factory.mktemp("watched")
     return out, train(settings(data, out, val_split="val", pictures=True, tensorboard=True))
-
-
-@pytest.fixture
-def no_counting(monkeypatch):
-    """Counting operations takes seconds, and is not asked about here."""
-    monkeypatch.setattr(evaluation, "count_macs", lambda model, size: {k: {"total": 1.0} for k in (1, 2, 3, 4)})
 
 
 def events(out):

@@ -1,34 +1,30 @@
-"""Killed while it saves or validates, a full disk, a folder that cannot be written to, a loss that is not finite."""
+"""What a run leaves on the disk: killed while it saves or validates, a full disk, files that are no checkpoints."""
 
 import json
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 
 import pytest
 import torch
 from squares import options, refused, same, settings, weights, write_folder
 
-from earlyexit import cli as commands
-from earlyexit.training import run as training
-from earlyexit.training.checkpoints import remove_half_written
+from earlyexit import cli
+from earlyexit.training.checkpoints import load_checkpoint, remove_half_written
 from earlyexit.training.run import train
 
-# Trains, and waits to be killed in the middle of epoch 2's checkpoint or validation, once it has made the file READY.
+# Trains, and waits to be killed in the middle of epoch 2's checkpoint or validation, once it has printed a line.
 SCRIPT = '''
 import json
 import sys
 import time
-from pathlib import Path
 
 import torch
 
-from earlyexit import tracking
-from earlyexit.settings import TrainSettings
-from earlyexit.training import train
+from earlyexit.training import run
+from earlyexit.training.settings import TrainSettings
 
-where, ready, values, threads = sys.argv[1:]
+where, values, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))
 calls = []
 
@@ -51,17 +47,17 @@ def detect_slowly(*args, **kwargs):
 
 
 def wait():
-    Path(ready).touch()
+    print("ready", flush=True)
     time.sleep(600)
 
 
-save, detect_all = torch.save, tracking.detect_all
+save, detect_all = torch.save, run.detect_all
 if where == "saving":
     torch.save = save_half
 else:
-    tracking.detect_all = detect_slowly
+    run.detect_all = detect_slowly
 values = json.loads(values)
-train(TrainSettings(**{**values, "exits": tuple(values["exits"])}))
+run.train(TrainSettings(**{**values, "exits": tuple(values["exits"])}))
 '''
 
 
@@ -76,24 +72,21 @@ def runs(data, tmp_path_factory):
     """The folders of a run that was left alone ("whole"), and of two that were killed in epoch 2."""
     out = tmp_path_factory.mktemp("runs")
     (out / "script.py").write_text(SCRIPT)
-    processes = {}
+    processes, threads = {}, str(torch.get_num_threads())
     for where in ("saving", "validating"):
         what = json.dumps(asdict(settings(data, out / where, val_split="val")))
-        command = [sys.executable, str(out / "script.py"), where, str(out / f"{where}.ready"), what]
+        command = [sys.executable, str(out / "script.py"), where, what, threads]
         with open(out / f"{where}.txt", "wb") as log:
-            threads = str(torch.get_num_threads())
-            processes[where] = subprocess.Popen([*command, threads], stdout=log, stderr=log)
+            processes[where] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
     try:
         train(settings(data, out / "whole", val_split="val"))
-        deadline = time.monotonic() + 300
         for where, process in processes.items():
-            while not (out / f"{where}.ready").exists():
-                assert process.poll() is None and time.monotonic() < deadline, (out / f"{where}.txt").read_text()
-                time.sleep(0.05)
+            assert process.stdout.readline() == b"ready\n", (out / f"{where}.txt").read_text()
     finally:
         for process in processes.values():
             process.kill()
             process.wait()
+            process.stdout.close()
     return {name: out / name for name in ("whole", *processes)}
 
 
@@ -124,13 +117,13 @@ def test_full_disk(runs, data, tmp_path, capsys, monkeypatch):
     """No file may grow beyond 8 MB once epoch 1 is saved: the checkpoint of epoch 2 fails."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    out, line = tmp_path / "run", commands.as_line
+    out, line = tmp_path / "run", cli._as_line
 
     def fill_the_disk(row):
         resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, before[1]))
         return line(row)
 
-    monkeypatch.setattr(commands, "as_line", fill_the_disk)
+    monkeypatch.setattr(cli, "_as_line", fill_the_disk)
     try:
         message = refused(capsys, monkeypatch, "train", data, *options(out, "--val-split", "val"))
     finally:
@@ -143,37 +136,26 @@ def test_full_disk(runs, data, tmp_path, capsys, monkeypatch):
     assert same(weights(out), weights(runs["whole"]))
 
 
-@pytest.mark.parametrize("name", ["file", "file/run"])
-def test_out_that_cannot_be_made(data, tmp_path, capsys, monkeypatch, name):
-    (tmp_path / "file").write_text("not a folder")
-    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / name))
-    assert f"--out must be a folder that can be written to, got '{tmp_path / name}': " in line
-    assert (tmp_path / "file").read_text() == "not a folder"
-
-
-def test_out_that_may_not_be_written_to(data, tmp_path, capsys, monkeypatch):
-    """Root may write anywhere, so the refusal is played."""
-
-    def deny(path, write):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(training, "write_whole", deny)
-    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run"))
-    assert line.endswith(f"can be written to, got '{tmp_path / 'run'}': Permission denied")
-
-
-def test_loss_that_is_not_finite(data, tmp_path, capsys, monkeypatch):
-    """One step at an absurd learning rate; the next one's loss ends the run."""
-    absurd = ["--lr", "1e30", "--optimizer", "sgd", "--clip", "0", "--schedule", "steps", "--batch-size", "4"]
-    line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run"), *absurd, "--accumulate", "2")
-    assert line.startswith("earlyexit: epoch 2: loss is nan at step 0, images [10")
-    assert line.endswith("], learning rate 1e+30")
-    assert done(tmp_path / "run") == 1  # what was saved before is kept
-
-
 def test_what_was_half_written_is_removed(tmp_path):
     (tmp_path / "pictures").mkdir()
     for name in (".checkpoint.pt.0123.tmp", "pictures/.epoch-001.png.4567.tmp", "kept.tmp"):
         (tmp_path / name).write_bytes(b"half")
     remove_half_written(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept.tmp", "pictures"]
+
+
+def test_a_cut_off_checkpoint_is_named(runs, data, tmp_path):
+    for name in ("settings.json", "checkpoint.pt"):
+        content = (runs["whole"] / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2] if name == "checkpoint.pt" else content)
+    with pytest.raises(ValueError, match=r"checkpoint.pt' is no checkpoint or only a part of one: remove it"):
+        train(settings(data, tmp_path, val_split="val", resume=True))
+
+
+def test_a_checkpoint_of_something_else(tmp_path):
+    torch.save({"other": 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint.pt' is not a checkpoint of this run \(KeyError: 'model'\)"):
+        load_checkpoint(tmp_path / "checkpoint.pt", {"model": torch.nn.Linear(1, 1)})
+    torch.save({"rows": 5}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"not a checkpoint of this run \(TypeError: its rows must be a list, got 5\)"):
+        load_checkpoint(tmp_path / "checkpoint.pt", {})
