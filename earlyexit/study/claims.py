@@ -319,7 +319,7 @@ def summarise_beyond(early: Sequence[dict], proposed: Sequence[dict], times: dic
 
     kept = {}
     for name in AIMS["map_kept"]:
-        rows = [_at_budget(model, float(name)) for model in early]
+        rows = [at_budget(model, float(name)) for model in early]
         kept[name] = share(*([r[key] for r in rows] for key in ("kept", "mAP")), gmacs_share=[r["share"] for r in rows])
     at_first, at_last = ([model["forced"][exit]["mAP"] for model in early] for exit in (0, 3))
     first = share([a / b for a, b in zip(at_first, at_last, strict=True)], at_first)
@@ -332,7 +332,7 @@ def summarise_beyond(early: Sequence[dict], proposed: Sequence[dict], times: dic
     return {**summary, "proposed_full_depth_map": papers, "time_ratio": times, "aims": AIMS, "reached": reached}
 
 
-def _at_budget(model: dict, budget: float) -> dict:
+def at_budget(model: dict, budget: float) -> dict:
     for row in model["budgets"]:
         if abs(row["budget"] - budget) < 1e-6:
             return row

@@ -1,11 +1,13 @@
 """The options of `earlyexit study` and `earlyexit beyond`; what needs PyTorch is imported by the command."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-SCENES = Path("data/scenes-single")
+SCENES, SEVERAL = Path("data/scenes-single"), Path("data/scenes")
 Data = Annotated[str, typer.Option(help="scenes, coco_single or ilsvrc_single: which recipe and what to compare.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; results/DATA unless told.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Models at a time; each has its share of the cores.")]
@@ -17,13 +19,9 @@ Show = Annotated[bool, typer.Option("--show", help="List the models and stop.")]
 
 def study_command(
     data: Data = "scenes",
-    folder: Annotated[
-        Path | None, typer.Option(help="The data in COCO layout: splits train, calibration, test, one object an image.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="The data in COCO layout, one object an image.")] = None,
     out: Out = None,
-    runs: Annotated[
-        Path | None, typer.Option(help="Folder of the runs; runs/study for scenes, OUT/runs for a trial.")
-    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the runs; runs/study, or OUT/runs for a trial.")] = None,
     jobs: Jobs = 2,
     seeds: Seeds = 3,
     repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
@@ -31,10 +29,7 @@ def study_command(
     epochs_factor: Factor = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="To try things out: so many images of each split.")] = None,
     show: Show = False,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Say whether this code still gives the results; without --out, those that come."),
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say whether this code still gives OUT's results.")] = False,
 ) -> None:
     """Reproduce the paper's study: train, measure, write tables and verdicts.
 
@@ -57,18 +52,14 @@ def study_command(
         folder = first_images(folder, runs / f"first-{limit}", limit)
     trainings = plan(data, folder, runs, seeds=range(seeds), model=model, epochs_factor=epochs_factor)
     options = {"repeats": repeats, **({"rounds": 2} if trial else {})}
-    _end(_run(trainings, data, out, show, jobs=jobs, **options), len(trainings))
+    _run(trainings, data, out, show, jobs=jobs, **options)
 
 
 def beyond_command(
     data: Data = "scenes",
     folder: Annotated[Path, typer.Option(help="The study's data: one object an image.")] = SCENES,
-    many: Annotated[Path, typer.Option(help="Images with any number of objects, in COCO layout.")] = Path(
-        "data/scenes"
-    ),
-    fresh: Annotated[
-        Path | None, typer.Option(help="Test images that nobody has looked at, one object each, in COCO layout.")
-    ] = None,
+    many: Annotated[Path, typer.Option(help="Images with any number of objects, in COCO layout.")] = SEVERAL,
+    fresh: Annotated[Path | None, typer.Option(help="Test images that nobody has looked at, as in --folder.")] = None,
     out: Out = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/beyond"),
     jobs: Jobs = 2,
@@ -76,12 +67,8 @@ def beyond_command(
     model: Nano = None,
     epochs_factor: Factor = 1.0,
     show: Show = False,
-    measured: Annotated[
-        bool, typer.Option("--measured", help="Train nothing more: tables and summary of what has been measured.")
-    ] = False,
-    export: Annotated[
-        Path | None, typer.Option(help="Store the best model in this file, with thresholds and scales; stop.")
-    ] = None,
+    measured: Annotated[bool, typer.Option("--measured", help="Train nothing more: sum up what is measured.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Store the best model, thresholds too, in a file; stop.")] = None,
 ) -> None:
     """Go beyond the paper: train at several exits, measure, and compare with the study's models.
 
@@ -101,10 +88,7 @@ def beyond_command(
     for needed in () if show else (folder, many, *([fresh] if fresh else [])):
         if not (needed / "annotations").is_dir():
             raise ValueError(f"there is no data in COCO layout in {str(needed)!r}, see data_prep/README.md")
-    failed = _run(trainings, data, out, show, jobs=jobs)
-    if fresh and not show:
-        write_fresh(out, runs, fresh, typer.echo)
-    _end(failed, len(trainings))
+    _run(trainings, data, out, show, fresh and functools.partial(write_fresh, out, runs, fresh, typer.echo), jobs=jobs)
 
 
 def _results(data: str, out: Path | None, trial: bool) -> Path:
@@ -114,20 +98,19 @@ def _results(data: str, out: Path | None, trial: bool) -> Path:
     return out or results
 
 
-def _run(trainings: list, data: str, out: Path, show: bool, **options) -> list[str]:
-    """Show a plan, or run it; the names of the models that failed."""
+def _run(trainings: list, data: str, out: Path, show: bool, then: Callable | None = None, **options) -> None:
+    """Show a plan, or run it and what comes `then`; an exit code of 1 if models failed."""
     from .run import run_study
 
-    if not show:
-        return run_study(trainings, data, out, say=typer.echo, **options)
-    for training in trainings:
-        typer.echo(f"{training.name:30} {training.settings.epochs:3} epochs")
-    return []
-
-
-def _end(failed: list[str], of: int) -> None:
+    if show:
+        for training in trainings:
+            typer.echo(f"{training.name:30} {training.settings.epochs:3} epochs")
+        return
+    failed = run_study(trainings, data, out, say=typer.echo, **options)
+    if then:
+        then()
     if failed:
-        typer.echo(f"earlyexit: {len(failed)} of {of} models failed: {', '.join(failed)}", err=True)
+        typer.echo(f"earlyexit: {len(failed)} of {len(trainings)} models failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
 
 

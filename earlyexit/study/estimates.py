@@ -1,7 +1,7 @@
 """Means over training seeds, with an interval that knows both: other images and other seeds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,7 @@ class Estimate:
 
     def rounded(self, digits: int = 2) -> dict:
         """{"mean", "low", "high"} for a table."""
-        return {name: round(getattr(self, name), digits) for name in ("mean", "low", "high")}
+        return rounded(vars(self), digits, ("mean", "low", "high"))
 
 
 def around(mean: float, half: float, seeds: int) -> Estimate:
@@ -95,3 +95,9 @@ def at_gmacs(rows: Sequence[dict], gmacs: float) -> dict:
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation, equal values sharing their mean rank; NaN if one of both is constant."""
     return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
+
+
+def rounded(row: dict, digits: int = 2, names: Iterable[str] | None = None) -> dict:
+    """The floats of a row rounded, all else as it is; of `names` alone if they are given."""
+    found = {name: row[name] for name in (row if names is None else names)}
+    return {name: round(value, digits) if isinstance(value, float) else value for name, value in found.items()}

@@ -8,26 +8,17 @@ import torch
 from torch import Tensor
 
 from ..data.coco import CocoDataset
+from ..evaluation import scores
 from ..evaluation.budgets import thresholds_for_budget
 from ..evaluation.coco import METRICS
 from ..evaluation.matching import Matches, average_precision, match_records
 from ..evaluation.policies import fit_router, random_exits, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
-from ..evaluation.scores import (
-    Interval,
-    bootstrap,
-    correct_classes,
-    evaluate_exits,
-    evaluate_records,
-    oracle,
-    random_exit,
-    rescale_records,
-    sweep,
-)
+from ..evaluation.scores import Interval, bootstrap
 from ..files import plain
 from ..model.backbone import EXITS
 from ..model.exits import RULES, make_rule
-from .estimates import spearman
+from .estimates import rounded, spearman
 from .finished import limits
 
 RANDOM_REPEATS = 10  # section 4.4.1
@@ -49,11 +40,11 @@ def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[d
         "gmacs_full", "accuracy", COCO's metrics, and of the mAP "low", "high" and "samples".
     """
     rows = []
-    for row in sweep(records, confidence):
+    for row in scores.sweep(records, confidence):
         interval = _map_interval(records, threshold_exits(records.confidence, row["thresholds"]), repeats)
         kept = {"index": row["index"], "thresholds": plain(row["thresholds"])}
         kept |= {name: [round(share, 5) for share in row[name]] for name in ("wanted", "realised")}
-        rows.append({**kept, **_reached(row), **_rounded(interval)})
+        rows.append({**kept, **_kept(row, interval)})
     return rows
 
 
@@ -66,7 +57,7 @@ def random_rows(records: ExitRecords, swept: list[dict], repeats: int) -> list[d
     rows = []
     for row in swept:
         shares = np.array(row["realised"]) / sum(row["realised"])
-        result = random_exit(records, shares, RANDOM_REPEATS, seed=row["index"])
+        result = scores.random_exit(records, shares, RANDOM_REPEATS, seed=row["index"])
         mean, values = result["mean"], [draw["mAP"] for draw in result["draws"]]
         first = random_exits(len(records), shares, torch.Generator().manual_seed(row["index"]))
         samples = _map_interval(records, first, repeats).samples - values[0] + mean["mAP"]
@@ -77,20 +68,22 @@ def random_rows(records: ExitRecords, swept: list[dict], repeats: int) -> list[d
 
 def forced_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """All images at one exit, for each exit: COCO's metrics, GMACs, and the interval of the mAP over images."""
-    rows = forced(records)
-    found = [_rounded(_map_interval(records, records.all_at(row["exit"]), repeats)) for row in rows]
-    return [{"exit": row["exit"], **_reached(row), **more} for row, more in zip(rows, found, strict=True)]
+    chosen = {exit: records.all_at(exit) for exit in EXITS}
+    return [
+        {"exit": row["exit"], **_kept(row, _map_interval(records, chosen[row["exit"]], repeats))}
+        for row in forced(records)
+    ]
 
 
 def forced(records: ExitRecords) -> list[dict]:
     """COCO's metrics and GMACs with all images at one exit, for each exit."""
-    return [{"exit": exit, **evaluate_exits(records, records.all_at(exit))} for exit in EXITS]
+    return [{"exit": exit, **scores.evaluate_exits(records, records.all_at(exit))} for exit in EXITS]
 
 
 def accuracy_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """Percent of the images whose class each exit's classifier says (Table 4 has the last), with intervals."""
     rows = []
-    for exit, right in zip(EXITS, correct_classes(records).double().numpy(), strict=True):
+    for exit, right in zip(EXITS, scores.correct_classes(records).double().numpy(), strict=True):
         found = bootstrap(lambda counts, right=right: 100 * right @ counts / len(right), len(right), repeats=repeats)
         rows.append({"exit": exit, "accuracy": round(found.value, 3), **_rounded(found)})
     return rows
@@ -106,9 +99,10 @@ def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> f
     return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"]
 
 
-def _reached(row: dict) -> dict:
-    metrics = {name: None if row[name] is None else round(row[name], 3) for name in METRICS}
-    return {"gmacs": row["gmacs"], "gmacs_full": row["gmacs_full"], "accuracy": round(row["accuracy"], 3), **metrics}
+def _kept(row: dict, interval: Interval) -> dict:
+    """What is kept of an evaluation, with the interval of its mAP."""
+    metrics = rounded(row, 3, ("accuracy", *METRICS))
+    return {"gmacs": row["gmacs"], "gmacs_full": row["gmacs_full"], **metrics, **_rounded(interval)}
 
 
 def _rounded(found: Interval) -> dict:
@@ -161,13 +155,8 @@ def correlations(records: ExitRecords, chosen: Tensor, traits: dict, repeats: in
         for name, trait in traits.items():
             row = {"of": of, "with": name, "value": None, "low": None, "high": None}
             if not math.isnan(spearman(signal, trait)):
-
-                def resampled(counts, a=signal, b=trait):
-                    drawn = np.repeat(np.arange(len(a)), counts)
-                    return spearman(a[drawn], b[drawn])
-
-                interval = bootstrap(resampled, len(signal), repeats=repeats)
-                row |= {key: round(getattr(interval, key), 4) for key in ("value", "low", "high")}
+                drawn = lambda n, a=signal, b=trait: spearman(np.repeat(a, n), np.repeat(b, n))  # noqa: E731
+                row |= rounded(vars(bootstrap(drawn, len(signal), repeats=repeats)), 4, ("value", "low", "high"))
             rows.append(row)
     return rows
 
@@ -183,7 +172,7 @@ def thirds(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> 
     """
     by = "difficulty" if "difficulty" in traits else "size"
     order = np.argsort(traits[by] if by == "difficulty" else -traits[by], kind="stable")
-    right, rows = correct_classes(records), []
+    right, rows = scores.correct_classes(records), []
     for third, members in zip(("easy", "middle", "hard"), np.array_split(order, 3), strict=True):
         inside = np.isin(np.arange(len(order)), members).astype(np.int64)
         for exit in (*EXITS, "taken"):
@@ -210,11 +199,11 @@ def extremes(records: ExitRecords, chosen: Tensor) -> dict[str, list[int]]:
 
 def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[dict]:
     """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach."""
-    most = evaluate_exits(test, test.all_at(4), metrics=("mAP",))["mAP"]
+    most = scores.evaluate_exits(test, test.all_at(4), metrics=("mAP",))["mAP"]
     rows = []
     for share, gmacs in affordable(calibration, BUDGETS):
         found = thresholds_for_budget(calibration, gmacs=gmacs, repeats=repeats)
-        reached = evaluate_records(test, found.thresholds)
+        reached = scores.evaluate_records(test, found.thresholds)
         row = {"budget": share, "thresholds": found.thresholds, "loss_at_most": found.loss_at_most}
         row |= {"share": reached["gmacs"] / reached["gmacs_full"], "kept": reached["mAP"] / most}
         rows.append({**row, **{name: reached[name] for name in (*METRICS, "gmacs", "exits", "accuracy")}})
@@ -230,17 +219,17 @@ def affordable(calibration: ExitRecords, shares: Sequence[float]) -> list[tuple[
 def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
     """The score of each rule of leaving and of a router, see `rule_score`."""
     every = {name: fit_router(calibration) if name == "router" else make_rule(name) for name in RULES}
-    scores = {name: [rule_scores(records, rule) for records in (test, calibration)] for name, rule in every.items()}
-    return {name: rule_score(test, here, calibration, there) for name, (here, there) in scores.items()}
+    found = {name: [rule_scores(records, rule) for records in (test, calibration)] for name, rule in every.items()}
+    return {name: rule_score(test, here, calibration, there) for name, (here, there) in found.items()}
 
 
 def rule_score(
-    records: ExitRecords, scores: Tensor, calibration: ExitRecords, there: Tensor, repeats: int = RULE_REPEATS
+    records: ExitRecords, here: Tensor, calibration: ExitRecords, there: Tensor, repeats: int = RULE_REPEATS
 ) -> dict:
     """(area of the rule - random) / (oracle - random) under the curve of mAP over GMACs, with an interval over images.
 
-    For each budget, thresholds are chosen on the calibration images by the rule's scores `there`. Random exits take the
-    shares that the rule realised; the oracle takes its mean compute.
+    For each budget, thresholds are chosen on the calibration images. The rule's scores of the records are `here`, those
+    of the calibration `there`. Random exits take the shares that the rule realised; the oracle takes its mean compute.
 
     Returns:
         "points": rows of "budget" (share), "share" (realised), "mAP", "random", "oracle"; "score", "low", "high" and
@@ -250,11 +239,11 @@ def rule_score(
     chosen, points = [], []
     for number, (share, gmacs) in enumerate(affordable(calibration, SHARES)):
         found = thresholds_for_budget(calibration, gmacs=gmacs, scores=there, repeats=2)
-        exits = threshold_exits(scores, found.thresholds)
+        exits = threshold_exits(here, found.thresholds)
         mean = float(records.gmacs.gather(0, exits[None] - 1).mean())
         shares = torch.bincount(exits, minlength=5)[1:].double() / len(exits)
         lot = random_exits(len(exits), shares, torch.Generator().manual_seed(number))
-        (best,) = oracle(records, [mean], metrics=("mAP",))
+        (best,) = scores.oracle(records, [mean], metrics=("mAP",))
         chosen.append((exits, lot, best["chosen"]))
         maps = dict(zip(("mAP", "random", "oracle"), [_map(matches, e) or 0.0 for e in chosen[-1]], strict=True))
         points.append({"budget": share, "share": mean / float(records.gmacs[-1].mean()), **maps})
@@ -270,15 +259,17 @@ def rule_score(
 
 
 def policy_rows(records: ExitRecords, result: dict) -> list[dict]:
-    """What the exits and the budgets of a model's results reach on other records, see `fresh_rows`."""
+    """What the exits and the budgets of a model's results, "exit 1", "budget 0.62", ..., reach on other records.
+
+    Thresholds and scales of scores are those that `measure` found on the calibration split.
+    """
     found = {f"exit {row['exit']}": row for row in forced(records)}
-    comparable = rescale_records(records, result["score_scales"])
+    comparable = scores.rescale_records(records, result["score_scales"])
     for row in result["budgets"]:
-        reached = evaluate_records(comparable, limits(row["thresholds"]), metrics=("mAP",))
-        found[f"budget {row['budget']:.2f}"] = reached
-    full = found["exit 4"]
-    rows = []
+        name, thresholds = f"budget {row['budget']:.2f}", limits(row["thresholds"])
+        found[name] = scores.evaluate_records(comparable, thresholds, metrics=("mAP",))
+    full, rows = found["exit 4"], []
     for policy, row in found.items():
-        shares = {"kept": round(row["mAP"] / full["mAP"], 4), "share": round(row["gmacs"] / full["gmacs"], 4)}
+        shares = rounded({"kept": row["mAP"] / full["mAP"], "share": row["gmacs"] / full["gmacs"]}, 4)
         rows.append({"policy": policy, "mAP": round(row["mAP"], 2), **shares, "images": row["images"]})
     return rows

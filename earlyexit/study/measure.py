@@ -10,6 +10,7 @@ detector, from images to boxes.
 
 import csv
 import functools
+import itertools
 import json
 import tempfile
 import time
@@ -46,7 +47,6 @@ EMPTY = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # probabilities from which on an image
 PAPER_SIZE = (800, 1216)  # a photo of 3:2, resized to 1333x800 at most and padded to a multiple of 32
 NANO_SIZE = (128, 128)
 ROUNDS = 5  # of timing: what differs from round to round is noise of the machine
-Detect = Callable[[list[Tensor]], object]
 
 
 def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path:
@@ -107,10 +107,8 @@ def checked_split(folder: str | Path, split: str) -> CocoDataset:
     if len(dataset) < least:
         raise ValueError(f"the study needs at least {least} images in {split!r}, {str(folder)!r} has {len(dataset)}")
     if not is_single_object(dataset):
-        raise ValueError(
-            f"the study needs images with exactly one object, {split!r} of {str(folder)!r} has others: "
-            "data_prep/single_object.py leaves them out"
-        )
+        remedy = "data_prep/single_object.py leaves out the others"
+        raise ValueError(f"the study needs images with exactly one object: {remedy} of {split!r} in {str(folder)!r}")
     return dataset
 
 
@@ -136,17 +134,6 @@ def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict
         size, full = network_size(model, coco_split(settings.data, "test")[0][0]), records.all_at(NUM_EXITS)
         result["empty"] = skip_empty(records, full, EMPTY, count_macs(model, size)[1]["backbone"])
     return {"seconds": round(time.perf_counter() - started, 1), **result}
-
-
-def fresh_rows(result: dict, run: Path, folder: str | Path) -> list[dict]:
-    """What a model of the whole recipe reaches on the split "test" of images that nobody has looked at.
-
-    No choice of the recipe can have been made by them; thresholds and scales of scores are those of its `result`. Rows
-    of "model", and see `policy_rows`.
-    """
-    model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
-    records = collect_records(model, coco_split(folder, "test"), path=run / "records-fresh.safetensors")
-    return [{"model": result["name"], **row} for row in findings.policy_rows(records, result)]
 
 
 def paper_detector(**options) -> EarlyExitRetinaNet:
@@ -200,9 +187,9 @@ def _over_rounds(key: tuple[str, int, int], rows: list[dict], full: list[dict]) 
 
 
 def time_ratio(
-    early: Detect, full: Detect, images: Sequence[Tensor], batch_size: int, *, rounds: int = ROUNDS
+    early: Callable, full: Callable, images: Sequence[Tensor], batch_size: int, *, rounds: int = ROUNDS
 ) -> dict[str, float]:
-    """Time with thresholds divided by time at full depth, the two taking turns batch by batch on the same images.
+    """Time with thresholds divided by time at full depth, the two detectors taking turns on the same images.
 
     Images lie where they are needed; what is left over by whole batches is not used. Each round is a pass over them
     that gives one value of the ratio.
@@ -247,10 +234,9 @@ def times_of_budgets(
             ways["onnx "] = OnnxDetector(folder, model)
         for budget in budgets:
             times = {}
-            for name, run in ways.items():
+            for (name, run), size in itertools.product(ways.items(), (1, 16)):
                 early = functools.partial(run, thresholds=limits(budget["thresholds"]))
-                for size in (1, 16):
-                    times[f"{name}batch{size}"] = time_ratio(early, run, ready, size, rounds=rounds)
+                times[f"{name}batch{size}"] = time_ratio(early, run, ready, size, rounds=rounds)
             rows.append({**{name: budget[name] for name in ("budget", "share", "kept")}, "times": times})
     return rows
 

@@ -16,8 +16,8 @@ from .paper import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 PAPER_COLOUR = "#CC79A7"
 COLOURS = {"proposed": "#0072B2", "baseline": "#D55E00", "published": "#0072B2", "fair": "#009E73"}
 GREY = "#777777"
-LATE, LATE_PARTS = "head p4-p7", tuple(f"head p{level}" for level in (4, 5, 6, 7))
-PART_COLOURS = {"backbone": "#0072B2", "neck": "#E69F00", "head p3": "#009E73", LATE: "#7BCFB5"}
+PART_COLOURS = {"backbone": "#0072B2", "neck": "#E69F00", "head p3": "#009E73", "head p4-p7": "#7BCFB5"}
+LATE = ("head p4", "head p5", "head p6", "head p7")
 THIRD_COLOURS = ("#009E73", "#E69F00", "#D55E00")
 MARKERS = {1: "o", 16: "s"}
 _GRID = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777", "#8B4513")
@@ -59,25 +59,19 @@ def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> 
     ax.legend(sum(handles, []), sum(labels, []), fontsize=8)
 
 
-def _pairs() -> list[tuple[float, float, dict]]:
-    """The pairs of theta and lambda, each with its label and colour."""
-    pairs = zip(_GRID, paper_pairs(), strict=True)
-    return [(*pair, {"label": "theta {:g}, lambda {:g}".format(*pair), "colour": colour}) for colour, pair in pairs]
-
-
 def plot_hyperparameters(ax: Axes, rows: Sequence[dict]) -> None:
     """Figures 5 and 6: a curve for each pair of theta and lambda."""
-    for theta, lambda_, about in _pairs():
+    for colour, (theta, lambda_) in zip(_GRID, paper_pairs(), strict=True):
         found = select(rows, theta=theta, **{"lambda": lambda_})
         if found:
-            plot_curve(ax, found, **about, band=0.06)
+            plot_curve(ax, found, label=f"theta {theta:g}, lambda {lambda_:g}", colour=colour, band=0.06)
     ax.legend(fontsize=7)
 
 
 def plot_published_hyperparameters(ax: Axes, dataset: str = "coco_single") -> None:
     """Figure 5 (COCO-Single) or 6 (ILSVRC-Single) as published, in the colours of `plot_hyperparameters`."""
-    for theta, lambda_, about in _pairs():
-        ax.plot(*_published(dataset, theta, lambda_), "--", color=about["colour"], label=about["label"])
+    for colour, pair in zip(_GRID, paper_pairs(), strict=True):
+        ax.plot(*_published(dataset, *pair), "--", color=colour, label="theta {:g}, lambda {:g}".format(*pair))
     ax.set(xlabel="GMACs saved (%)", ylabel="published mAP (%)")
     ax.legend(fontsize=7)
 
@@ -120,10 +114,13 @@ def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]
 
 def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "downsample") -> None:
     """Stacked bars of GMACs by part at each exit; the line is what exit 1 takes, below which nothing can be saved."""
-    found, bottom = select(rows, model=model, filler=filler), np.zeros(4)
+    found = [
+        {**row, "part": "head p4-p7" if row["part"] in LATE else row["part"]}
+        for row in select(rows, model=model, filler=filler)
+    ]
+    bottom = np.zeros(4)
     for part, colour in PART_COLOURS.items():
-        of_part = [row for row in found if row["part"] == part or (part == LATE and row["part"] in LATE_PARTS)]
-        heights = [sum(row["gmacs"] for row in select(of_part, exit=exit)) for exit in EXIT_COLOURS]
+        heights = [sum(row["gmacs"] for row in select(found, exit=exit, part=part)) for exit in EXIT_COLOURS]
         ax.bar([str(exit) for exit in EXIT_COLOURS], heights, 0.7, bottom, color=colour, label=part)
         bottom = bottom + heights
     saved = 100 * (1 - bottom[0] / bottom[3])
@@ -215,17 +212,16 @@ def plot_rules(ax: Axes, rows: Sequence[dict]) -> None:
 
 def plot_last(ax: Axes, exits: Sequence[dict], budgets: Sequence[dict], sweep: Sequence[dict]) -> None:
     """The last picture: relative mAP over relative compute, published, reproduced here, and beyond."""
-    full = paper_baseline()["gmacs"]
-    rows = sorted(paper_sweep(), key=lambda row: row["gmacs"])
-    published = [100 * row["mAP"] / rows[-1]["mAP"] for row in rows]
-    ax.plot([100 * row["gmacs"] / full for row in rows], published, color=PAPER_COLOUR, label="published")
+    saved, maps = _published("coco_single")
+    ax.plot([100 - x for x in saved], [100 * y / maps[-1] for y in maps], color=PAPER_COLOUR, label="published")
     ours = sorted(select(sweep, model="proposed", filler="downsample"), key=lambda row: -row["saved"])
     kept = [100 * row["mAP"] / ours[-1]["mAP"] for row in ours]
-    ax.plot([100 - row["saved"] for row in ours], kept, color="#777777", label="the paper's way, here")
+    ax.plot([100 - row["saved"] for row in ours], kept, color=GREY, label="the paper's way, here")
     models = sorted({row["model"] for row in budgets})
     for name in models:
-        points = [(100 * r["share"], 100 * r["kept"]) for r in select(budgets, model=name, scores="comparable")]
-        points += [(100 * r["share"], 100 * r["kept"]) for r in select(exits, model=name) if r["exit"] in (1, 4)]
+        found = select(budgets, model=name, scores="comparable")
+        found += [row for row in select(exits, model=name) if row["exit"] in (1, 4)]
+        points = [(100 * row["share"], 100 * row["kept"]) for row in found]
         label = f"beyond, {len(models)} seeds" if name == models[0] else None
         ax.plot(*zip(*sorted(points), strict=True), ".-", color="#009E73", lw=1, label=label)
     ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (% of full depth)", xlim=(25, 102), ylim=(0, 103))

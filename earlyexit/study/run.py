@@ -20,6 +20,7 @@ import torch
 from ..data.coco import coco_split
 from ..data.scenes import export_scenes
 from ..data.single import SPLITS, keep_single_objects
+from ..evaluation.collect import collect_records
 from ..evaluation.scores import random_exit, sweep
 from ..files import plain, provenance, read_table, write_json, write_table
 from ..model.factories import dyn_retinanet_nano, load_detector
@@ -27,7 +28,8 @@ from ..processes import Job, Say, pick_device, run_jobs
 from ..training.release import export, export_paths
 from ..training.run import train
 from . import measure
-from .claims import summarise, summarise_beyond
+from .claims import at_budget, summarise, summarise_beyond
+from .findings import policy_rows
 from .finished import Models, check_model, describe_data, interval_text, load_models, model_path
 from .plan import GROUPS, NECK, Training, is_trained, plan, train_arguments
 from .tables import BEYOND_TABLES, TABLES, clock_table, compute_table, times_table
@@ -193,11 +195,14 @@ def _times(training: Training, result: dict, path: Path, say: Say) -> dict[str, 
 
 
 def write_fresh(out: Path, runs: Path, folder: Path, say: Say) -> None:
-    """The table of the whole recipe on fresh images, see `fresh_rows`."""
+    """The table of the whole recipe on images that nobody has looked at: no choice can have been made by them."""
     rows = []
     for result in Models(load_models(out / "beyond")).group("early"):
         say(f"{result['name']}: fresh images ...")
-        rows += measure.fresh_rows(result, runs / result["name"], folder)
+        run, test = runs / result["name"], coco_split(folder, "test")
+        model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
+        records = collect_records(model, test, path=run / "records-fresh.safetensors")
+        rows += [{"model": result["name"], **row} for row in policy_rows(records, result)]
     write_table(out / "beyond_fresh.csv", rows)
     say(f"wrote {out / 'beyond_fresh.csv'}")
 
@@ -209,15 +214,11 @@ def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
     scores. The promise is of the calibration split: a choice by test images would make the card look better than the
     model.
     """
-
-    def at_budget(model: dict) -> dict:
-        return next(row for row in model["budgets"] if row["budget"] == EXPORTED_BUDGET)
-
     early = Models(load_models(Path(out) / "beyond")).group("early")
     if not early:
         raise ValueError(f"{str(out)!r} holds no model of the whole recipe: run `earlyexit beyond` first")
-    best = min(early, key=lambda model: at_budget(model)["loss_at_most"])
-    row, run = at_budget(best), Path(runs) / best["name"]
+    best = min(early, key=lambda model: at_budget(model, EXPORTED_BUDGET)["loss_at_most"])
+    row, run = at_budget(best, EXPORTED_BUDGET), Path(runs) / best["name"]
     more = {"score_scales": best["score_scales"], "thresholds": row["thresholds"]}
     reached = {key: row[key] for key in ("budget", "share", "kept", "mAP", "loss_at_most", "exits")}
     metrics = {"images": best["data"]["test"]["images"], "forced_exit": {r["exit"]: r for r in best["forced"]}}
@@ -245,16 +246,15 @@ def differing(before: dict[str, float], now: dict[str, float]) -> list[str]:
 
     def same(name: str) -> bool:
         tolerance = TOLERANCE_MAP if name.endswith("mAP") else TOLERANCE
-        return math.isclose(before[name], now[name], rel_tol=tolerance, abs_tol=1e-6)
+        return math.isclose(*(of.get(name, math.nan) for of in (before, now)), rel_tol=tolerance, abs_tol=1e-6)
 
-    return sorted(name for name in before.keys() | now if name not in before or name not in now or not same(name))
+    return [name for name in sorted(before.keys() | now) if not same(name)]
 
 
 def check_numbers(out: str | Path) -> list[str]:
     """The numbers of the sample that come out differently than when the results in `out` were made.
 
-    Raises:
-        ValueError: if there are no results.
+    `ValueError` if there are no results.
     """
     path = Path(out) / "manifest.json"
     if not path.is_file():
@@ -278,9 +278,8 @@ def _trained(trainings: Sequence[Training]) -> dict[str, float]:
     numbers = {}
     for training in trainings:
         (row,) = train(replace(training.settings, epochs=1, batch_size=4, progress=False))
-        for name in ("classification", "bbox_regression", "exit"):
-            if name in row:
-                numbers[f"{training.name}, {name}"] = row[name]
+        losses = [name for name in ("classification", "bbox_regression", "exit") if name in row]
+        numbers |= {f"{training.name}, {name}": row[name] for name in losses}
     return numbers
 
 

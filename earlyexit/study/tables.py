@@ -1,7 +1,7 @@
 """The tables of the study, from the models' results: lists of rows, each a line of a CSV file."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ..evaluation.policies import NUM_SETTINGS
 from ..model.backbone import EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.necks import FILLERS
-from .estimates import Estimate, around, at_gmacs, difference, estimate_of, seed_half
+from .estimates import Estimate, around, at_gmacs, difference, estimate_of, rounded, seed_half
 from .finished import Models, deciding
 
 BOTH = ("downsample", "zero")  # fillers, the second compared at the compute of the first
@@ -89,7 +89,7 @@ def shares_table(models: Models) -> list[dict]:
         realised = [100 * row["realised"][exit - 1] for row in found]
         shares = {"wanted": 100 * found[0]["wanted"][exit - 1], "realised": float(np.mean(realised))}
         shares |= {"low": min(realised), "high": max(realised)}
-        rows.append({"model": group, "index": index, "exit": exit, **_rounded(shares)})
+        rows.append({"model": group, "index": index, "exit": exit, **rounded(shares)})
     return rows
 
 
@@ -141,12 +141,6 @@ def _mean(values: Sequence[float | None], digits: int = 2) -> float | None:
     return None if None in values else round(float(np.mean(values)), digits)
 
 
-def _rounded(row: dict, digits: int = 2, names: Iterable[str] | None = None) -> dict:
-    """The floats of a row rounded, all else as it is; of `names` alone if they are given."""
-    found = {name: row[name] for name in (row if names is None else names)}
-    return {name: round(value, digits) if isinstance(value, float) else value for name, value in found.items()}
-
-
 def difficulty_table(models: Models) -> list[dict]:
     """Rows of "model", "measure", "of", "with", "value", "low", "high"; means over seeds.
 
@@ -182,15 +176,12 @@ def _thirds(found: list[dict]) -> list[dict]:
         first = same[0]
         at = {"of": f"exit {first['exit']}", "with": f"{first['third']} ({first['by']})"}
         rows.append({"measure": "mAP", **at, **_interval(_joined(same, "mAP"), "value")})
-        rows.append({"measure": "accuracy", **at, **_alone([row["accuracy"] for row in same])})
+        numbers = [("accuracy", at["of"], [row["accuracy"] for row in same])]
         for exit in EXITS if first["exit"] == "taken" else ():
-            shares = [100 * row["shares"][exit - 1] for row in same]
-            rows.append({"measure": "share", **at, "of": f"exit {exit}", **_alone(shares)})
+            numbers.append(("share", f"exit {exit}", [100 * row["shares"][exit - 1] for row in same]))
+        for measure, of, values in numbers:
+            rows.append({"measure": measure, **at, "of": of, "value": _mean(values), "low": None, "high": None})
     return rows
-
-
-def _alone(values: Sequence[float]) -> dict:
-    return {"value": _mean(values), "low": None, "high": None}
 
 
 def _changes(found: list[dict]) -> list[dict]:
@@ -209,11 +200,9 @@ def _joined(rows: Sequence[dict], key: str) -> Estimate | None:
 
 
 def compute_table(detectors: Mapping[str, tuple[EarlyExitRetinaNet, tuple[int, int]]]) -> list[dict]:
-    """GMACs by part and exit under both fillers, of detectors by name on images of a size (height, width).
+    """GMACs by part ("backbone", "neck", "head p3", ..., "total") and exit under both fillers.
 
-    Returns:
-        Rows of "model", "height", "width", "filler", "exit", "part" ("backbone", "neck", "head p3", ..., "total") and
-        "gmacs".
+    `detectors` are by name, each with the size (height, width) of its images in the network.
     """
     rows = []
     for (name, (detector, size)), filler in itertools.product(detectors.items(), FILLERS):
@@ -233,8 +222,8 @@ def exits_table(models: Sequence[dict]) -> list[dict]:
         about["epochs"] = model["settings"]["epochs"]
         for row in model["forced"]:
             shares = {"share": row["gmacs"] / row["gmacs_full"], "kept": row["mAP"] / model["forced"][-1]["mAP"]}
-            metrics = {**_rounded(row, names=METRICS), "gmacs": row["gmacs"]}
-            rows.append({**about, "exit": row["exit"], **metrics, **_rounded(shares, 4)})
+            metrics = {**rounded(row, names=METRICS), "gmacs": row["gmacs"]}
+            rows.append({**about, "exit": row["exit"], **metrics, **rounded(shares, 4)})
     return rows
 
 
@@ -245,7 +234,7 @@ def budgets_table(models: Sequence[dict]) -> list[dict]:
         for scores, key in (("as they are", "budgets_unscaled"), ("comparable", "budgets")):
             for row in model.get(key, ()):
                 about = {"model": model["name"], "group": model["group"], "scores": scores, "budget": row["budget"]}
-                numbers = _rounded(row, 4, ("share", "kept", "loss_at_most")) | _rounded(row, names=METRICS)
+                numbers = rounded(row, 4, ("share", "kept", "loss_at_most")) | rounded(row, names=METRICS)
                 rows.append({**about, **numbers, **{f"exit {k}": count for k, count in row["exits"].items()}})
     return rows
 
@@ -270,18 +259,18 @@ def rules_table(models: Sequence[dict]) -> list[dict]:
 
 def empty_table(models: Sequence[dict]) -> list[dict]:
     """What skipping images that look empty saves and costs."""
-    return [_rounded({"model": model["name"], **row}, 5) for model in models for row in model.get("empty", ())]
+    return [rounded({"model": model["name"], **row}, 5) for model in models for row in model.get("empty", ())]
 
 
 def times_table(rows: Sequence[dict]) -> list[dict]:
     """Measured times of `times_of_budgets`, a row for each budget, way of running and batch size."""
     about = ("budget", "share", "kept")
-    return [{**_rounded(row, 4, about), "runs": runs, **t} for row in rows for runs, t in row["times"].items()]
+    return [{**rounded(row, 4, about), "runs": runs, **t} for row in rows for runs, t in row["times"].items()]
 
 
 def clock_table(rows: Sequence[dict]) -> list[dict]:
     """Each exit's time beside its compute, rows of `times_of_exits` with the name of their detector."""
-    return [_rounded(row, 4) for row in rows]
+    return [rounded(row, 4) for row in rows]
 
 
 TABLES = {
