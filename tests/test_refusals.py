@@ -14,8 +14,9 @@ from squares import options, refused, settings, write_folder
 from typer.testing import CliRunner
 
 from earlyexit import cli
+from earlyexit.data import make_loader, without_traceback
 from earlyexit.study.measure import training_of
-from earlyexit.training.batches import check_dataset, make_loader, without_traceback
+from earlyexit.training.batches import check_dataset
 from earlyexit.training.run import train
 from earlyexit.training.settings import check_resumable
 
