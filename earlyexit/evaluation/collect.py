@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 from tqdm import tqdm
 
-from ..data.coco import CocoDataset, collate
+from ..data.coco import CocoDataset, make_loader, without_traceback
 from ..model.backbone import NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import check_images, network_size, same_size_batches
@@ -25,15 +25,20 @@ CHUNK = 256  # images that are lost at most when a collection is killed
 
 
 def run_chunk(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, batch_size: int, images: range, fillers: Sequence[str | None]
+    model: EarlyExitRetinaNet,
+    dataset: CocoDataset,
+    batch_size: int,
+    loaders: int,
+    images: range,
+    fillers: Sequence[str | None],
 ) -> dict:
-    """Run some images of a data set.
+    """Run some images of a data set, which `loaders` processes load (0: this one).
 
     Returns:
         "image_ids", "logits" and "truth" as in `ExitRecords`, "found" {filler: detections} and "sizes", height and
         width of each image inside the network.
     """
-    loader = DataLoader(Subset(dataset, images), batch_size, collate_fn=collate)
+    loader = without_traceback(make_loader(Subset(dataset, images), batch_size, loaders))
     device = next(model.parameters()).device
     logits: list[Tensor] = []
     found: dict[str | None, list[dict]] = {name: [] for name in fillers}  # four of each image
@@ -41,7 +46,8 @@ def run_chunk(
     for batch, _ in loader:
         check_images(batch, model)
         with torch.inference_mode():
-            batch_logits, batch_found = run_all_exits(model, [image.to(device) for image in batch], fillers)
+            moved = [image.to(device, non_blocking=True) for image in batch]
+            batch_logits, batch_found = run_all_exits(model, moved, fillers)
         logits.append(batch_logits)
         sizes += [network_size(model, image) for image in batch]
         for name in fillers:
@@ -121,8 +127,8 @@ def collect_records(
             finds them goes on from there; one that finds the file reads it.
         fillers: record these fillers of the neck instead of the one in use, in the same pass over the images; exits
             at which no feature map is missing are computed once for all. The files are then PATH-FILLER.
-        workers: processes that share the images on a CPU, each with its own copy of the model; the records are the
-            same. A script that asks for several needs its `if __name__ == "__main__"`.
+        workers: processes; the records are the same. On a CPU they share the images, each with its own copy of the
+            model, and a script that asks for several needs its `if __name__ == "__main__"`. With a GPU they load them.
         progress: show a bar.
 
     Returns:
@@ -133,8 +139,7 @@ def collect_records(
     """
     check_data(model, dataset)
     device = next(model.parameters()).device
-    if workers > 1 and device.type != "cpu":
-        raise ValueError(f"workers share a CPU, but the model is on {device}: use workers=1, got {workers}")
+    loaders, sharers = (0, workers) if device.type == "cpu" or workers == 1 else (workers, 1)
     before = model.filler
     names = (before,) if fillers is None else tuple(fillers)
     paths = {name: _path_of(path, name if fillers is not None else None) for name in names}
@@ -143,8 +148,8 @@ def collect_records(
     model.eval()
     todo = _missing(stores, len(dataset))
     try:
-        run = functools.partial(run_chunk, model, dataset, batch_size)
-        chunks = _run_in_processes(run, list(todo.values()), workers)
+        run = functools.partial(run_chunk, model, dataset, batch_size, loaders)
+        chunks = _run_in_processes(run, list(todo.values()), sharers)
         shown = tqdm(chunks, "records", total=len(todo), unit="chunk", disable=not progress)
         for (number, (_, lacking)), chunk in zip(todo.items(), shown, strict=True):
             found, sizes = chunk.pop("found"), chunk.pop("sizes")

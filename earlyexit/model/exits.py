@@ -252,7 +252,7 @@ def leave_early(
             results[waiting[i]] = {**_no_detections(reached.logits), "exit": EMPTY_EXIT, "confidence": scores[i]}
         if go:
             some = len(go) < len(waiting)
-            leaving = reached.take(torch.tensor(go, device=reached.logits.device)) if some else reached
+            leaving = reached.take(_indices(go, reached.logits)) if some else reached
             detections = leaving.found or detect(leaving, [waiting[i] for i in go])
             for i, found in zip(go, detections, strict=True):
                 results[waiting[i]] = {**found, "exit": reached.index, "confidence": scores[i]}
@@ -260,8 +260,12 @@ def leave_early(
             return results
         all_stay = len(stay) == len(waiting)
         waiting = [waiting[i] for i in stay]
-        keep = torch.tensor(stay, device=reached.logits.device)
-        reached = next(stream) if all_stay else stream.send(keep)
+        reached = next(stream) if all_stay else stream.send(_indices(stay, reached.logits))
+
+
+def _indices(positions: list[int], like: Tensor) -> Tensor:
+    """Positions as a tensor on the device, which is not waited for."""
+    return torch.tensor(positions).to(like.device, non_blocking=True)
 
 
 def _judge(rule: Rule, reached: Exit) -> tuple[list[float], list[bool]]:

@@ -12,7 +12,7 @@ from torchvision.models import RegNet, RegNet_Y_800MF_Weights, regnet_y_800mf
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.regnet import BlockParams
 
-from ..losses import exit_labels, exit_loss
+from ..losses import JointLoss
 from ..weights import ModelConfig, available_weights, load_state, load_weights, read_about
 from ..weights.published import CLASSIFIERS, load_published_weights, read_tensors
 from .backbone import DynPerceiver
@@ -49,9 +49,8 @@ class ExitClassifier(nn.Module):
         if not self.training:
             return self.backbone(self.transform(images)[0].tensors)
         check_targets(images, targets, self.backbone.num_classes)
-        labels, _ = exit_labels(targets, "single")
         logits = [x.float() for x in self.backbone(self.transform(images)[0].tensors)]
-        return {"exit": exit_loss(logits, labels, distillation=self.distillation)}
+        return {"exit": JointLoss(distillation=self.distillation).of_classes(logits, targets)}
 
 
 def dyn_retinanet_regnet_y_800mf(

@@ -55,28 +55,45 @@ def check_targets(
         got = "none" if targets is None else f"{len(targets)} for {len(images)} images"
         raise ValueError(f"training needs one target for each image, got {got}")
     for i, target in enumerate(targets):
-        name = f"image {i}" + (f" (image_id {_plain(target['image_id'])})" if "image_id" in target else "")
-        boxes, labels = (target.get(key) for key in ("boxes", "labels"))
-        if boxes is None or labels is None:
-            raise ValueError(f"{name}: a target needs 'boxes' and 'labels', got {sorted(target)}")
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
-            raise ValueError(
-                f"{name}: boxes must be (M, 4) and labels (M,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
-            )
-        if labels.dtype != torch.int64:
-            raise ValueError(f"{name}: labels must be int64, got {labels.dtype}")
-        if not len(boxes) and not allow_empty:
-            raise ValueError(f"{name}: no box; leave such images out, or set allow_empty (--allow-empty)")
-        bad = ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
-        if bad.any():
-            raise ValueError(f"{name}: boxes must be x0 < x1, y0 < y1 and finite, got {boxes[bad][0].tolist()}")
-        out = (labels < 0) | (labels >= num_classes)
-        if out.any():
-            raise ValueError(f"{name}: labels must be in 0-{num_classes - 1}, got {labels[out][0].item()}")
+        _check_form(i, target, allow_empty)
+    boxes, labels = (torch.cat([target[key] for target in targets]) for key in ("boxes", "labels"))
+    if not (_bad_boxes(boxes) | _bad_labels(labels, num_classes)).any():  # the one question to the device
+        return
+    for i, target in enumerate(targets):
+        bad, out = target["boxes"], target["labels"]
+        bad, out = bad[_bad_boxes(bad)], out[_bad_labels(out, num_classes)]
+        if len(bad):
+            raise ValueError(f"{_name(i, target)}: boxes must be x0 < x1, y0 < y1 and finite, got {bad[0].tolist()}")
+        if len(out):
+            raise ValueError(f"{_name(i, target)}: labels must be in 0-{num_classes - 1}, got {out[0].item()}")
 
 
-def _plain(value):
-    return value.item() if isinstance(value, Tensor) else value
+def _check_form(i: int, target: dict, allow_empty: bool) -> None:
+    """All that can be said of a target without looking at its values, for which a GPU would have to be waited for."""
+    boxes, labels = (target.get(key) for key in ("boxes", "labels"))
+    if boxes is None or labels is None:
+        raise ValueError(f"{_name(i, target)}: a target needs 'boxes' and 'labels', got {sorted(target)}")
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+        shapes = f"{tuple(boxes.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"{_name(i, target)}: boxes must be (M, 4) and labels (M,), got {shapes}")
+    if labels.dtype != torch.int64:
+        raise ValueError(f"{_name(i, target)}: labels must be int64, got {labels.dtype}")
+    if not len(boxes) and not allow_empty:
+        raise ValueError(f"{_name(i, target)}: no box; leave such images out, or set allow_empty (--allow-empty)")
+
+
+def _bad_boxes(boxes: Tensor) -> Tensor:
+    return ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
+
+
+def _bad_labels(labels: Tensor, num_classes: int) -> Tensor:
+    return (labels < 0) | (labels >= num_classes)
+
+
+def _name(i: int, target: dict) -> str:
+    image_id = target.get("image_id")
+    image_id = image_id.item() if isinstance(image_id, Tensor) else image_id
+    return f"image {i}" if image_id is None else f"image {i} (image_id {image_id})"
 
 
 def same_size_batches(

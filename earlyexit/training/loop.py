@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
@@ -17,8 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..data.coco import make_loader, without_traceback
 from ..processes import gather, only_cpu
-from .batches import SeededItems, StepSampler, epoch_seed, make_loader, without_traceback
+from .batches import SeededItems, StepSampler, epoch_seed
 from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
 from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainSettings, check_settings
 
@@ -196,7 +198,11 @@ def make_accelerator(precision: str, accumulate: int) -> Accelerator:
     # The baseline's classifiers get no gradient, which several processes have to be told.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
-        cpu=only_cpu(), mixed_precision=precision, gradient_accumulation_steps=accumulate, kwargs_handlers=[unused]
+        cpu=only_cpu(),
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulate,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
+        kwargs_handlers=[unused],
     )
 
 
