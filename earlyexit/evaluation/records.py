@@ -58,6 +58,9 @@ class Truth:
     offsets: Tensor
 
 
+PARTS = {"found": Detections, "truth": Truth}  # of records
+
+
 @dataclass(frozen=True, eq=False)
 class ExitRecords:
     """N images at four exits under one filler.
@@ -88,11 +91,6 @@ class ExitRecords:
     def classes(self) -> list[str]:
         """Names of the classes by label."""
         return self.about["classes"]
-
-    @property
-    def category_ids(self) -> list[int]:
-        """Ids of the classes in the annotations, by label."""
-        return self.about["category_ids"]
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -139,9 +137,8 @@ class ExitRecords:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, which appears whole or not at all."""
         tensors = {name: getattr(self, name).contiguous() for name in ("image_ids", "logits", "gmacs")}
-        for part in ("found", "truth"):
-            value = getattr(self, part)
-            tensors |= {f"{part}.{f.name}": getattr(value, f.name).contiguous() for f in fields(value)}
+        for part, kind in PARTS.items():
+            tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name).contiguous() for f in fields(kind)}
         metadata = {"about": json.dumps({"format": FORMAT, **self.about})}
         write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -156,8 +153,7 @@ class ExitRecords:
             raise ValueError(f"{str(path)!r} cannot be read as records: {error}") from None
         if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise ValueError(f"{str(path)!r} holds no exit records of format {FORMAT}")
-        parts = {"found": Detections, "truth": Truth}
-        nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in parts.items()}
+        nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in PARTS.items()}
         return cls(**{k: tensors[k] for k in ("image_ids", "logits", "gmacs")}, **nested, about=about)
 
 
@@ -165,19 +161,14 @@ def join_records(parts: list[ExitRecords]) -> ExitRecords:
     """The images of several records, which must be about the same model, data and filler, as one."""
     if not parts or any(part.about != parts[0].about for part in parts):
         raise ValueError(f"records to join must be at least one, all made of the same, got {len(parts)} others")
-    joined = {}
-    for name in ("found", "truth"):
-        ragged = [getattr(part, name) for part in parts]
-        values = {f.name: torch.cat([getattr(r, f.name) for r in ragged]) for f in fields(ragged[0])}
-        counts = torch.cat([r.offsets.diff() for r in ragged])
-        joined[name] = type(ragged[0])(**{**values, "offsets": offsets_of(counts)})
-    return ExitRecords(
-        image_ids=torch.cat([p.image_ids for p in parts]),
-        logits=torch.cat([p.logits for p in parts], dim=1),
-        gmacs=torch.cat([p.gmacs for p in parts], dim=1),
-        **joined,
-        about=parts[0].about,
-    )
+    joined = {"image_ids": torch.cat([part.image_ids for part in parts])}
+    joined |= {name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("logits", "gmacs")}
+    for name, kind in PARTS.items():
+        runs = [getattr(part, name) for part in parts]
+        values = {f.name: torch.cat([getattr(run, f.name) for run in runs]) for f in fields(kind)}
+        offsets = offsets_of(torch.cat([run.offsets.diff() for run in runs]))
+        joined[name] = kind(**{**values, "offsets": offsets})
+    return ExitRecords(**joined, about=parts[0].about)
 
 
 def offsets_of(counts: Tensor) -> Tensor:
