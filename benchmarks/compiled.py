@@ -15,9 +15,8 @@ import torch
 import earlyexit
 from earlyexit.data.scenes import scene_dataset
 from earlyexit.files import provenance
+from earlyexit.model.backbone import EXITS
 from earlyexit.model.export import for_inference
-
-EXITS = (1, 2, 3, 4)
 
 
 def seconds(model, images: list[torch.Tensor], exit: int) -> float:

@@ -197,3 +197,18 @@ def test_weights_of_the_exits(learned):
     single = {k: losses(learned, exits=(k,))[1]["classification"].item() for k in (1, 2, 4)}
     weighted = losses(learned, exits=(1, 2, 4), weights={1: 3, 2: 1, 4: 4})[1]["classification"].item()
     assert weighted == pytest.approx((3 * single[1] + single[2] + 4 * single[4]) / 8, rel=1e-5)
+
+
+def test_widths_of_the_exits_own_parts():
+    model = dyn_retinanet_nano(5, filler="learned", widths=(0, 24, 16, 32), min_size=64).eval()
+    assert list(model.early_necks) == list(model.early_heads) == ["2", "3", "4"]
+    assert [neck.from_c3.out_channels for neck in model.early_necks.values()] == [24, 16, 32]
+    assert [neck.finest for neck in model.early_necks.values()] == ["p4", "p3", "p3"]
+    lean, wide = (dyn_retinanet_nano(5, filler="learned", widths=(48, 24, 40, w)) for w in (16, 0))
+    at_4 = [count_macs(m, (128, 128))[4]["total"] for m in (lean, wide)]
+    assert at_4[0] < 0.6 * at_4[1]
+    with torch.inference_mode():
+        assert {d["exit"] for k in (1, 2, 3, 4) for d in model([torch.rand(3, 64, 64)], exit=k)} == {1, 2, 3, 4}
+    for widths in ((48,) * 5, (-8,)):
+        with pytest.raises(ValueError, match="widths must be the channels of at most four exits"):
+            dyn_retinanet_nano(5, filler="learned", widths=widths)

@@ -7,7 +7,8 @@ import pytest
 from made_study import made_models
 
 from earlyexit.study.estimates import Estimate, at_gmacs, difference, estimate, seed_half, spearman
-from earlyexit.study.finished import Models, at_setting
+from earlyexit.study.finished import Models
+from earlyexit.study.tables import rows_at
 
 NOISE = 1.96 * math.sqrt(2)  # 1.96 standard deviations of the samples -1 and 1
 
@@ -24,11 +25,12 @@ def test_estimate_adds_images_and_seeds_in_quadrature():
 
 
 def test_difference_cancels_what_both_share():
-    found = Models(made_models())
-    exact = difference(*found.pairs("proposed", "baseline"), at_setting(34))
+    def gain(found):
+        return difference(*(rows_at(models, "sweep", 34) for models in found.pairs("proposed", "baseline")))
+
+    exact = gain(Models(made_models()))
     assert (exact.mean, exact.low, exact.high) == (10, 10, 10)
-    apart = Models(made_models(own=2.0))
-    assert difference(*apart.pairs("proposed", "baseline"), at_setting(34)).half == pytest.approx(NOISE)
+    assert gain(Models(made_models(own=2.0))).half == pytest.approx(NOISE)
 
 
 def test_at_gmacs_lies_on_the_line_between_settings():

@@ -19,7 +19,6 @@ from earlyexit.study.plan import (
     first_images,
     is_trained,
     plan,
-    plan_beyond,
     recipe,
     train_arguments,
 )
@@ -75,8 +74,8 @@ def test_plan_says_what_is_wrong(changes, said):
         plan(**{"data": "scenes", "folder": "d", "runs": "r", **changes})
 
 
-def test_plan_beyond_leaves_each_part_out_once():
-    found = plan_beyond("scenes", "single", "many", "runs", seeds=(0, 1))
+def test_plan_beyond_the_paper_leaves_each_part_out_once():
+    found = plan("scenes", "single", "runs", many="many", seeds=(0, 1))
     names = [t.name for t in found]
     assert names == ["early-0", "early-1", "many", *(f"ablation-{n}" for n in ABLATIONS)]
     by_name = {t.name: t.settings for t in found}

@@ -8,13 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from made_study import made_costs, made_early, made_models
 
 from earlyexit import cli
-from earlyexit.study import fingerprint, open_study, run
+from earlyexit.evaluation.policies import exit_proportions
+from earlyexit.study import open_study, run
 from earlyexit.study.finished import describe_data, model_path, read_table, write_model, write_table
-from earlyexit.study.plan import first_images, plan, plan_beyond
-from earlyexit.study.run import Job, run_jobs
+from earlyexit.study.plan import first_images, plan
+from earlyexit.study.run import Job, check_numbers, differing, run_jobs
+
+FINGERPRINT = run.fingerprint  # the tests of commands put a quick one in its place
 
 
 def job(tmp_path, name, *scripts):
@@ -104,8 +108,7 @@ def ended(pid):
 @pytest.fixture(autouse=True)
 def quick_fingerprint(monkeypatch):
     """The real one takes seconds and has tests of its own."""
-    for module in (fingerprint, run):
-        monkeypatch.setattr(module, "fingerprint", lambda: {"zero, scores": 7.0})
+    monkeypatch.setattr(run, "fingerprint", lambda: {"zero, scores": 7.0})
 
 
 @pytest.fixture
@@ -195,7 +198,7 @@ def test_check_says_whether_the_numbers_are_still_the_same(finished, single, cap
 def test_check_without_a_folder_takes_the_results_of_the_package(monkeypatch, tmp_path, capsys):
     before = open_study().manifest["fingerprint"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fingerprint, "fingerprint", lambda: before)
+    monkeypatch.setattr(run, "fingerprint", lambda: before)
     monkeypatch.setattr(sys, "argv", ["earlyexit", "study", "--check"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -206,8 +209,8 @@ def test_beyond_goes_on_from_a_first_training_that_was_measured(finished, single
     """Old results count: of a model whose first half is there, only the second is left; and nothing is done twice."""
     asked = []
     monkeypatch.setattr(run, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [])
-    (training,) = plan_beyond("scenes", single, single, finished / "runs", seeds=(0,))[:1]
-    assert run.run_beyond([training], finished, say=lambda _: 0) == []
+    (training,) = plan("scenes", single, finished / "runs", many=single, seeds=(0,))[:1]
+    assert run.run_study([training], "scenes", finished, say=lambda _: 0) == []
     words = ["training early-0", "measuring"]
     assert [word for word, _ in asked[0].steps] == ["training", "measuring", *words]
     assert all("earlyexit.study.measure" in step for word, step in asked[0].steps if word == "measuring")
@@ -215,14 +218,53 @@ def test_beyond_goes_on_from_a_first_training_that_was_measured(finished, single
     times = {"budgets": [{"budget": 0.62, "share": 0.6, "kept": 0.9, "times": ratios}], "exits": [{"exit": 1}]}
     write_model(finished / "beyond" / "times.json", times)
     write_model(model_path(finished / "beyond", "joint-0"), {**made_early("joint-0"), "group": "joint"})
-    run.run_beyond([training], finished, say=lambda _: 0)
+    run.run_study([training], "scenes", finished, say=lambda _: 0)
     assert [word for word, _ in asked[1].steps] == words
     write_model(model_path(finished / "beyond", "early-0"), made_early("early-0"))
     monkeypatch.setattr(run, "run_jobs", lambda *_: pytest.fail("there is nothing to run"))
     lines = []
-    assert run.run_beyond([training], finished, say=lines.append) == []
+    assert run.run_study([training], "scenes", finished, say=lines.append) == []
     assert lines[0] == "1 models, 1 of them measured already" and "reached      time_ratio batch1" in lines
     assert [row["model"] for row in read_table(finished / "beyond_exits.csv")[::4]] == ["joint-0", "early-0"]
     summary = json.loads((finished / "beyond_summary.json").read_text())
     assert summary["proposed_full_depth_map"]["mean"] == 30 and summary["reached"]["full_depth_map"]
     assert len(json.loads((finished / "beyond" / "manifest.json").read_text())["models"]) == 2
+
+
+def test_differing_names_what_is_new_gone_or_other():
+    before = {"loss": 1.0, "gone": 2.0, "random, mAP": 50.0}
+    assert differing(before, {"loss": 1.001, "new": 3.0, "random, mAP": 51.0}) == ["gone", "new"]
+    assert differing(before, {"loss": 1.02, "gone": 2.0, "random, mAP": 54.0}) == ["loss", "random, mAP"]
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_results_of_the_study_are_of_this_code():
+    before, state = open_study().manifest["fingerprint"], torch.get_rng_state()
+    now = FINGERPRINT()
+    assert differing(before, now) == []
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {name.split(",")[0] for name in now} == {"calibration", "downsample", "zero", *run.SAMPLED}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_another_rule_gives_another_fingerprint(monkeypatch, tmp_path):
+    sampled = run._sampled(tmp_path)
+    before = run._measured(sampled)
+    shares = exit_proportions()
+    monkeypatch.setattr("earlyexit.evaluation.scores.exit_proportions", lambda: shares.flip(1))
+    assert any("index 17" in name for name in differing(before, run._measured(sampled)))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"fingerprint": 3}'])
+def test_check_names_a_damaged_manifest(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="manifest.json' is damaged"):
+        check_numbers(tmp_path)

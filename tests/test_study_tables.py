@@ -6,15 +6,16 @@ import math
 import pytest
 from made_study import FULL_GMACS, made_early, made_models
 
-from earlyexit.study import open_study
+from earlyexit.study import open_study, tables
 from earlyexit.study.finished import Models, load_models, write_table
-from earlyexit.study.plan import ABLATIONS, plan_beyond
+from earlyexit.study.plan import ABLATIONS, plan
 from earlyexit.study.tables import (
     BEYOND_TABLES,
     TABLES,
     accuracy_table,
     budgets_table,
     clock_table,
+    compute_table,
     difficulty_table,
     exits_table,
     fillers_table,
@@ -94,6 +95,19 @@ def test_difficulty_table(models):
     assert (changes["value"], changes["low"], changes["high"]) == (33.33, 25, 50)
 
 
+def test_compute_table_has_every_part_under_both_fillers(nano, monkeypatch):
+    def count(model, size):
+        base = size[0] + (1000 if model.neck.filler == "zero" else 0)
+        return {exit: {"neck": exit, "total": base + exit} for exit in (1, 2, 3, 4)}
+
+    monkeypatch.setattr(tables, "count_macs", count)
+    rows = compute_table({"nano": (nano, (128, 128)), "regnet_y_800mf": (nano, (800, 1216))})
+    total = {(r["model"], r["filler"], r["exit"]): r["gmacs"] for r in rows if r["part"] == "total"}
+    assert len(rows) == 2 * 2 * 4 * 2
+    assert (total["nano", "zero", 3], total["regnet_y_800mf", "downsample", 1]) == (1131, 801)
+    assert nano.neck.filler == "downsample"
+
+
 def test_tables_of_exits_and_budgets():
     rows = exits_table([made_early()])
     assert [row["share"] for row in rows] == [0.3, 0.4, 0.95, 1.0] and rows[0]["kept"] == 0.8
@@ -124,7 +138,7 @@ def test_tables_of_the_package_follow_from_its_models(tmp_path):
     """To the byte: what was committed is what this code makes of the models' results."""
     folder = open_study().folder
     models, of_beyond = Models(load_models(folder)), load_models(folder / "beyond")
-    trained = [t for t in plan_beyond("scenes", "single", "many", "runs")]
+    trained = plan("scenes", "single", "runs", many="many")
     names = [name for t in trained for name in ((t.first.name, t.name) if t.first else (t.name,))]
     names += sorted(of_beyond.keys() - names)
     beyond = [of_beyond[name] for name in names if name in of_beyond]

@@ -1,20 +1,20 @@
 """What an image costs at each exit: multiply-adds counted by fvcore, and time measured on this machine."""
 
+import contextlib
+import functools
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model.backbone import NUM_EXITS, Exit
+from ..model.backbone import EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet
-from ..model.inputs import network_size
-
-EXITS = range(1, NUM_EXITS + 1)
+from ..model.inputs import network_size, same_size_batches
 
 
 class _ToExit(nn.Module):
@@ -74,7 +74,7 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
     try:
         with torch.no_grad():
             levels: dict[tuple[int, ...], float] = {}  # the head costs the same on maps of the same shape
-            return {exit: _macs_at(model, image, exit, levels) for exit in range(1, NUM_EXITS + 1)}
+            return {exit: _macs_at(model, image, exit, levels) for exit in EXITS}
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -82,7 +82,7 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
 
 def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[str, float]:
     macs = {"backbone": _count(_ToExit(model.backbone, exit), image)}
-    reached = next(e for e in model.backbone.exits(image) if e.index == exit)
+    reached = _reached(model, image, exit)
     macs["neck"] = _count(_Neck(model, reached), reached.latents, *reached.features.values())
     head = model.head_at(exit)
     for name, level in model.pyramid_at(reached).items():
@@ -150,30 +150,80 @@ def measure_latency(
     same = {"height": height, "width": width, "repeats": repeats}
     same |= {"threads": torch.get_num_threads(), "device": str(device)}
     rows = []
-    for batch_size in batch_sizes:
-        seconds = _take_turns(model, [image.to(device) for image in images], batch_size, repeats, warmup)
-        for exit, values in zip(EXITS, 1000 * seconds / batch_size, strict=True):
+    images = [image.to(device) for image in images]
+    at_exits = [functools.partial(model, exit=exit) for exit in EXITS]
+    for size in batch_sizes:
+        batches = [[images[(turn * size + i) % len(images)] for i in range(size)] for turn in range(warmup + repeats)]
+        found = take_turns(at_exits, batches, device, warmup=warmup)
+        for exit, values in zip(EXITS, 1000 * found / size, strict=True):
             times = {"median_ms": float(np.median(values)), "p95_ms": float(np.quantile(values, 0.95))}
-            rows.append({"batch_size": batch_size, "exit": exit, **times, "gmacs": macs[exit]["total"], **same})
+            rows.append({"batch_size": size, "exit": exit, **times, "gmacs": macs[exit]["total"], **same})
     return rows
 
 
-def _take_turns(model: EarlyExitRetinaNet, images: list[Tensor], batch_size: int, repeats: int, warmup: int):
-    """(4, repeats) seconds of a call at each exit."""
-    seconds = np.empty((NUM_EXITS, warmup + repeats))
-    with torch.inference_mode():
-        for turn in range(warmup + repeats):
-            batch = [images[(turn * batch_size + i) % len(images)] for i in range(batch_size)]
-            for exit in EXITS:
-                _wait(images[0].device)
-                start = time.perf_counter()
-                model(batch, exit=exit)
-                _wait(images[0].device)
-                seconds[exit - 1, turn] = time.perf_counter() - start
-    return seconds[:, warmup:]
+@torch.inference_mode()
+def profile_exits(
+    model: EarlyExitRetinaNet, images: Sequence[Tensor], *, exits: Sequence[int] = (1, 2, 4), repeats: int = 20
+) -> list[dict]:
+    """Median milliseconds of a batch at each exit, by part.
+
+    Args:
+        model: in eval mode.
+        images: of one size, on the model's device.
+        exits: at which all images leave.
+        repeats: of each part, after a first one that is not counted.
+
+    Returns:
+        Rows of "exit", "resize", "backbone", "neck and head" and "post-processing".
+    """
+    group, batch = next(same_size_batches(model.transform, images))
+    sizes = [tuple(image.shape[-2:]) for image in images]
+    rows = []
+    for exit in exits:
+        there = _reached(model, batch.tensors, exit)
+        parts = [
+            lambda _: next(same_size_batches(model.transform, images)),
+            lambda _, exit=exit: _reached(model, batch.tensors, exit),
+            lambda _, there=there: model.predict(there),
+            lambda _, there=there: model.detect_from(there, group, batch, sizes),
+        ]
+        found = take_turns(parts, range(repeats + 1), batch.tensors.device, warmup=1)
+        resize, backbone, head, whole = np.median(1000 * found, axis=1).tolist()
+        row = {"exit": exit, "resize": resize, "backbone": backbone, "neck and head": head}
+        rows.append({**row, "post-processing": max(whole - head, 0.0)})
+    return rows
 
 
-def _wait(device: torch.device) -> None:
-    """A GPU runs behind: let it finish, so that the clock sees all of its work and nothing else."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _reached(model: nn.Module, images: Tensor, exit: int) -> Exit:
+    return next(reached for reached in model.backbone.exits(images) if reached.index == exit)
+
+
+@torch.inference_mode()
+def take_turns(runs: Sequence[Callable], inputs: Sequence, device: torch.device, *, warmup: int = 0) -> np.ndarray:
+    """Seconds of several calls on the same inputs, (calls, inputs) without the first `warmup` inputs.
+
+    All calls get one input after the other, so that a machine that slows down slows all of them.
+    """
+    times = [[seconds(functools.partial(run, given), device) for run in runs] for given in inputs]
+    return np.array(times[warmup:]).T
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """The time of a call; a GPU runs behind, so it finishes what came before first, and then the call's own work."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda device: None
+    wait(device)
+    started = time.perf_counter()
+    run()
+    wait(device)
+    return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread while it lasts, as a server runs one process on each core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -10,7 +10,8 @@ from torchvision.models import RegNet
 
 from .trunks import Trunk, as_trunk
 
-NUM_EXITS = 4
+EXITS = (1, 2, 3, 4)
+NUM_EXITS = len(EXITS)
 
 
 class Attention(nn.Module):
@@ -293,7 +294,7 @@ class DynPerceiver(nn.Module):
             images: (N, 3, H, W), normalised; any H and W of at least 32.
         """
         state = self.begin(images)
-        for index in range(1, NUM_EXITS + 1):
+        for index in EXITS:
             reached, state = self.advance(state, index)
             keep = yield reached
             state = state if keep is None else state.take(keep)

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ..files import write_whole
-from .backbone import DynPerceiver, Exit, State
+from .backbone import EXITS, DynPerceiver, Exit, State
 from .detector import EarlyExitRetinaNet
 from .exits import exit_limits
-
-EXITS = (1, 2, 3, 4)
 
 
 def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> EarlyExitRetinaNet:

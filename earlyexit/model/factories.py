@@ -1,7 +1,7 @@
 """Detectors and classifiers by name, with fresh or trained weights."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.error import URLError
@@ -60,6 +60,7 @@ def dyn_retinanet_regnet_y_800mf(
     trunk: Trunk | str | None = None,
     trunk_weights: RegNet_Y_800MF_Weights | str | Path | None = None,
     filler: str = "downsample",
+    widths: Sequence[int] | None = None,
     **detector,
 ) -> EarlyExitRetinaNet:
     """The paper's detector: RegNetY-800MF, 128 latents, a 256-channel pyramid, images of 800 to 1333 pixels.
@@ -72,11 +73,13 @@ def dyn_retinanet_regnet_y_800mf(
             timm's networks see `timm_trunk`.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
             own, see `EarlyPyramid`.
+        widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
+            P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     made = _regnet(trunk_weights) if trunk is None else _other_trunk(trunk, trunk_weights)
     backbone = DynPerceiver(made, num_classes)
-    sizes = {"head_convs": 4, "anchor_scale": 4, "early_levels": {1: (128, "p4"), 2: (128, "p4"), 3: (128, "p3")}}
+    sizes = {"head_convs": 4, "anchor_scale": 4, "widths": widths or (128, 128, 128)}
     return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
 
 
@@ -87,6 +90,7 @@ def dyn_retinanet_nano(
     trunk: Trunk | str | None = None,
     trunk_weights: str | Path | None = None,
     filler: str = "downsample",
+    widths: Sequence[int] | None = None,
     **detector,
 ) -> EarlyExitRetinaNet:
     """The same detector at 1.6 M parameters for images of 128 pixels: it learns on two CPU cores in minutes.
@@ -100,11 +104,13 @@ def dyn_retinanet_nano(
         trunk_weights: of timm's network, see `timm_trunk`.
         filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
             own, see `EarlyPyramid`.
+        widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
+            P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes, trunk, trunk_weights)
-    sizes = {"head_convs": 2, "anchor_scale": 3, "early_levels": {1: (48, "p4"), 2: (24, "p4"), 3: (40, "p3")}}
+    sizes = {"head_convs": 2, "anchor_scale": 3, "widths": widths or (48, 24, 40)}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
@@ -159,14 +165,17 @@ def _assemble(
     filler: str,
     head_convs: int,
     anchor_scale: float,
-    early_levels: Mapping[int, tuple[int, str]],
+    widths: Sequence[int],
     **detector,
 ) -> EarlyExitRetinaNet:
     if head_convs not in range(1, 5):
         raise ValueError(f"head_convs must be 1 to 4 convolutions, got {head_convs!r}")
+    if len(widths) > 4 or min(widths, default=0) < 0:
+        raise ValueError(f"widths must be the channels of at most four exits, 0 for the shared ones, got {widths}")
     in_channels = [backbone.out_channels[name] for name in ("c3", "c4", "c5")]
     learned, early = filler == "learned", {}
-    for exit, (width, finest) in early_levels.items() if learned else ():
+    for exit, width in [(exit, width) for exit, width in enumerate(widths, 1) if width and learned]:
+        finest = "p4" if exit <= 2 else "p3"
         pyramid = EarlyPyramid(in_channels[:exit], backbone.latent_dims[exit], width, finest)
         anchors = 9 if finest == "p3" else 18  # see `anchors_without_finest`
         early[exit] = pyramid, early_head(width, backbone.num_classes, convs=head_convs, anchors=anchors)
@@ -201,7 +210,8 @@ def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifi
     if config.model not in DETECTORS:
         raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {config.model!r}")
     sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name) is not None}
-    early = {name: getattr(config, name) for name in ("trunk", "filler", "opinions", "exit_target", "score_scales")}
+    names = ("trunk", "filler", "widths", "opinions", "exit_target", "score_scales")
+    early = {name: getattr(config, name) for name in names}
     model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
     if config.task == "classify":
         size, distillation = model.transform.min_size[-1], model.loss.distillation

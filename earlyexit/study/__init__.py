@@ -6,4 +6,31 @@ the package.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"finished": ["Study", "open_study"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "estimates": ["spearman"],
+        "findings": ["SETTING", "extremes", "traits_of"],
+        "finished": ["Study", "interval_text", "open_study"],
+        "paper": ["paper_baseline", "paper_figures", "paper_pairs", "paper_sweep"],
+        "plan": ["RECIPE", "SHORTER", "THETA"],
+        "plots": [
+            "draw_examples",
+            "plot_compute",
+            "plot_correlations",
+            "plot_evaluation",
+            "plot_exits",
+            "plot_fillers",
+            "plot_hyperparameters",
+            "plot_last",
+            "plot_published_hyperparameters",
+            "plot_rules",
+            "plot_saving",
+            "plot_shares",
+            "plot_sizes",
+            "plot_thirds",
+            "select",
+        ],
+        "run": ["check_numbers"],
+    },
+)

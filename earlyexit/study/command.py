@@ -9,6 +9,7 @@ SCENES = Path("data/scenes-single")
 Data = Annotated[str, typer.Option(help="scenes, coco_single or ilsvrc_single: which recipe and what to compare.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; results/DATA unless told.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Models at a time; each has its share of the cores.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of what is compared; all else has seed 0.")]
 Nano = Annotated[str | None, typer.Option(help="To try things out: nano instead of the data's detector.")]
 Factor = Annotated[float, typer.Option(help="To try things out: 0.2 is a fifth of the epochs.")]
 Show = Annotated[bool, typer.Option("--show", help="List the models and stop.")]
@@ -24,7 +25,7 @@ def study_command(
         Path | None, typer.Option(help="Folder of the runs; runs/study for scenes, OUT/runs for a trial.")
     ] = None,
     jobs: Jobs = 2,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of baseline and proposed: seeds 0, 1, ...")] = 3,
+    seeds: Seeds = 3,
     repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
     model: Nano = None,
     epochs_factor: Factor = 1.0,
@@ -41,7 +42,6 @@ def study_command(
     """
     from .finished import RESULTS
     from .plan import first_images, plan
-    from .run import ROUNDS, run_study
 
     trial = model is not None or epochs_factor != 1 or limit is not None
     if trial and out is None and not (show or check):
@@ -58,12 +58,8 @@ def study_command(
     if limit and not show:
         folder = first_images(folder, runs / f"first-{limit}", limit)
     trainings = plan(data, folder, runs, seeds=range(seeds), model=model, epochs_factor=epochs_factor)
-    if show:
-        for t in trainings:
-            typer.echo(f"{t.name:26} {t.settings.epochs:3} epochs, measured with {' and '.join(t.fillers)}")
-        return
-    rounds = 2 if trial else ROUNDS
-    _end(run_study(trainings, data, out, jobs=jobs, repeats=repeats, rounds=rounds, say=_say), len(trainings))
+    options = {"repeats": repeats, **({"rounds": 2} if trial else {})}
+    _end(_run(trainings, data, out, show, jobs=jobs, **options), len(trainings))
 
 
 def beyond_command(
@@ -78,7 +74,7 @@ def beyond_command(
     out: Out = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/beyond"),
     jobs: Jobs = 2,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of the whole recipe: seeds 0, 1, ...")] = 3,
+    seeds: Seeds = 3,
     model: Nano = None,
     epochs_factor: Factor = 1.0,
     show: Show = False,
@@ -93,10 +89,9 @@ def beyond_command(
 
     Needs the results of `earlyexit study` in the same folder. It may be stopped and started again at any point.
     """
-    from .finished import load_models, model_path, write_table
-    from .measure import fresh_rows
-    from .plan import plan_beyond
-    from .run import export_early, run_beyond
+    from .finished import model_path
+    from .plan import plan
+    from .run import export_early, write_fresh
 
     results = Path("results") / data
     out = out or results
@@ -105,39 +100,43 @@ def beyond_command(
     if export:
         typer.echo(export_early(out, runs, export))
         return
-    options = {"seeds": range(seeds), "model": model, "epochs_factor": epochs_factor}
-    trainings = plan_beyond(data, folder, many, runs, **options)
-    if show:
-        for t in trainings:
-            typer.echo(f"{t.name:30} {t.settings.epochs:3} epochs")
-        return
+    trainings = plan(data, folder, runs, many=many, seeds=range(seeds), model=model, epochs_factor=epochs_factor)
     if measured:
         trainings = [t for t in trainings if model_path(out / "beyond", t.name).exists()]
-    for needed in (folder, many, *([fresh] if fresh else [])):
+    for needed in () if show else (folder, many, *([fresh] if fresh else [])):
         if not (needed / "annotations").is_dir():
             raise ValueError(f"there is no data in COCO layout in {str(needed)!r}, see data_prep/README.md")
-    failed = run_beyond(trainings, out, jobs=jobs, say=_say)
-    if fresh:
-        early = [model for model in load_models(out / "beyond").values() if model["group"] == "early"]
-        write_table(out / "beyond_fresh.csv", fresh_rows(early, runs, fresh, _say))
-        _say(f"wrote {out / 'beyond_fresh.csv'}")
+    failed = _run(trainings, data, out, show, jobs=jobs)
+    if fresh and not show:
+        write_fresh(out, runs, fresh, _say)
     _end(failed, len(trainings))
 
 
-def _check(out: Path) -> None:
-    from .fingerprint import check_numbers
+def _run(trainings: list, data: str, out: Path, show: bool, **options) -> list[str]:
+    """Show a plan, or run it; the names of the models that failed."""
+    from .run import run_study
 
-    numbers = check_numbers(out)
-    if numbers:
-        typer.echo(f"since {out} was made, other numbers come out: {', '.join(numbers)}")
-        raise typer.Exit(1)
-    typer.echo(f"{out} is of the code as it is: a sample of trainings and evaluations gives the same numbers")
+    if not show:
+        return run_study(trainings, data, out, say=_say, **options)
+    for training in trainings:
+        typer.echo(f"{training.name:30} {training.settings.epochs:3} epochs")
+    return []
 
 
 def _end(failed: list[str], of: int) -> None:
     if failed:
         typer.echo(f"earlyexit: {len(failed)} of {of} models failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
+
+
+def _check(out: Path) -> None:
+    from .run import check_numbers
+
+    numbers = check_numbers(out)
+    if numbers:
+        typer.echo(f"since {out} was made, other numbers come out: {', '.join(numbers)}")
+        raise typer.Exit(1)
+    typer.echo(f"{out} is of the code as it is: a sample of trainings and evaluations gives the same numbers")
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,7 @@
 """Means over training seeds, with an interval that knows both: other images and other seeds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,21 +39,24 @@ class Estimate:
         return {name: round(getattr(self, name), digits) for name in ("mean", "low", "high")}
 
 
-def estimate(values: Sequence[float], samples: Sequence[Sequence[float]]) -> Estimate:
+def around(mean: float, half: float, seeds: int) -> Estimate:
+    """The estimate whose interval reaches `half` to both sides."""
+    return Estimate(mean, mean - half, mean + half, seeds)
+
+
+def estimate(values: Sequence[float], samples: Sequence[Sequence[float]] = ()) -> Estimate:
     """Join trainings of several seeds, all judged on the same images.
 
     Two half-widths are added in quadrature: that of other images (1.96 standard deviations of the bootstrap samples of
     the mean) and that of other seeds (Student's t times the standard error of the seeds' values).
 
     Args:
-        values: one for each seed.
+        values: one for each seed; of times, one for each round.
         samples: (seeds, repeats), bootstrap samples that drew the same images for all; None and NaN are left out.
     """
     drawn = np.array(samples, dtype=float).reshape(len(values), -1).mean(0)
     images = NORMAL * float(np.nanstd(drawn, ddof=1)) if np.isfinite(drawn).sum() > 1 else 0.0
-    half = math.hypot(images, seed_half(values))
-    mean = float(np.mean(values))
-    return Estimate(mean, mean - half, mean + half, len(values))
+    return around(float(np.mean(values)), math.hypot(images, seed_half(values)), len(values))
 
 
 def seed_half(values: Sequence[float]) -> float:
@@ -64,33 +67,27 @@ def seed_half(values: Sequence[float]) -> float:
     return factor * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
-def estimate_of(models: Sequence[dict], pick: Callable[[dict], dict], key: str = "mAP") -> Estimate:
-    """The estimate of one row of several seeds' models; `pick` finds the row, with "samples", in a model."""
-    rows = [pick(model) for model in models]
+def estimate_of(rows: Sequence[dict], key: str = "mAP") -> Estimate:
+    """The estimate of a number of several seeds' rows, with its "samples"."""
     return estimate([row[key] for row in rows], [row["samples"] for row in rows])
 
 
-def difference(
-    first: Sequence[dict], second: Sequence[dict], pick: Callable, pick_second: Callable | None = None, key: str = "mAP"
-) -> Estimate:
-    """`first` minus `second`, seed by seed and on the same drawn images, which cancels what both share.
+def difference(first: Sequence[dict], second: Sequence[dict], key: str = "mAP") -> Estimate:
+    """`first` minus `second`, seed by seed and on the same drawn images, which cancels what both share."""
+    return estimate(*gaps(first, second, key))
 
-    Args:
-        first, second: models of the same seeds in the same order.
-        pick: finds the row in a model of `first`.
-        pick_second: finds it in a model of `second`, unless it is found in the same way.
-        key: the number of the row that "samples" are of.
-    """
-    pairs = [(pick(a), (pick_second or pick)(b)) for a, b in zip(first, second, strict=True)]
-    values = [a[key] - b[key] for a, b in pairs]
-    return estimate(values, [np.subtract(floats(a["samples"]), floats(b["samples"])) for a, b in pairs])
+
+def gaps(first: Sequence[dict], second: Sequence[dict], key: str = "mAP") -> tuple[list[float], np.ndarray]:
+    """What rows of the same seeds in the same order differ by: the values, and the samples (seeds, repeats)."""
+    drawn = [np.array([row["samples"] for row in rows], dtype=float) for rows in (first, second)]  # NaN for None
+    return [a[key] - b[key] for a, b in zip(first, second, strict=True)], drawn[0] - drawn[1]
 
 
 def at_gmacs(rows: Sequence[dict], gmacs: float) -> dict:
     """The mAP and its samples at some mean compute, on straight lines between a sweep's settings; ends stay level."""
     ordered = sorted(rows, key=lambda row: row["gmacs"])
     x = [row["gmacs"] for row in ordered]
-    samples = np.array([floats(row["samples"]) for row in ordered])  # (settings, repeats)
+    samples = np.array([row["samples"] for row in ordered], dtype=float)  # (settings, repeats)
     moved = [float(np.interp(gmacs, x, column)) for column in samples.T]
     return {"mAP": float(np.interp(gmacs, x, [row["mAP"] for row in ordered])), "samples": moved}
 
@@ -98,8 +95,3 @@ def at_gmacs(rows: Sequence[dict], gmacs: float) -> dict:
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation, equal values sharing their mean rank; NaN if one of both is constant."""
     return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
-
-
-def floats(values: Sequence[float | None]) -> np.ndarray:
-    """Samples as an array, in which None becomes NaN."""
-    return np.array(values, dtype=float)

@@ -1,6 +1,7 @@
-"""What one model reaches, from its records: whole curves, easy and hard images, and how good a rule of leaving is."""
+"""What one model reaches, from its records: whole curves, easy and hard images, budgets, and rules of leaving."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,18 +11,30 @@ from ..data.coco import CocoDataset
 from ..evaluation.budgets import thresholds_for_budget
 from ..evaluation.coco import METRICS
 from ..evaluation.matching import Matches, average_precision, match_records
-from ..evaluation.policies import random_exits, threshold_exits
+from ..evaluation.policies import fit_router, random_exits, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
-from ..evaluation.scores import Interval, bootstrap, correct_classes, evaluate_exits, oracle, random_exit, sweep
-from ..model.backbone import NUM_EXITS
+from ..evaluation.scores import (
+    Interval,
+    bootstrap,
+    correct_classes,
+    evaluate_exits,
+    evaluate_records,
+    oracle,
+    random_exit,
+    rescale_records,
+    sweep,
+)
+from ..model.backbone import EXITS
+from ..model.exits import RULES, make_rule
 from .estimates import spearman
+from .finished import limits, plain
 
-ALL_EXITS = range(1, NUM_EXITS + 1)
 RANDOM_REPEATS = 10  # section 4.4.1
 SETTING = 20  # the threshold index of section 5.4, about easy and hard images
 CAUSES = ("occlusion", "clutter", "contrast")  # recorded for scenes
 EXTREMES = 8
-SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # budgets at which rules are compared, as shares of full depth
+BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)  # shares of full depth
+SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # of them, those at which rules are compared
 RULE_REPEATS = 30
 
 
@@ -39,10 +52,10 @@ def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[d
     """
     rows = []
     for row in sweep(records, confidence):
-        chosen = threshold_exits(records.confidence, row["thresholds"])
-        kept = {"index": row["index"], "thresholds": [t if math.isfinite(t) else None for t in row["thresholds"]]}
+        interval = _map_interval(records, threshold_exits(records.confidence, row["thresholds"]), repeats)
+        kept = {"index": row["index"], "thresholds": plain(row["thresholds"])}
         kept |= {name: [round(share, 5) for share in row[name]] for name in ("wanted", "realised")}
-        rows.append({**kept, **_reached(row), **_interval(_map_interval(records, chosen, repeats))})
+        rows.append({**kept, **_reached(row), **_rounded(interval)})
     return rows
 
 
@@ -56,31 +69,34 @@ def random_rows(records: ExitRecords, swept: list[dict], repeats: int) -> list[d
     for row in swept:
         shares = np.array(row["realised"]) / sum(row["realised"])
         result = random_exit(records, shares, RANDOM_REPEATS, seed=row["index"])
-        values = [draw["mAP"] for draw in result["draws"]]
+        mean, values = result["mean"], [draw["mAP"] for draw in result["draws"]]
         first = random_exits(len(records), shares, torch.Generator().manual_seed(row["index"]))
-        samples = _map_interval(records, first, repeats).samples - values[0] + result["mean"]["mAP"]
-        kept = {"index": row["index"], "mAP": round(result["mean"]["mAP"], 3), "gmacs": result["mean"]["gmacs"]}
-        extremes = {"low": round(min(values), 3), "high": round(max(values), 3)}
-        rows.append({**kept, **extremes, "samples": _short(samples)})
+        samples = _map_interval(records, first, repeats).samples - values[0] + mean["mAP"]
+        kept = {"index": row["index"], "mAP": round(mean["mAP"], 3), "gmacs": mean["gmacs"]}
+        rows.append({**kept, **_rounded(Interval(mean["mAP"], min(values), max(values), samples))})
     return rows
 
 
 def forced_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """All images at one exit, for each exit: COCO's metrics, GMACs, and the interval of the mAP over images."""
-    rows = []
-    for exit in ALL_EXITS:
-        chosen = records.all_at(exit)
-        interval = _interval(_map_interval(records, chosen, repeats))
-        rows.append({"exit": exit, **_reached(evaluate_exits(records, chosen)), **interval})
-    return rows
+    intervals = [_rounded(_map_interval(records, records.all_at(exit), repeats)) for exit in EXITS]
+    return [
+        {"exit": row["exit"], **_reached(row), **interval}
+        for row, interval in zip(forced(records), intervals, strict=True)
+    ]
+
+
+def forced(records: ExitRecords) -> list[dict]:
+    """COCO's metrics and GMACs with all images at one exit, for each exit."""
+    return [{"exit": exit, **evaluate_exits(records, records.all_at(exit))} for exit in EXITS]
 
 
 def accuracy_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """Percent of the images whose class each exit's classifier says (Table 4 has the last), with intervals."""
     rows = []
-    for exit, right in zip(ALL_EXITS, correct_classes(records).double().numpy(), strict=True):
+    for exit, right in zip(EXITS, correct_classes(records).double().numpy(), strict=True):
         found = bootstrap(lambda counts, right=right: 100 * right @ counts / len(right), len(right), repeats=repeats)
-        rows.append({"exit": exit, "accuracy": round(found.value, 3), **_interval(found)})
+        rows.append({"exit": exit, "accuracy": round(found.value, 3), **_rounded(found)})
     return rows
 
 
@@ -90,18 +106,19 @@ def _map_interval(records: ExitRecords, chosen: Tensor, repeats: int, inside: np
     return bootstrap(lambda counts: _map(matches, chosen, counts * inside), len(records), repeats=repeats)
 
 
+def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float | None:
+    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"]
+
+
 def _reached(row: dict) -> dict:
     metrics = {name: None if row[name] is None else round(row[name], 3) for name in METRICS}
     return {"gmacs": row["gmacs"], "gmacs_full": row["gmacs_full"], "accuracy": round(row["accuracy"], 3), **metrics}
 
 
-def _interval(found: Interval) -> dict:
-    return {"low": round(found.low, 3), "high": round(found.high, 3), "samples": _short(found.samples)}
-
-
-def _short(samples: np.ndarray) -> list[float]:
+def _rounded(found: Interval) -> dict:
     """Two digits are far below what samples differ by."""
-    return [round(float(value), 2) for value in samples]
+    samples = [round(float(value), 2) for value in found.samples]
+    return {"low": round(found.low, 3), "high": round(found.high, 3), "samples": samples}
 
 
 def difficulty_numbers(records: ExitRecords, dataset: CocoDataset, chosen: Tensor, repeats: int) -> dict:
@@ -133,10 +150,9 @@ def traits_of(dataset: CocoDataset, ids: list[int]) -> dict[str, np.ndarray]:
     The size is the square root of the share of the image's area that the object's box covers. Contrast is how much
     the object stands out; clutter counts distractors; occlusion is the hidden share of the object.
     """
-    objects = [dataset.objects(i)[0] for i in ids]
-    areas = [dataset.coco.imgs[i]["width"] * dataset.coco.imgs[i]["height"] for i in ids]
-    boxes = [math.sqrt(o["bbox"][2] * o["bbox"][3] / area) for o, area in zip(objects, areas, strict=True)]
-    traits = {"size": np.array(boxes)}
+    objects, images = [dataset.objects(i)[0] for i in ids], [dataset.coco.imgs[i] for i in ids]
+    areas = [(o["bbox"][2] * o["bbox"][3], i["width"] * i["height"]) for o, i in zip(objects, images, strict=True)]
+    traits = {"size": np.array([math.sqrt(box / image) for box, image in areas])}
     if all("causes" in o for o in objects):
         traits |= {name: np.array([o["causes"][name] for o in objects]) for name in CAUSES}
         traits["difficulty"] = np.array([o["difficulty"] for o in objects])
@@ -150,11 +166,11 @@ def correlations(records: ExitRecords, chosen: Tensor, traits: dict, repeats: in
         Rows of "of" ("exit taken", "confidence 1" to "confidence 4"), "with" (the trait), "value", "low", "high"; None
         where one of both is the same for all images.
     """
-    signals = {f"confidence {exit}": values.numpy() for exit, values in zip(ALL_EXITS, records.confidence, strict=True)}
+    signals = {f"confidence {exit}": values.numpy() for exit, values in zip(EXITS, records.confidence, strict=True)}
     rows = []
     for of, signal in {"exit taken": chosen.numpy(), **signals}.items():
         for name, trait in traits.items():
-            found = {"value": None, "low": None, "high": None}
+            row = {"of": of, "with": name, "value": None, "low": None, "high": None}
             if not math.isnan(spearman(signal, trait)):
 
                 def resampled(counts, a=signal, b=trait):
@@ -162,8 +178,8 @@ def correlations(records: ExitRecords, chosen: Tensor, traits: dict, repeats: in
                     return spearman(a[drawn], b[drawn])
 
                 interval = bootstrap(resampled, len(signal), repeats=repeats)
-                found = {key: round(getattr(interval, key), 4) for key in found}
-            rows.append({"of": of, "with": name, **found})
+                row |= {key: round(getattr(interval, key), 4) for key in ("value", "low", "high")}
+            rows.append(row)
     return rows
 
 
@@ -181,15 +197,15 @@ def thirds(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> 
     right, rows = correct_classes(records), []
     for third, members in zip(("easy", "middle", "hard"), np.array_split(order, 3), strict=True):
         inside = np.isin(np.arange(len(order)), members).astype(np.int64)
-        for exit in (*ALL_EXITS, "taken"):
-            exits = chosen if exit == "taken" else torch.full_like(chosen, exit)
+        for exit in (*EXITS, "taken"):
+            exits = chosen if exit == "taken" else records.all_at(exit)
             interval = _map_interval(records, exits, repeats, inside)
             row = {"third": third, "by": by, "images": len(members), "exit": exit, "mAP": round(interval.value, 3)}
-            correct = right.gather(0, exits[None] - 1)[0][torch.from_numpy(members)].double().mean()
             row |= {"low": round(interval.low, 3), "high": round(interval.high, 3)}
+            correct = right.gather(0, exits[None] - 1)[0][torch.from_numpy(members)].double().mean()
             row["accuracy"] = round(100 * float(correct), 3)
             if exit == "taken":
-                row["shares"] = [round(float((exits[members] == k).double().mean()), 5) for k in ALL_EXITS]
+                row["shares"] = [round(float((exits[members] == k).double().mean()), 5) for k in EXITS]
             rows.append(row)
     return rows
 
@@ -201,6 +217,35 @@ def extremes(records: ExitRecords, chosen: Tensor) -> dict[str, list[int]]:
         there = torch.nonzero(chosen == exit).flatten()
         found[name] = records.image_ids[there[confidence[there].argsort(stable=True)[:EXTREMES]]].tolist()
     return found
+
+
+def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[dict]:
+    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach.
+
+    `repeats` are bootstrap samples for the bound on the loss.
+    """
+    most = evaluate_exits(test, test.all_at(4), metrics=("mAP",))["mAP"]
+    rows = []
+    for share, gmacs in affordable(calibration, BUDGETS):
+        found = thresholds_for_budget(calibration, gmacs=gmacs, repeats=repeats)
+        reached = evaluate_records(test, found.thresholds)
+        row = {"budget": share, "thresholds": found.thresholds, "loss_at_most": found.loss_at_most}
+        row |= {"share": reached["gmacs"] / reached["gmacs_full"], "kept": reached["mAP"] / most}
+        rows.append({**row, **{name: reached[name] for name in (*METRICS, "gmacs", "exits", "accuracy")}})
+    return rows
+
+
+def affordable(calibration: ExitRecords, shares: Sequence[float]) -> list[tuple[float, float]]:
+    """The shares of full depth that can be kept at all, with the mean GMACs that they are."""
+    full, least = float(calibration.gmacs[-1].mean()), float(calibration.gmacs.amin(0).mean())
+    return [(share, share * full) for share in shares if share * full >= least]
+
+
+def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
+    """The score of each rule of leaving and of a router, see `rule_score`."""
+    every = {name: fit_router(calibration) if name == "router" else make_rule(name) for name in RULES}
+    scores = {name: [rule_scores(records, rule) for records in (test, calibration)] for name, rule in every.items()}
+    return {name: rule_score(test, here, calibration, there) for name, (here, there) in scores.items()}
 
 
 def rule_score(
@@ -220,29 +265,38 @@ def rule_score(
         the "samples" of the score, which drew the same images for every rule.
     """
     matches = match_records(records)
-    full, least = float(calibration.gmacs[-1].mean()), float(calibration.gmacs.amin(0).mean())
     chosen, points = [], []
-    for number, share in enumerate(s for s in SHARES if s * full > least):
-        found = thresholds_for_budget(calibration, gmacs=share * full, scores=calibration_scores, repeats=2)
+    for number, (share, gmacs) in enumerate(affordable(calibration, SHARES)):
+        found = thresholds_for_budget(calibration, gmacs=gmacs, scores=calibration_scores, repeats=2)
         exits = threshold_exits(scores, found.thresholds)
         mean = float(records.gmacs.gather(0, exits[None] - 1).mean())
         shares = torch.bincount(exits, minlength=5)[1:].double() / len(exits)
         lot = random_exits(len(exits), shares, torch.Generator().manual_seed(number))
         (best,) = oracle(records, [mean], metrics=("mAP",))
         chosen.append((exits, lot, best["chosen"]))
-        values = [_map(matches, e) or 0.0 for e in chosen[-1]]
-        row = {"budget": share, "share": mean / float(records.gmacs[-1].mean())}
-        points.append({**row, **dict(zip(("mAP", "random", "oracle"), values, strict=True))})
-    interval = bootstrap(lambda counts: _score(matches, chosen, counts), len(records), repeats=repeats)
+        maps = dict(zip(("mAP", "random", "oracle"), [_map(matches, e) or 0.0 for e in chosen[-1]], strict=True))
+        points.append({"budget": share, "share": mean / float(records.gmacs[-1].mean()), **maps})
+
+    def score(counts: np.ndarray) -> float:
+        areas = [[_map(matches, exits, counts) or 0.0 for exits in of_budget] for of_budget in chosen]
+        rule, lot, best = np.mean(areas, 0)
+        return float((rule - lot) / max(best - lot, 1e-9))
+
+    interval = bootstrap(score, len(records), repeats=repeats)
     found = {"score": interval.value, "low": interval.low, "high": interval.high}
     return {"points": points, **found, "samples": [round(float(sample), 4) for sample in interval.samples]}
 
 
-def _score(matches: Matches, chosen: list[tuple[Tensor, Tensor, Tensor]], counts: np.ndarray) -> float:
-    areas = [[_map(matches, exits, counts) or 0.0 for exits in of_budget] for of_budget in chosen]
-    rule, lot, best = np.mean(areas, 0)
-    return float((rule - lot) / max(best - lot, 1e-9))
-
-
-def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float | None:
-    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"]
+def policy_rows(records: ExitRecords, result: dict) -> list[dict]:
+    """What the exits and the budgets of a model's results reach on other records, see `fresh_rows`."""
+    found = {f"exit {row['exit']}": row for row in forced(records)}
+    comparable = rescale_records(records, result["score_scales"])
+    for row in result["budgets"]:
+        reached = evaluate_records(comparable, limits(row["thresholds"]), metrics=("mAP",))
+        found[f"budget {row['budget']:.2f}"] = reached
+    full = found["exit 4"]
+    rows = []
+    for policy, row in found.items():
+        shares = {"kept": round(row["mAP"] / full["mAP"], 4), "share": round(row["gmacs"] / full["gmacs"], 4)}
+        rows.append({"policy": policy, "mAP": round(row["mAP"], 2), **shares, "images": row["images"]})
+    return rows

@@ -8,13 +8,13 @@ import hashlib
 import json
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..data.coco import CocoDataset, coco_split
+from ..data.coco import coco_split
 from ..files import write_whole
 from ..training.settings import FREE_TO_CHANGE, TrainSettings
 from ..weights import refuse_removed
@@ -31,12 +31,11 @@ def model_path(out: str | Path, name: str) -> Path:
 
 
 def load_models(out: str | Path) -> dict[str, dict]:
-    """All models that have been measured, by name."""
-    return {path.stem: read_model(path) for path in sorted((Path(out) / "models").glob("*.json"))}
+    """All models that have been measured, by name; `ValueError` names a file that holds something else."""
+    return {path.stem: _read_model(path) for path in sorted((Path(out) / "models").glob("*.json"))}
 
 
-def read_model(path: Path) -> dict:
-    """What `write_model` wrote; `ValueError` if the file holds something else."""
+def _read_model(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -47,7 +46,7 @@ def write_model(path: Path, value: dict) -> None:
     """Write compact JSON, whole or not at all; NaN and infinity, which JSON does not know, become null."""
     text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A line for each filler and kind of numbers, so that a change shows where it is.
+    # A line for each kind of numbers, so that a change shows where it is.
     text = text.replace('},"', '},\n"').replace('],"', '],\n"')
     write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
@@ -59,6 +58,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def limits(thresholds: Sequence[float | None]) -> list[float]:
+    """Thresholds as they were before `plain`: None stands for never."""
+    return [math.inf if threshold is None else threshold for threshold in thresholds]
 
 
 def write_table(path: Path, rows: Sequence[dict]) -> None:
@@ -94,16 +98,16 @@ def describe_data(folder: str | Path) -> dict[str, dict]:
 
     The bytes of the images are left out: another JPEG library writes other bytes for the same scene.
     """
-    return {split: _describe(coco_split(folder, split)) for split in SPLITS}
-
-
-def _describe(dataset: CocoDataset) -> dict:
-    digest = hashlib.sha256(json.dumps([dataset.classes, dataset.category_ids]).encode())
-    for image_id in dataset.ids:
-        info = dataset.coco.imgs[image_id]
-        boxes = [[a["category_id"], a["bbox"]] for a in dataset.objects(image_id)]
-        digest.update(json.dumps([image_id, info["width"], info["height"], boxes]).encode())
-    return {"images": len(dataset), "annotations": digest.hexdigest()[:16]}
+    described = {}
+    for split in SPLITS:
+        dataset = coco_split(folder, split)
+        digest = hashlib.sha256(json.dumps([dataset.classes, dataset.category_ids]).encode())
+        for image_id in dataset.ids:
+            info = dataset.coco.imgs[image_id]
+            boxes = [[a["category_id"], a["bbox"]] for a in dataset.objects(image_id)]
+            digest.update(json.dumps([image_id, info["width"], info["height"], boxes]).encode())
+        described[split] = {"images": len(dataset), "annotations": digest.hexdigest()[:16]}
+    return described
 
 
 def deciding(settings: TrainSettings | dict) -> dict:
@@ -121,13 +125,13 @@ def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -
     """
     if not path.exists():
         return False
-    found = read_model(path)
+    found = _read_model(path)
     refuse_removed(found["settings"], path)
     before = {**deciding(found["settings"]), **found["data"], "repeats": found["repeats"]}
     now = {**deciding(settings), **data, "repeats": repeats}
-    changed = [name for name in now if before.get(name) != now[name]]
+    changed = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changed:
-        what = ", ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in changed)
+        what = ", ".join(changed)
         raise ValueError(f"{str(path)!r} was made with other settings: {what}. Choose another --out, or remove it")
     return True
 
@@ -158,28 +162,16 @@ class Models:
         return {(m["settings"]["theta"], m["settings"]["lambda_"]): m for m in self.group("grid")}
 
     def fair(self) -> dict[str, dict]:
-        """The models that were trained with a filler in the loop, by the filler."""
-        return {m["filler"]: m for m in self.group("fair")}
+        """The models that were each trained with its own way to fill missing levels, "downsample" or "zero", by it."""
+        return {m["name"].removeprefix("fair-"): m for m in self.group("fair")}
 
+    def main(self) -> dict[str, list[dict]]:
+        """The groups that have seeds, as far as they are there."""
+        return {group: self.group(group) for group in ("baseline", "proposed") if self.group(group)}
 
-def at_setting(index: int, filler: str | None = None) -> Callable[[dict], dict]:
-    """Finds the row of a threshold index in a model's sweep, under its own filler unless told."""
-    return lambda model: model["fillers"][filler or model["filler"]]["sweep"][index - 1]
-
-
-def at_random(index: int) -> Callable[[dict], dict]:
-    """Finds the row of random exits with the shares of a threshold index."""
-    return lambda model: model["fillers"][model["filler"]]["random"][index - 1]
-
-
-def at_exit(exit: int, filler: str | None = None) -> Callable[[dict], dict]:
-    """Finds the row of all images at one exit."""
-    return lambda model: model["fillers"][filler or model["filler"]]["forced"][exit - 1]
-
-
-def accuracy_at(exit: int) -> Callable[[dict], dict]:
-    """Finds the row of the accuracy of an exit's classifier."""
-    return lambda model: model["accuracy"][exit - 1]
+    def series(self) -> dict[str, list[dict]]:
+        """Groups of seeds as one, all others one by one."""
+        return self.main() | {m["name"]: [m] for group in ("fair", "grid") for m in self.group(group)}
 
 
 class Study:

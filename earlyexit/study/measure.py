@@ -1,54 +1,64 @@
-"""All numbers of one trained model, from one pass over the images, into one JSON file.
+"""All numbers of one trained model, from one pass over the images, into one JSON file; and the time that it takes.
 
     python -m earlyexit.study.measure RUN GROUP OUT [REPEATS]
 
 is what the study starts for each model; it may be stopped at any point and started again. Whatever is chosen,
 thresholds, router and the scales of scores, is chosen on the calibration split; numbers are of the test split.
-Ablations are there to choose a recipe by, so they are measured on the calibration split.
+Ablations are there to choose a recipe by, so they are measured on the calibration split. Each time is that of the whole
+detector, from images to boxes.
 """
 
 import csv
+import functools
 import json
-import math
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import torch
 import typer
+from torch import Tensor
 
 from ..data.coco import CocoDataset, coco_split
-from ..evaluation.budgets import thresholds_for_budget
-from ..evaluation.coco import METRICS, exit_confidences, is_single_object
+from ..evaluation.coco import exit_confidences, is_single_object
 from ..evaluation.collect import collect_records
-from ..evaluation.cost import count_macs
-from ..evaluation.matching import match_records
-from ..evaluation.policies import fit_router, rule_scores, threshold_exits
+from ..evaluation.cost import count_macs, measure_latency, one_thread, take_turns
+from ..evaluation.policies import threshold_exits
 from ..evaluation.records import ExitRecords
-from ..evaluation.scores import evaluate_exits, evaluate_records, fit_score_scales, rescale_records, skip_empty
+from ..evaluation.scores import fit_score_scales, rescale_records, skip_empty
 from ..files import provenance
+from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
-from ..model.exits import RULES, make_rule
-from ..model.factories import load_detector
+from ..model.export import OnnxDetector, export_onnx, for_inference
+from ..model.factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, load_detector
 from ..model.inputs import network_size
 from ..processes import pick_device
+from .estimates import estimate
 from .findings import (
-    ALL_EXITS,
     SETTING,
     accuracy_rows,
+    budgets,
     difficulty_numbers,
+    forced,
     forced_rows,
+    policy_rows,
     random_rows,
-    rule_score,
+    rules,
     sweep_rows,
 )
-from .finished import describe_data, model_path, write_model
+from .finished import describe_data, limits, model_path, write_model
 from .plan import BEYOND, GROUPS, Training, training_of
 
 REPEATS = 100  # bootstrap samples: 34 settings of two fillers take a minute
 LEAST = 3  # test images: one for each third
-BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)
 EMPTY = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # probabilities from which on an image is taken for empty
+PAPER_SIZE = (800, 1216)  # a photo of 3:2, resized to 1333x800 at most and padded to a multiple of 32
+NANO_SIZE = (128, 128)
+ROUNDS = 5  # of timing: what differs from round to round is noise of the machine
+Detect = Callable[[list[Tensor]], object]
 
 
 def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path:
@@ -71,9 +81,8 @@ def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path
     if training.group not in (*GROUPS, *BEYOND):
         raise ValueError(f"the group must be one of {', '.join((*GROUPS, *BEYOND))}, got {training.group!r}")
     run = Path(training.settings.out)
-    find = _of_the_paper if training.group in GROUPS else _beyond
     model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
-    result = find(training, model, repeats)
+    result = (_of_the_paper if training.group in GROUPS else _beyond)(training, model, repeats)
     story = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     about = {"name": training.name, "group": training.group, "settings": story["settings"]}
     path = model_path(out, training.name)
@@ -82,27 +91,31 @@ def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path
 
 
 def _of_the_paper(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict:
-    settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
-    test, calibration = checked_split(settings.data, "test"), checked_split(settings.data, "calibration")
-    confidence = exit_confidences(model, calibration)
-    records = collect_records(model, test, fillers=training.fillers, path=run / "records.safetensors")
+    settings, started = training.settings, time.perf_counter()
+    confidence, records = recorded(training, model)
     collected = time.perf_counter()
-    for of_filler in records.values():
-        match_records(of_filler)
     own, numbers = records[settings.filler], {}
     for name, of_filler in records.items():
         numbers[name] = {"sweep": sweep_rows(of_filler, confidence, repeats), "forced": forced_rows(of_filler, repeats)}
     result = {"fillers": numbers, "accuracy": accuracy_rows(own, repeats)}
+    test = coco_split(settings.data, "test")
     if training.group != "grid":
         swept = numbers[settings.filler]["sweep"]
         numbers[settings.filler]["random"] = random_rows(own, swept, repeats)
-        chosen = threshold_exits(own.confidence, _limits(swept[SETTING - 1]))
+        chosen = threshold_exits(own.confidence, limits(swept[SETTING - 1]["thresholds"]))
         result["difficulty"] = difficulty_numbers(own, test, chosen, repeats)
-    with open(run / "log.csv", newline="") as file:
+    with open(Path(settings.out) / "log.csv", newline="") as file:
         trained = sum(float(row["seconds"]) for row in csv.DictReader(file))
     seconds = {"training": trained, "images": collected - started, "numbers": time.perf_counter() - collected}
     about = {"filler": settings.filler, "repeats": repeats, "classes": test.classes}
     return {**about, "seconds": {name: round(value, 1) for name, value in seconds.items()}, **result}
+
+
+def recorded(training: Training, model: EarlyExitRetinaNet) -> tuple[Tensor, dict[str, ExitRecords]]:
+    """The confidences (4, images) of the calibration split, and records of the test split under each filler."""
+    test, calibration = (checked_split(training.settings.data, split) for split in ("test", "calibration"))
+    path = Path(training.settings.out) / "records.safetensors"
+    return exit_confidences(model, calibration), collect_records(model, test, fillers=training.fillers, path=path)
 
 
 def checked_split(folder: str | Path, split: str) -> CocoDataset:
@@ -120,107 +133,191 @@ def checked_split(folder: str | Path, split: str) -> CocoDataset:
 
 
 def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict:
-    settings, run, started = training.settings, Path(training.settings.out), time.perf_counter()
-    split = "calibration" if training.group == "ablation" else "test"
+    settings, group, started = training.settings, training.group, time.perf_counter()
+    split = "calibration" if group == "ablation" else "test"
 
-    def recorded(split: str) -> ExitRecords:
-        return collect_records(model, coco_split(settings.data, split), path=run / f"records-{split}.safetensors")
+    def of(split: str) -> ExitRecords:
+        path = Path(settings.out) / f"records-{split}.safetensors"
+        return collect_records(model, coco_split(settings.data, split), path=path)
 
-    records = recorded(split)
+    records = of(split)
     result: dict = {"split": split, "forced": forced(records)}
-    if training.group in ("early", "many"):
-        calibration = recorded("calibration")
+    if group in ("early", "many"):
+        calibration = of("calibration")
         scales = fit_score_scales(calibration)
         result |= {"score_scales": scales, "budgets_unscaled": budgets(records, calibration, repeats=2)}
         records, calibration = (rescale_records(r, scales) for r in (records, calibration))
         result["budgets"] = budgets(records, calibration, repeats)
-    if training.group == "early":
+    if group == "early":
         result["rules"] = rules(records, calibration)
-    if training.group == "many":
+    if group == "many":
         size = network_size(model, coco_split(settings.data, "test")[0][0])
         result["empty"] = skip_empty(records, records.all_at(4), EMPTY, count_macs(model, size)[1]["backbone"])
     return {"seconds": round(time.perf_counter() - started, 1), **result}
 
 
-def forced(records: ExitRecords) -> list[dict]:
-    """COCO's metrics and GMACs with all images at one exit, for each exit."""
-    return [{"exit": exit, **evaluate_exits(records, records.all_at(exit))} for exit in ALL_EXITS]
+def fresh_rows(result: dict, run: Path, folder: str | Path) -> list[dict]:
+    """What a model of the whole recipe reaches on images that nobody has looked at, the split "test" of a COCO layout.
 
-
-def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[dict]:
-    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach.
-
-    `repeats` are bootstrap samples for the bound on the loss.
-    """
-    full = float(calibration.gmacs[-1].mean())
-    most = evaluate_exits(test, test.all_at(4), metrics=("mAP",))["mAP"]
-    rows = []
-    for share in BUDGETS:
-        if share * full < float(calibration.gmacs.amin(0).mean()):
-            continue
-        found = thresholds_for_budget(calibration, gmacs=share * full, repeats=repeats)
-        reached = evaluate_records(test, found.thresholds)
-        row = {"budget": share, "thresholds": found.thresholds, "loss_at_most": found.loss_at_most}
-        row |= {"share": reached["gmacs"] / reached["gmacs_full"], "kept": reached["mAP"] / most}
-        rows.append({**row, **{name: reached[name] for name in (*METRICS, "gmacs", "exits", "accuracy")}})
-    return rows
-
-
-def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
-    """The score of each rule of leaving and of a router, see `rule_score`."""
-    every = {name: fit_router(calibration) if name == "router" else make_rule(name) for name in RULES}
-    scores = {name: [rule_scores(records, rule) for records in (test, calibration)] for name, rule in every.items()}
-    return {name: rule_score(test, here, calibration, there) for name, (here, there) in scores.items()}
-
-
-def fresh_rows(
-    results: Sequence[dict], runs: str | Path, folder: str | Path, say: Callable[[str], object] = print
-) -> list[dict]:
-    """The whole recipe on images that nobody has looked at: no choice of the recipe can have been made by them.
-
-    Thresholds and scales of scores are those that `measure` found on the calibration split.
-
-    Args:
-        results: of `measure`, group "early".
-        runs: the folder of the models' runs.
-        folder: images with one object each, in COCO layout; their split "test" is taken.
-        say: gets a line for each model.
+    No choice of the recipe can have been made by them; thresholds and scales of scores are those of `result`, which
+    `measure` found on the calibration split.
 
     Returns:
         Rows of "model", "policy" ("exit 1" to "exit 4", "budget 0.62", ...), "mAP", "kept", "share" and "images".
     """
+    model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
+    records = collect_records(model, coco_split(folder, "test"), path=run / "records-fresh.safetensors")
+    return [{"model": result["name"], **row} for row in policy_rows(records, result)]
+
+
+def nano_detector(num_classes: int, weights: str | None = None) -> EarlyExitRetinaNet:
+    """The detector that is timed beside the paper's, in eval mode."""
+    torch.manual_seed(0)
+    return dyn_retinanet_nano(num_classes, weights=weights).eval()
+
+
+def paper_detector(**options) -> EarlyExitRetinaNet:
+    """The paper's detector for COCO with random weights, in eval mode."""
+    torch.manual_seed(0)
+    return dyn_retinanet_regnet_y_800mf(80, **options).eval()
+
+
+def same_size(dataset: CocoDataset, most: int = 64) -> list[Tensor]:
+    """Up to `most` images of the most common size, in the order of their ids."""
+    sizes = [(dataset.coco.imgs[i]["height"], dataset.coco.imgs[i]["width"]) for i in dataset.ids]
+    common = max(sizes, key=sizes.count)
+    return [dataset[number][0] for number in [n for n, size in enumerate(sizes) if size == common][:most]]
+
+
+def latency_table(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS, turns: int = 10
+) -> list[dict]:
+    """Time of an image at each exit: nano on test images, the paper's detector at 800x1216 with random weights.
+
+    The paper's detector runs one image at a time on a CPU, where a batch of sixteen takes minutes and saves nothing.
+
+    Args:
+        model: a nano detector, on the device that is timed.
+        dataset: its images.
+        rounds: both detectors are timed so often, by turns.
+        turns: of nano in each round; the paper's detector takes a third of them on a CPU.
+
+    Returns:
+        Rows of "model", "batch_size", "exit", the medians over rounds of "median_ms" and "p95_ms" of an image, and the
+        saving against exit 4 in percent: "gmacs_saved" of multiply-adds and "time_saved" of the median time, with the
+        95 % interval "low" to "high" over rounds.
+    """
+    device = next(model.parameters()).device
+    big, photo = paper_detector().to(device), [torch.rand(3, 800, 1200, generator=torch.Generator().manual_seed(0))]
+    big_turns, sizes = (max(1, turns // 3), (1,)) if device.type == "cpu" else (turns, (1, 16))
+    found: dict[tuple, list[dict]] = {}
+    for _ in range(rounds):
+        timed = {"nano": measure_latency(model, same_size(dataset), repeats=turns, warmup=2)}
+        timed["regnet_y_800mf"] = measure_latency(big, photo, batch_sizes=sizes, repeats=big_turns, warmup=1)
+        for name, rows in timed.items():
+            for row in rows:
+                found.setdefault((name, row["batch_size"], row["exit"]), []).append(row)
+    return [_over_rounds(key, rows, found[(*key[:2], NUM_EXITS)]) for key, rows in found.items()]
+
+
+def _over_rounds(key: tuple[str, int, int], rows: list[dict], full: list[dict]) -> dict:
+    """A row of the table from those of a detector, batch size and exit, and those of its exit 4."""
+    time = estimate([100 * (1 - a["median_ms"] / b["median_ms"]) for a, b in zip(rows, full, strict=True)]).rounded()
+    row = dict(zip(("model", "batch_size", "exit"), key, strict=True))
+    row |= {name: round(float(np.median([r[name] for r in rows])), 3) for name in ("median_ms", "p95_ms")}
+    row |= {"gmacs": round(rows[0]["gmacs"], 6)}
+    row |= {"gmacs_saved": round(100 * (1 - rows[0]["gmacs"] / full[0]["gmacs"]), 2)}
+    row |= {"time_saved": time["mean"], "low": time["low"], "high": time["high"], "rounds": len(rows)}
+    return {**row, **{name: rows[0][name] for name in ("repeats", "height", "width", "threads", "device")}}
+
+
+def time_ratio(
+    early: Detect, full: Detect, images: Sequence[Tensor], batch_size: int, *, rounds: int = ROUNDS
+) -> dict[str, float]:
+    """Time with thresholds divided by time at full depth, the two taking turns batch by batch on the same images.
+
+    Args:
+        early, full: detectors to call with a list of images.
+        images: where they are needed; what is left over by whole batches is not used.
+        batch_size: images in a call.
+        rounds: passes over the images; the ratio of each is one value.
+
+    Returns:
+        "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
+    """
+    batches = [list(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)]
+    if not batches or rounds < 1:
+        raise ValueError(
+            f"at least one batch of {batch_size} images and one round are needed, got {len(images)} images"
+        )
+    times = take_turns((early, full), batches[:1] * 2 + batches * rounds, images[0].device, warmup=2)
+    sums = times.reshape(2, rounds, -1).sum(2)
+    ms, ms_full = 1000 * np.median(sums, axis=1) / (len(batches) * batch_size)
+    ratio = estimate((sums[0] / sums[1]).tolist()).rounded(4)
+    return {**ratio, "ms": round(float(ms), 3), "ms_full": round(float(ms_full), 3)}
+
+
+def times_of_budgets(
+    model: EarlyExitRetinaNet, images: Sequence[Tensor], budgets: Sequence[dict], *, rounds: int = ROUNDS
+) -> list[dict]:
+    """Time of the thresholds for several budgets against full depth, beside what they keep of the mAP.
+
+    On a CPU it is measured with one thread: the threads of PyTorch and of onnxruntime in one process would take the
+    cores from one another.
+
+    Args:
+        model: in eval mode, on the device that is timed; onnxruntime is timed too if that is a CPU.
+        images: of one size, a multiple of 16, so many that the exits taken are those of the split.
+        budgets: rows of "budget", "thresholds" (None for never), "share" and "kept", as `measure` finds them.
+        rounds: see `time_ratio`.
+
+    Returns:
+        Rows of "budget", "share", "kept" and "times", what `time_ratio` gave for "batch1", "batch16", "onnx batch1" and
+        "onnx batch16".
+    """
+    device = next(model.parameters()).device
+    ready = [image.to(device) for image in images]
     rows = []
-    for result in results:
-        run = Path(runs) / result["name"]
-        say(f"{result['name']}: fresh images ...")
-        model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
-        records = collect_records(model, coco_split(folder, "test"), path=run / "records-fresh.safetensors")
-        rows += [{"model": result["name"], **row} for row in policy_rows(records, result)]
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        ways: dict[str, Callable] = {"": for_inference(model)}
+        if device.type == "cpu":
+            export_onnx(model, folder, tuple(model.transform([ready[0]])[0].tensors.shape[-2:]))
+            ways["onnx "] = OnnxDetector(folder, model)
+        for budget in budgets:
+            times = {}
+            for name, run in ways.items():
+                early = functools.partial(run, thresholds=limits(budget["thresholds"]))
+                for size in (1, 16):
+                    times[f"{name}batch{size}"] = time_ratio(early, run, ready, size, rounds=rounds)
+            rows.append({**{name: budget[name] for name in ("budget", "share", "kept")}, "times": times})
     return rows
 
 
-def policy_rows(records: ExitRecords, result: dict) -> list[dict]:
-    """What the exits and the budgets of a model's results reach on other records, see `fresh_rows`."""
-    found = {f"exit {row['exit']}": row for row in forced(records)}
-    comparable = rescale_records(records, result["score_scales"])
-    for row in result["budgets"]:
-        found[f"budget {row['budget']:.2f}"] = evaluate_records(comparable, _limits(row), metrics=("mAP",))
-    full = found["exit 4"]
-    return [
-        {
-            "policy": policy,
-            "mAP": round(row["mAP"], 2),
-            "kept": round(row["mAP"] / full["mAP"], 4),
-            "share": round(row["gmacs"] / full["gmacs"], 4),
-            "images": row["images"],
-        }
-        for policy, row in found.items()
-    ]
+def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: int = 3) -> list[dict]:
+    """Time of each forced exit for one image of noise, beside its compute.
 
+    What the weights are does not matter to the time of the network. It does to post-processing: untrained weights find
+    nothing, so that there is next to none.
 
-def _limits(row: dict) -> list[float]:
-    """The thresholds of a row, where None stands for never."""
-    return [math.inf if threshold is None else threshold for threshold in row["thresholds"]]
+    Args:
+        model: its weights may be random; it is timed on its device, on a CPU with one thread.
+        size: height and width of the image in the network.
+        rounds: see `time_ratio`.
+
+    Returns:
+        Rows of "exit", "height", "width", "share", "time" (both of full depth) and "ms".
+    """
+    macs, fast = count_macs(model, size), for_inference(model)
+    fast.transform.min_size, fast.transform.max_size = (min(size),), max(size)
+    image = torch.rand(3, *size, device=next(model.parameters()).device)
+    rows = []
+    with one_thread():
+        for exit in EXITS:
+            found = time_ratio(functools.partial(fast, exit=exit), fast, [image], 1, rounds=rounds)
+            about = {"exit": exit, "height": size[0], "width": size[1]}
+            share = macs[exit]["total"] / macs[NUM_EXITS]["total"]
+            rows.append({**about, "share": share, "time": found["mean"], "ms": found["ms"]})
+    return rows
 
 
 def main(

@@ -5,8 +5,8 @@ there, the filler never runs, and "trained with zero-filling" and "trained with 
 for bit: the paper's comparison of fillers (section 5.3) evaluates one model in two ways. A comparison of two trained
 models needs losses at early exits, `exits=(1, 2, 4)`, which is what the group "fair" has.
 
-Beyond the paper, `plan_beyond`, the whole recipe is trained with several seeds, and each of its parts is left out once.
-All start from the backbone and the data of the study, whose proposed models are what these are compared with.
+Beyond the paper the whole recipe is trained with several seeds, and each of its parts is left out once. All start from
+the backbone and the data of the study, whose proposed models are what these are compared with.
 """
 
 import csv
@@ -14,7 +14,7 @@ import functools
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -37,8 +37,9 @@ SHORTER = {"grid": 1 / 3, "fair": 1 / 2, "early": 2 / 3, "many": 1 / 3, "ablatio
 # As the weights "scenes" were made (earlyexit/weights/scenes.json), but with the stem and stage 1 frozen as in the
 # published code, which also takes a fifth off the time. All else is the command's default.
 _SCENES = {"init": "scenes-pretrained", "keep_classifiers": False, "distillation": 0.0, "freeze": 1}
+NECK = {"filler": "learned"}
 RECIPE = {
-    "filler": "learned",
+    **NECK,
     "opinions": (1, 2, 3),
     "exits": (1, 2, 3, 4),
     "exit_weights": (0.3, 0.25, 0.25, 0.2),
@@ -63,6 +64,7 @@ ABLATIONS = {
 # After all exits were trained jointly, the parts of the early exits alone go on, on a backbone that stands still. Full
 # depth stays as it is.
 ONLY_EARLY = {"only_early": True, "exits": (1, 2, 3), "exit_weights": None, "theta": 0.0, "freeze": 0}
+ONLY_EARLY |= {"init": None, "keep_classifiers": True}  # all comes from the first training
 # On images with any number of objects, also none, the exits say which classes are there.
 MANY = {"exit_target": "present", "allow_empty": True}
 _NO_OPTION = {"data", "resume", "progress"}
@@ -96,17 +98,19 @@ def plan(
     folder: str | Path,
     runs: str | Path,
     *,
+    many: str | Path | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     model: str | None = None,
     epochs_factor: float = 1.0,
 ) -> list[Training]:
-    """All trainings of the study in the order in which they run.
+    """All trainings of the paper's study or, with `many`, those beyond it, in the order in which they run.
 
     Args:
         data: "scenes", "coco_single" or "ilsvrc_single".
         folder: of the data, in COCO layout with the splits train, calibration and test.
         runs: the folder of the runs' folders.
-        seeds: of baseline and proposed; all others have the first of them.
+        many: images with any number of objects; for what goes beyond the paper.
+        seeds: of baseline and proposed or, beyond, of the whole recipe; all others have the first of them.
         model: "nano" instead of the data's own detector, to try things out.
         epochs_factor: for trying out, too; every training has one epoch at least.
 
@@ -117,42 +121,32 @@ def plan(
         raise ValueError(f"seeds must be different whole numbers from 0 on, at least one, got {list(seeds)}")
     if not 0 < epochs_factor < math.inf:
         raise ValueError(f"the factor of the epochs must be a finite number above 0, got {epochs_factor}")
-    whole = replace(recipe(data, model), data=Path(folder).as_posix(), seed=seeds[0])
+    whole = replace(recipe(data, model), data=Path(folder).as_posix(), seed=seeds[0], theta=THETA, lambda_=LAMBDA)
 
     def training(name: str, group: str, **changes) -> Training:
-        epochs = _epochs(whole.epochs * epochs_factor, group)
-        return Training(name, group, replace(whole, out=_run(runs, name), epochs=epochs, **changes))
+        epochs = max(1, round(whole.epochs * epochs_factor * SHORTER.get(group, 1)))
+        return Training(name, group, replace(whole, out=(Path(runs) / name).as_posix(), epochs=epochs, **changes))
 
+    return _paper(training, seeds) if many is None else _beyond(training, seeds, Path(many).as_posix())
+
+
+def _paper(training: Callable[..., Training], seeds: Sequence[int]) -> list[Training]:
     thetas = {"baseline": 0.0, "proposed": THETA}
-    main = [training(f"{g}-{s}", g, theta=t, lambda_=LAMBDA, seed=s) for s in seeds for g, t in thetas.items()]
+    main = [training(f"{group}-{s}", group, theta=theta, seed=s) for s in seeds for group, theta in thetas.items()]
     fair = [training(f"fair-{f}", "fair", filler=f, exits=FAIR_EXITS) for f in FILLERS]
     grid = [training(f"grid-theta{t:g}-lambda{x:g}", "grid", theta=t, lambda_=x) for t, x in paper_pairs()]
     return [*main, *fair, *grid]
 
 
-def plan_beyond(data: str, folder: str | Path, many: str | Path, runs: str | Path, **options) -> list[Training]:
-    """All trainings beyond the paper, in the order in which they run.
-
-    Args:
-        data, runs, options: as for `plan`.
-        folder: images with exactly one object, the study's.
-        many: images with any number of objects.
-    """
-    proposed = [t.settings for t in plan(data, folder, runs, **options) if t.group == "proposed"]
-    epochs = proposed[0].epochs
-
-    def training(name: str, group: str, base: TrainSettings = proposed[0], **changes) -> Training:
-        changes = {**RECIPE, "epochs": _epochs(epochs, group), "out": _run(runs, name), **changes}
-        return Training(name, group, replace(base, **changes))
-
-    def alone(joint: Training) -> Training:
-        start = {"warm_start": f"{joint.settings.out}/model.safetensors", "init": None, "keep_classifiers": True}
-        made = training(f"early-{joint.settings.seed}", "early", joint.settings, **ONLY_EARLY, **start)
-        return replace(made, first=joint)
-
-    whole = [alone(training(f"joint-{base.seed}", "joint", base)) for base in proposed]
-    parts = [training(f"ablation-{name}", "ablation", **changes) for name, changes in ABLATIONS.items()]
-    return [*whole, training("many", "many", **MANY, data=Path(many).as_posix()), *parts]
+def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) -> list[Training]:
+    whole = []
+    for seed in seeds:
+        joint = training(f"joint-{seed}", "joint", seed=seed, **RECIPE)
+        start = {"warm_start": f"{joint.settings.out}/model.safetensors", "seed": seed}
+        alone = training(f"early-{seed}", "early", **{**RECIPE, **ONLY_EARLY, **start})
+        whole.append(replace(alone, first=joint))
+    parts = [training(f"ablation-{name}", "ablation", **{**RECIPE, **part}) for name, part in ABLATIONS.items()]
+    return [*whole, training("many", "many", **RECIPE, **MANY, data=many), *parts]
 
 
 def recipe(data: str, model: str | None = None) -> TrainSettings:
@@ -164,16 +158,7 @@ def recipe(data: str, model: str | None = None) -> TrainSettings:
     if model not in (None, "nano", own["model"]):
         raise ValueError(f"on {data} the study trains {own['model']} or, to try things out, nano; got {model!r}")
     values = preset("nano") if model == "nano" else own
-    changes = _SCENES if data == "scenes" else {}
-    return TrainSettings(data="", out="", **{**values, **changes})
-
-
-def _epochs(whole: float, group: str) -> int:
-    return max(1, round(whole * SHORTER.get(group, 1)))
-
-
-def _run(runs: str | Path, name: str) -> str:
-    return (Path(runs) / name).as_posix()
+    return TrainSettings(**{**values, **(_SCENES if data == "scenes" else {})})
 
 
 def train_arguments(settings: TrainSettings) -> list[str]:

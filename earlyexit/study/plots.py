@@ -6,6 +6,7 @@ or left, in percent of full depth: so that detectors of different sizes share an
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from ..data.coco import CocoDataset
@@ -13,14 +14,11 @@ from ..evaluation.pictures import EXIT_COLOURS, draw_boxes, show_image
 from .paper import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 
 PAPER_COLOUR = "#CC79A7"
-COLOURS = {
-    "proposed": "#0072B2",
-    "baseline": "#D55E00",
-    "random": "#777777",
-    "published": "#0072B2",
-    "fair": "#009E73",
-}
-PART_COLOURS = {"backbone": "#0072B2", "neck": "#E69F00", "head p3": "#009E73", "head p4-p7": "#7BCFB5"}
+COLOURS = {"proposed": "#0072B2", "baseline": "#D55E00", "published": "#0072B2", "fair": "#009E73"}
+GREY = "#777777"
+LATE, LATE_PARTS = "head p4-p7", tuple(f"head p{level}" for level in (4, 5, 6, 7))
+PART_COLOURS = {"backbone": "#0072B2", "neck": "#E69F00", "head p3": "#009E73", LATE: "#7BCFB5"}
+THIRD_COLOURS = ("#009E73", "#E69F00", "#D55E00")
 MARKERS = {1: "o", 16: "s"}
 _GRID = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777", "#8B4513")
 
@@ -39,48 +37,47 @@ def plot_curve(ax: Axes, rows: Sequence[dict], *, label: str, colour: str, y: st
     ax.set(xlabel="GMACs saved (%)", ylabel=y if y != "mAP" else "mAP (%)")
 
 
-def overlay_paper(ax: Axes, *, dataset: str = "coco_single", theta: float = 0.0115, lambda_: float = 1.0) -> Axes:
-    """The published curve of a model over the compute it saves, on a second axis at the right, which is returned."""
-    right = ax.twinx()
-    right.plot(*_published(dataset, theta, lambda_), "--", color=PAPER_COLOUR, label="proposed, published")
-    right.set_ylabel("published mAP (%)", color=PAPER_COLOUR)
-    right.tick_params(axis="y", colors=PAPER_COLOUR)
-    right.set_ylim(bottom=0)
-    return right
-
-
-def _published(dataset: str, theta: float, lambda_: float) -> tuple[list[float], list[float]]:
-    """The compute that a published model saves, in percent, and its mAP."""
-    rows, full = paper_sweep(dataset, theta, lambda_), paper_baseline(dataset)["gmacs"]
+def _published(dataset: str, *pair: float) -> tuple[list[float], list[float]]:
+    """The compute that a published model saves, in percent, and its mAP; the proposed one's unless told."""
+    rows, full = paper_sweep(dataset, *pair), paper_baseline(dataset)["gmacs"]
     return [100 * (1 - row["gmacs"] / full) for row in rows], [row["mAP"] for row in rows]
 
 
 def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> None:
-    """Figure 7: proposed, baseline and random exits, and the published curve."""
+    """Figure 7: proposed, baseline and random exits, and the published curve on an axis of its own at the right."""
     for name in ("proposed", "baseline"):
         rows = select(sweep, model=name, filler="downsample")
         plot_curve(ax, rows, label=name, colour=COLOURS[name])
-    plot_curve(ax, select(random, model="proposed"), label="proposed, random exits", colour=COLOURS["random"])
+    plot_curve(ax, select(random, model="proposed"), label="proposed, random exits", colour=GREY)
     ax.set_ylim(bottom=0)
-    handles, labels = zip(*(axis.get_legend_handles_labels() for axis in (ax, overlay_paper(ax))), strict=True)
+    right = ax.twinx()
+    right.plot(*_published("coco_single"), "--", color=PAPER_COLOUR, label="proposed, published")
+    right.set_ylabel("published mAP (%)", color=PAPER_COLOUR)
+    right.tick_params(axis="y", colors=PAPER_COLOUR)
+    right.set_ylim(bottom=0)
+    handles, labels = zip(*(axis.get_legend_handles_labels() for axis in (ax, right)), strict=True)
     ax.legend(sum(handles, []), sum(labels, []), fontsize=8)
+
+
+def _pairs() -> list[tuple[float, float, dict]]:
+    """The pairs of theta and lambda, each with its label and colour."""
+    pairs = zip(_GRID, paper_pairs(), strict=True)
+    return [(*pair, {"label": "theta {:g}, lambda {:g}".format(*pair), "colour": colour}) for colour, pair in pairs]
 
 
 def plot_hyperparameters(ax: Axes, rows: Sequence[dict]) -> None:
     """Figures 5 and 6: a curve for each pair of theta and lambda."""
-    for colour, (theta, lambda_) in zip(_GRID, paper_pairs(), strict=True):
-        label = f"theta {theta:g}, lambda {lambda_:g}"
-        found = [row for row in rows if (row["theta"], row["lambda"]) == (theta, lambda_)]
+    for theta, lambda_, about in _pairs():
+        found = select(rows, theta=theta, **{"lambda": lambda_})
         if found:
-            plot_curve(ax, found, label=label, colour=colour, band=0.06)
+            plot_curve(ax, found, **about, band=0.06)
     ax.legend(fontsize=7)
 
 
 def plot_published_hyperparameters(ax: Axes, dataset: str = "coco_single") -> None:
     """Figure 5 (COCO-Single) or 6 (ILSVRC-Single) as published, in the colours of `plot_hyperparameters`."""
-    for colour, (theta, lambda_) in zip(_GRID, paper_pairs(), strict=True):
-        label = f"theta {theta:g}, lambda {lambda_:g}"
-        ax.plot(*_published(dataset, theta, lambda_), "--", color=colour, label=label)
+    for theta, lambda_, about in _pairs():
+        ax.plot(*_published(dataset, theta, lambda_), "--", color=about["colour"], label=about["label"])
     ax.set(xlabel="GMACs saved (%)", ylabel="published mAP (%)")
     ax.legend(fontsize=7)
 
@@ -97,13 +94,13 @@ def plot_fillers(ax: Axes, rows: Sequence[dict], way: str) -> None:
 def plot_shares(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None:
     """Figure 9: stacked shares of images that left at each exit; lines are the wanted shares, dots the paper's."""
     indices = sorted({row["index"] for row in rows})
-    bottom, wanted = [0.0] * len(indices), [0.0] * len(indices)
     counts = {row["index"]: row["exits"] for row in paper_exit_counts()}
+    bottom, wanted = np.zeros(len(indices)), np.zeros(len(indices))
     for exit, colour in EXIT_COLOURS.items():
         found = sorted(select(rows, model=model, exit=exit), key=lambda row: row["index"])
-        ax.bar(indices, [row["realised"] for row in found], 1, bottom, color=colour, alpha=0.6, label=f"exit {exit}")
-        bottom = [b + row["realised"] for b, row in zip(bottom, found, strict=True)]
-        wanted = [w + row["wanted"] for w, row in zip(wanted, found, strict=True)]
+        heights = [row["realised"] for row in found]
+        ax.bar(indices, heights, 1, bottom, color=colour, alpha=0.6, label=f"exit {exit}")
+        bottom, wanted = bottom + heights, wanted + [row["wanted"] for row in found]
         published = [100 * sum(counts[i][:exit]) / sum(counts[i]) for i in indices]
         if exit < 4:
             ax.step(indices, wanted, where="mid", color="black", lw=1, label="wanted" if exit == 1 else None)
@@ -123,12 +120,12 @@ def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]
 
 def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "downsample") -> None:
     """Stacked bars of GMACs by part at each exit; the line is what exit 1 takes, below which nothing can be saved."""
-    found = select(rows, model=model, filler=filler)
-    bottom = [0.0] * 4
+    found, bottom = select(rows, model=model, filler=filler), np.zeros(4)
     for part, colour in PART_COLOURS.items():
-        heights = [sum(row["gmacs"] for row in found if row["exit"] == e and _part(row) == part) for e in EXIT_COLOURS]
+        of_part = [row for row in found if row["part"] == part or (part == LATE and row["part"] in LATE_PARTS)]
+        heights = [sum(row["gmacs"] for row in select(of_part, exit=exit)) for exit in EXIT_COLOURS]
         ax.bar([str(exit) for exit in EXIT_COLOURS], heights, 0.7, bottom, color=colour, label=part)
-        bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
+        bottom = bottom + heights
     saved = 100 * (1 - bottom[0] / bottom[3])
     ax.axhline(bottom[0], color="black", lw=0.8, ls=":")
     ax.set(xlabel="exit", ylabel="GMACs", title=f"{model}: at most {saved:.1f} % can be saved")
@@ -177,13 +174,9 @@ def plot_thirds(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None
         x = [int(row["of"].removeprefix("exit ")) + (number - 1) * 0.2 for row in of]
         y = [row["value"] for row in of]
         error = [[r["value"] - r["low"] for r in of], [r["high"] - r["value"] for r in of]]
-        ax.errorbar(x, y, error, fmt="o", color=("#009E73", "#E69F00", "#D55E00")[number], label=third)
+        ax.errorbar(x, y, error, fmt="o", color=THIRD_COLOURS[number], label=third)
     ax.set(xlabel="exit", ylabel="mAP (%)", xticks=list(EXIT_COLOURS), ylim=0)
     ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc="upper left")
-
-
-def _part(row: dict) -> str:
-    return "head p4-p7" if row["part"] in ("head p4", "head p5", "head p6", "head p7") else row["part"]
 
 
 def plot_exits(ax: Axes, rows: Sequence[dict], *, label: str, colour: str) -> None:

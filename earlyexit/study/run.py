@@ -1,61 +1,66 @@
 """The whole study: train, measure, tables, verdicts. Whatever is there already is not done again.
 
-`run_study` is the paper's, `run_beyond` goes on from its results. Each model is trained and measured by processes of
-its own, a few at a time, see `run_jobs`.
+Each model is trained and measured by processes of its own, a few at a time, see `run_jobs`. With the results goes a
+small sample of what the study computes, `fingerprint`: computed again, it says whether this code would give the same.
 """
 
 import ctypes
 import json
+import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
+import torch
 
 from ..data.coco import coco_split
+from ..data.scenes import export_scenes
+from ..data.single import keep_single_objects
+from ..evaluation.scores import random_exit, sweep
 from ..files import provenance, write_json
-from ..model.factories import dyn_retinanet_regnet_y_800mf, load_detector
+from ..model.factories import load_detector
 from ..processes import pick_device
 from ..training.release import export, export_paths
+from ..training.run import train
 from .claims import summarise, summarise_beyond
-from .costs import (
+from .finished import Models, check_model, describe_data, load_models, model_path, plain, read_table, write_table
+from .measure import (
+    NANO_SIZE,
+    PAPER_SIZE,
+    REPEATS,
     ROUNDS,
-    compute_table,
+    checked_split,
+    fresh_rows,
     latency_table,
+    measure,
     nano_detector,
+    paper_detector,
+    recorded,
     same_size,
     times_of_budgets,
     times_of_exits,
 )
-from .fingerprint import fingerprint
-from .finished import (
-    Models,
-    check_model,
-    describe_data,
-    load_models,
-    model_path,
-    plain,
-    read_table,
-    write_table,
-)
-from .measure import REPEATS, checked_split, measure
-from .plan import SPLITS, Training, is_trained, train_arguments
-from .tables import BEYOND_TABLES, TABLES, clock_table, times_table
+from .plan import GROUPS, NECK, SPLITS, Training, is_trained, plan, train_arguments
+from .tables import BEYOND_TABLES, TABLES, clock_table, compute_table, times_table
 
 BENCHMARK = Path("benchmarks/evaluation.json")  # in a checkout, from where `make study` runs
 LAST_LINES = 15  # of a log, when something failed
 TIMED = 128  # test images
-LARGE = (800, 1216)  # of the paper's images
 TIME_BUDGET = 0.62
 EXPORTED_BUDGET = 0.5  # whose thresholds are stored with the weights
+SAMPLE = {"train": 32, "calibration": 16, "test": 32}  # scenes of the fingerprint
+SAMPLED = ("proposed-0", "fair-downsample", "fair-zero")
+# Relative: other processors round differently, and four steps of training make that larger. Of a few images, a single
+# detection that changes its rank moves the mAP.
+TOLERANCE, TOLERANCE_MAP = 0.01, 0.05
 Say = Callable[[str], object]
 
 
@@ -69,10 +74,12 @@ def run_study(
     rounds: int = ROUNDS,
     say: Say = print,
 ) -> list[str]:
-    """Train and measure all models, then write tables, verdicts and manifest.
+    """Train and measure all models of a `plan`, then write tables, verdicts and manifest.
+
+    What goes beyond the paper lies in OUT/beyond and is compared with the proposed models in `out`.
 
     Args:
-        trainings: see `plan`; all on the same folder.
+        trainings: of the paper's study, all on the same folder, or beyond it.
         data: "scenes", "coco_single" or "ilsvrc_single".
         out: the folder of results.
         jobs: models at a time.
@@ -84,75 +91,30 @@ def run_study(
         The names of the models that failed; tables and verdicts are then of the others.
 
     Raises:
-        ValueError: before anything is trained, if the data are unfit or `out` holds results of other settings.
-    """
-    out, folder = Path(out), trainings[0].settings.data
-    for split in SPLITS:
-        checked_split(folder, split)
-    described = describe_data(folder)
-    done = {t.name for t in trainings if check_model(model_path(out, t.name), t.settings, described, repeats)}
-    failed = _run_missing(trainings, done, out, jobs, repeats, say)
-    names = {training.name for training in trainings}
-    models = Models({name: model for name, model in load_models(out).items() if name in names})
-    if not models.by_name:
-        say("no model was measured, so there is nothing to write")
-        return failed
-    write_results(models, data, folder, out, rounds, say)
-    return failed
-
-
-def run_beyond(trainings: Sequence[Training], out: str | Path, *, jobs: int = 2, say: Say = print) -> list[str]:
-    """Train and measure all models, then write tables, times and `beyond_summary.json`.
-
-    Args:
-        trainings: see `plan_beyond`.
-        out: the folder of the study's results, whose proposed models are compared with. Models go to OUT/beyond.
-        jobs: models at a time.
-        say: gets a line for all that happens.
-
-    Returns:
-        The names of the models that failed.
+        ValueError: before anything is trained, if the paper's data are unfit or `out` holds results of other settings.
     """
     out = Path(out)
-    done = {t.name for t in trainings if model_path(out / "beyond", t.name).exists()}
-    failed = _run_missing(trainings, done, out / "beyond", jobs, REPEATS, say)
-    names = [name for t in trainings for name in ((t.first.name, t.name) if t.first else (t.name,))]
-    found = load_models(out / "beyond")
-    names += [name for name in found if name not in names]  # of experiments that lost: their rows stay
-    models = [found[name] for name in names if name in found]
-    early = [model for model in models if model["group"] == "early"]
-    proposed = Models(load_models(out)).group("proposed")
-    if not early or not proposed:
-        say("without models of the whole recipe and proposed models there is nothing to sum up")
-        return failed
-    first = next(t for t in trainings if t.name == early[0]["name"])
-    times = _times(first, early[0], out / "beyond" / "times.json", say)
-    tables = {name: table(models) for name, table in BEYOND_TABLES.items()}
-    tables |= {"beyond_times": times_table(times["budgets"]), "beyond_clock": clock_table(times["exits"])}
-    for name, rows in tables.items():
-        _write(out / f"{name}.csv", rows, say)
-    about = {"data": {model["settings"]["data"]: model["data"] for model in models}}
-    _write_manifest(out / "beyond", models, ("name", "commit", "date", "machine", "seconds"), about)
-    timed = next(row["times"] for row in times["budgets"] if row["budget"] == TIME_BUDGET)
-    ratios = {name: {k: timed[name][k] for k in ("mean", "low", "high")} for name in ("batch1", "batch16")}
-    summary = summarise_beyond(early, proposed, ratios)
-    write_json(out / "beyond_summary.json", plain(summary))
-    for name, reached in summary["reached"].items():
-        say(f"{'reached' if reached else 'not reached':12} {name}")
-    say(f"wrote {out / 'beyond_summary.json'}")
-    return failed
-
-
-def _run_missing(
-    trainings: Sequence[Training], done: set[str], out: Path, jobs: int, repeats: int, say: Say
-) -> list[str]:
+    of_paper = any(training.group in GROUPS for training in trainings)
+    models = out if of_paper else out / "beyond"
+    done = {t.name for t in trainings if model_path(models, t.name).exists()}
+    if of_paper:
+        folder = trainings[0].settings.data
+        for split in SPLITS:
+            checked_split(folder, split)
+        described = describe_data(folder)
+        done = {t.name for t in trainings if check_model(model_path(out, t.name), t.settings, described, repeats)}
     say(f"{len(trainings)} models, {len(done)} of them measured already")
     todo = []
     for training in trainings:
         if training.name not in done:
             log = Path(training.settings.out).parent / "logs" / f"{training.name}.log"
-            todo.append(Job(training.name, tuple(_steps(training, out, repeats)), log))
-    return run_jobs(todo, jobs, say) if todo else []
+            todo.append(Job(training.name, tuple(_steps(training, models, repeats)), log))
+    failed = run_jobs(todo, jobs, say) if todo else []
+    if of_paper:
+        _write_results(trainings, data, out, rounds, say)
+    else:
+        _write_beyond(trainings, out, say)
+    return failed
 
 
 def _steps(training: Training | None, out: Path, repeats: int) -> list[tuple[str, list[str]]]:
@@ -166,25 +128,60 @@ def _steps(training: Training | None, out: Path, repeats: int) -> list[tuple[str
     return [*_steps(training.first, out, repeats), *train, ("measuring", arguments)]
 
 
-def write_results(models: Models, data: str, folder: str, out: Path, rounds: int, say: Say) -> None:
-    """Tables, verdicts and `manifest.json` (how the results came about) from the models' results."""
-    started = time.perf_counter()
-    for name, table in TABLES.items():
-        _write(out / f"{name}.csv", table(models), say)
-    tabled = time.perf_counter()
+def _write_results(trainings: Sequence[Training], data: str, out: Path, rounds: int, say: Say) -> None:
+    names, started = {training.name for training in trainings}, time.perf_counter()
+    models = Models({name: model for name, model in load_models(out).items() if name in names})
+    found = list(models.by_name.values())
+    if not found:
+        say("no model was measured, so there is nothing to write")
+        return
+    _write_tables(out, {name: table(models) for name, table in TABLES.items()}, say)
+    tabled, folder = time.perf_counter(), trainings[0].settings.data
     summary = summarise(models, *_costs(data, folder, out, rounds, say), BENCHMARK)
     write_json(out / "study_summary.json", plain(summary))
     for claim in summary["claims"]:
         ours = claim["ours"]
         figures = f"{ours['mean']:.2f} ({ours['low']:.2f} to {ours['high']:.2f}) {claim['unit']}"
         say(f"{claim['holds']:12} {claim['claim']} {figures}")
-    found = list(models.by_name.values())
     seconds = {part: sum(model["seconds"][part] for model in found) for part in ("training", "images", "numbers")}
     seconds |= {"tables": tabled - started, "compute and latency": time.perf_counter() - tabled}
     about = {"numpy": numpy.__version__, "data": {"name": data, **describe_data(folder)}}
     about |= {"seconds": {name: round(value, 1) for name, value in seconds.items()}, "fingerprint": fingerprint()}
     _write_manifest(out, found, ("name", "commit", "date", "machine"), about)
     say(f"wrote {out}")
+
+
+def _write_beyond(trainings: Sequence[Training], out: Path, say: Say) -> None:
+    found = load_models(out / "beyond")
+    names = [of.name for training in trainings for of in (training.first, training) if of]
+    names += [name for name in found if name not in names]  # of experiments that lost: their rows stay
+    models = [found[name] for name in names if name in found]
+    early, proposed = Models(found).group("early"), Models(load_models(out)).group("proposed")
+    if not early or not proposed:
+        say("without models of the whole recipe and proposed models there is nothing to sum up")
+        return
+    first = next(t for t in trainings if t.name == early[0]["name"])
+    times = _times(first, early[0], out / "beyond" / "times.json", say)
+    tables = {name: table(models) for name, table in BEYOND_TABLES.items()}
+    tables |= {"beyond_times": times_table(times["budgets"]), "beyond_clock": clock_table(times["exits"])}
+    _write_tables(out, tables, say)
+    about = {"data": {model["settings"]["data"]: model["data"] for model in models}}
+    _write_manifest(out / "beyond", models, ("name", "commit", "date", "machine", "seconds"), about)
+    timed = next(row["times"] for row in times["budgets"] if row["budget"] == TIME_BUDGET)
+    ratios = {name: {k: timed[name][k] for k in ("mean", "low", "high")} for name in ("batch1", "batch16")}
+    summary = summarise_beyond(early, proposed, ratios)
+    write_json(out / "beyond_summary.json", plain(summary))
+    for name, reached in summary["reached"].items():
+        say(f"{'reached' if reached else 'not reached':12} {name}")
+    say(f"wrote {out / 'beyond_summary.json'}")
+
+
+def _write_tables(out: Path, tables: dict[str, list[dict]], say: Say) -> None:
+    for name, rows in tables.items():
+        if rows:
+            write_table(out / f"{name}.csv", rows)
+        else:
+            say(f"{name}.csv is not written: its models are missing")
 
 
 def _write_manifest(out: Path, models: Iterable[dict], keys: Sequence[str], about: dict) -> None:
@@ -195,16 +192,17 @@ def _write_manifest(out: Path, models: Iterable[dict], keys: Sequence[str], abou
     write_json(out / "manifest.json", {**story, **about, "models": made})
 
 
-def _costs(data: str, folder: str, out: Path, rounds: int, say: Say) -> tuple[list[dict], list[dict]]:
+def _costs(data: str, folder: str, out: Path, rounds: int, say: Say) -> list[list[dict]]:
     """The tables of compute and latency; one that is there is read. Last, when no training disturbs the clock."""
     test = coco_split(folder, "test")
     nano = nano_detector(len(test.classes), "scenes" if data == "scenes" else None).to(pick_device("auto"))
-    tables = {"compute": lambda: compute_table(nano), "latency": lambda: latency_table(nano, test, rounds=rounds)}
+    detectors = {"nano": (nano, NANO_SIZE), "regnet_y_800mf": (paper_detector(), PAPER_SIZE)}
+    tables = {"compute": lambda: compute_table(detectors), "latency": lambda: latency_table(nano, test, rounds=rounds)}
     for name, make in tables.items():
         if not (out / f"{name}.csv").exists():
             say(f"{name} ...")
-            _write(out / f"{name}.csv", make(), say)
-    return read_table(out / "compute.csv"), read_table(out / "latency.csv")
+            write_table(out / f"{name}.csv", make())
+    return [read_table(out / f"{name}.csv") for name in tables]
 
 
 def _times(training: Training, result: dict, path: Path, say: Say) -> dict[str, list[dict]]:
@@ -215,20 +213,22 @@ def _times(training: Training, result: dict, path: Path, say: Say) -> dict[str, 
     device = pick_device("auto")
     model = load_detector(Path(training.settings.out) / "model.safetensors")[0].to(device).eval()
     images = same_size(coco_split(training.settings.data, "test"), TIMED)
-    large = dyn_retinanet_regnet_y_800mf(80, filler="learned").to(device).eval()
-    small = tuple(images[0].shape[-2:])
-    exits = [{"detector": "ours", **row} for row in times_of_exits(model, small, rounds=30)]
-    exits += [{"detector": "the paper's", **row} for row in times_of_exits(large, LARGE)]
+    small = times_of_exits(model, tuple(images[0].shape[-2:]), rounds=30)
+    large = times_of_exits(paper_detector(**NECK).to(device), PAPER_SIZE)
+    exits = [{"detector": name, **row} for name, rows in (("ours", small), ("the paper's", large)) for row in rows]
     times = {"budgets": times_of_budgets(model, images, result["budgets"]), "exits": exits}
     write_json(path, plain(times))
     return times
 
 
-def _write(path: Path, rows: list[dict], say: Say) -> None:
-    if rows:
-        write_table(path, rows)
-    else:
-        say(f"{path.name} is not written: its models are missing")
+def write_fresh(out: Path, runs: Path, folder: Path, say: Say) -> None:
+    """The table of the whole recipe on fresh images, see `fresh_rows`."""
+    rows = []
+    for result in Models(load_models(out / "beyond")).group("early"):
+        say(f"{result['name']}: fresh images ...")
+        rows += fresh_rows(result, runs / result["name"], folder)
+    write_table(out / "beyond_fresh.csv", rows)
+    say(f"wrote {out / 'beyond_fresh.csv'}")
 
 
 def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
@@ -249,7 +249,7 @@ def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
     def at_budget(model: dict) -> dict:
         return next(row for row in model["budgets"] if row["budget"] == EXPORTED_BUDGET)
 
-    early = [model for model in load_models(Path(out) / "beyond").values() if model["group"] == "early"]
+    early = Models(load_models(Path(out) / "beyond")).group("early")
     if not early:
         raise ValueError(f"{str(out)!r} holds no model of the whole recipe: run `earlyexit beyond` first")
     best = min(early, key=lambda model: at_budget(model)["loss_at_most"])
@@ -272,103 +272,154 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], at_a_time: int, say: Say = print) -> list[str]:
-    """Run all jobs, `at_a_time` of them side by side.
+    """Run all jobs in their order, `at_a_time` of them side by side; returns the names of those that failed.
 
     A job that fails is reported with the last lines of its log, while the others go on. However this function is
-    left, with Ctrl-C, too, no process stays behind.
-
-    Args:
-        jobs: in the order in which they start.
-        at_a_time: how many; each gets its share of the cores, since two trainings of one thread are faster than one
-            after the other of two threads.
-        say: gets a line for all that happens, one at a time, from the threads that wait for the processes.
-
-    Returns:
-        The names of those that failed.
+    left, with Ctrl-C, too, no process stays behind. Each job gets its share of the cores, since two trainings of one
+    thread are faster than one after the other of two threads.
     """
     if at_a_time < 1:
         raise ValueError(f"at least one job must run at a time, got {at_a_time}")
-    processes = _Processes(max(1, (os.cpu_count() or 1) // at_a_time), say)
-    with ThreadPoolExecutor(at_a_time) as pool:
-        numbered = [(job, f"[{number}/{len(jobs)}] {job.name}") for number, job in enumerate(jobs, 1)]
-        futures = {pool.submit(processes.run, job, label): job for job, label in numbered}
-        try:
-            succeeded = {futures[future].name: future.result() for future in as_completed(futures)}
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            processes.stop()
-    return [job.name for job in jobs if not succeeded[job.name]]
+    threads = max(1, (os.cpu_count() or 1) // at_a_time)
+    labels = [f"[{number}/{len(jobs)}] {job.name}" for number, job in enumerate(jobs, 1)]
+    waiting = [(job, _work(job, label, threads, say)) for job, label in zip(jobs, labels, strict=True)]
+    running, failed = [], []
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_a_time:
+                running.append(waiting.pop(0))
+            for job, work in list(running):
+                state = next(work)
+                if state is not None:
+                    running.remove((job, work))
+                    failed += [] if state else [job.name]
+            time.sleep(0.05)
+    finally:
+        for _, work in running:
+            work.close()
+    return [job.name for job in jobs if job.name in failed]
 
 
-@dataclass
-class _Processes:
-    """The processes that run now, each waited for by a thread; after `stop` there are none."""
-
-    threads: int
-    say: Say
-    alive: set = field(default_factory=set)
-    stopped: bool = False
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def run(self, job: Job, label: str) -> bool:
-        """Do the steps of a job; whether all succeeded."""
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        for word, arguments in job.steps:
-            started = time.perf_counter()
-            self._tell(f"{label}: {word} ...")
-            ended = self._step(arguments, job.log, label)
-            if ended is None:
-                return False
-            if ended:
-                lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-                failed = f"{label}: {word} FAILED with exit code {ended}, {job.log} ends:"
-                self._tell("\n    ".join([failed, *lines]))
-                return False
-            self._tell(f"{label}: {word} done in {time.perf_counter() - started:.0f} s")
-        return True
-
-    def _step(self, arguments: list[str], log: Path, label: str) -> int | None:
-        """The exit code of one process, whose output goes to the log; None if all were stopped."""
-        with self.lock:
-            if self.stopped:
-                return None
+def _work(job: Job, label: str, threads: int, say: Say) -> Generator[bool | None, None, None]:
+    """Do the steps of a job: None while it goes on, then whether all succeeded. Closed, it ends its process."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    for word, arguments in job.steps:
+        started = time.perf_counter()
+        say(f"{label}: {word} ...")
+        with open(job.log, "ab") as log, open(job.log, "rb") as seen:
+            seen.seek(0, os.SEEK_END)
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
                 preexec_fn=_end_with_parent() if sys.platform == "linux" else None,
             )
-            self.alive.add(process)
-        with open(log, "ab", buffering=0) as file:
-            for line in process.stdout:
-                file.write(line)
-                if line.startswith(b"epoch "):
-                    self._tell(f"{label}: {line.decode('utf-8', errors='replace').rstrip()}")
-        process.wait()
-        with self.lock:
-            self.alive.discard(process)
-        return None if self.stopped else process.returncode
-
-    def _tell(self, line: str) -> None:
-        with self.lock:
-            self.say(line)
-
-    def stop(self) -> None:
-        with self.lock:
-            self.stopped, alive = True, list(self.alive)
-        for process in alive:
-            process.terminate()
-        for process in alive:
+            rest = b""
             try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                while True:
+                    ended = process.poll() is not None  # before reading, so that the last lines are there
+                    *lines, rest = (rest + seen.read()).split(b"\n")
+                    for line in lines:
+                        if line.startswith(b"epoch "):
+                            say(f"{label}: {line.decode('utf-8', errors='replace').rstrip()}")
+                    if ended:
+                        break
+                    yield None
+            finally:
+                _end(process)
+        if process.returncode:
+            lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+            failed = f"{label}: {word} FAILED with exit code {process.returncode}, {job.log} ends:"
+            say("\n    ".join([failed, *lines]))
+            yield False
+        say(f"{label}: {word} done in {time.perf_counter() - started:.0f} s")
+    yield True
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _end_with_parent() -> Callable[[], object]:
     """Asks Linux to end a new process when the study is killed: a second study must not find it at work."""
-    libc = ctypes.CDLL(None)  # here: a new process must not load anything while other threads hold locks
+    libc = ctypes.CDLL(None)
     return lambda: libc.prctl(1, signal.SIGKILL)
+
+
+def fingerprint() -> dict[str, float]:
+    """Losses after a few steps of three of the study's trainings, and what the weights "scenes" reach; seconds.
+
+    The training's numbers depend on the weights "scenes-pretrained", from which the study starts.
+    """
+    state = torch.get_rng_state()
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            trainings = _sampled(Path(name))
+            return {**_trained(trainings), **_measured(trainings)}
+    finally:
+        torch.set_rng_state(state)
+
+
+def differing(before: dict[str, float], now: dict[str, float]) -> list[str]:
+    """The names of the numbers that are not the same, or not in both."""
+
+    def same(name: str) -> bool:
+        tolerance = TOLERANCE_MAP if name.endswith("mAP") else TOLERANCE
+        return math.isclose(before[name], now[name], rel_tol=tolerance, abs_tol=1e-6)
+
+    return sorted(name for name in before.keys() | now if name not in before or name not in now or not same(name))
+
+
+def check_numbers(out: str | Path) -> list[str]:
+    """The numbers of the sample that come out differently than when the results in `out` were made.
+
+    Raises:
+        ValueError: if there are no results.
+    """
+    path = Path(out) / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"{str(out)!r} holds no manifest.json: run `earlyexit study` first, or give --out")
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{str(path)!r} is damaged: run `earlyexit study` again, or give another --out") from None
+    return differing(before, fingerprint())
+
+
+def _sampled(folder: Path) -> list[Training]:
+    """A few trainings of the study, on a few scenes that are drawn into the folder."""
+    for path in export_scenes(folder, SAMPLE, workers=1).values():
+        single = keep_single_objects(json.loads(path.read_text(encoding="utf-8")))
+        path.write_text(json.dumps(single), encoding="utf-8")
+    return [training for training in plan("scenes", folder, folder) if training.name in SAMPLED]
+
+
+def _trained(trainings: Sequence[Training]) -> dict[str, float]:
+    numbers = {}
+    for training in trainings:
+        (row,) = train(replace(training.settings, epochs=1, batch_size=4, progress=False))
+        for name in ("classification", "bbox_regression", "exit"):
+            if name in row:
+                numbers[f"{training.name}, {name}"] = row[name]
+    return numbers
+
+
+def _measured(trainings: Sequence[Training]) -> dict[str, float]:
+    """Of the weights "scenes", as if they were of the first training."""
+    confidence, found = recorded(trainings[0], load_detector("scenes")[0])
+    numbers = {"calibration, confidence": float(confidence.mean())}
+    for name, records in found.items():
+        numbers[f"{name}, scores"] = float(records.found.scores.sum())
+        numbers[f"{name}, boxes"] = float(records.found.boxes.mean())
+        for row in sweep(records, confidence, (1, 17, 34), metrics=("mAP",)):
+            numbers[f"{name}, index {row['index']}, mAP"] = row["mAP"]
+            numbers[f"{name}, index {row['index']}, GMACs"] = row["gmacs"]
+        numbers[f"{name}, random, mAP"] = random_exit(records, (0.25,) * 4, 2)["mean"]["mAP"]
+    return {name: round(value, 6) for name, value in numbers.items()}

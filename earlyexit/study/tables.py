@@ -1,85 +1,105 @@
 """The tables of the study, from the models' results: lists of rows, each a line of a CSV file."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from ..evaluation.coco import METRICS
+from ..evaluation.cost import count_macs
 from ..evaluation.policies import NUM_SETTINGS
-from .estimates import Estimate, at_gmacs, difference, estimate, estimate_of, seed_half
-from .findings import ALL_EXITS
-from .finished import Models, accuracy_at, at_exit, at_random, at_setting, deciding
+from ..model.backbone import EXITS
+from ..model.detector import EarlyExitRetinaNet
+from ..model.necks import FILLERS
+from .estimates import Estimate, around, at_gmacs, difference, estimate_of, seed_half
+from .finished import Models, deciding
 
-MAIN = ("baseline", "proposed")
+BOTH = ("downsample", "zero")  # fillers, the second compared at the compute of the first
 INDICES = range(1, NUM_SETTINGS + 1)
 POINTS = {"mAP": "mAP", "lots": "random", "oracle": "oracle"}  # of a rule, by the names in its table
 
 
+def rows_of(model: dict, kind: str, filler: str | None = None) -> list[dict]:
+    """A model's "sweep", "random" and "forced" exits, or "accuracy"; under its own filler unless told."""
+    return (model if kind == "accuracy" else model["fillers"][filler or model["filler"]])[kind]
+
+
+def rows_at(models: Sequence[dict], kind: str, number: int, filler: str | None = None) -> list[dict]:
+    """The row of each model at a threshold index or, of "forced" and "accuracy", at an exit; see `rows_of`."""
+    return [rows_of(model, kind, filler)[number - 1] for model in models]
+
+
+def at_same_compute(
+    first: Sequence[dict], second: Sequence[dict], index: int, fillers: Sequence[str | None] = (None, None)
+) -> tuple[list[dict], list[dict]]:
+    """Rows of models at a setting, and what others of the same seeds reach for the same mean compute, see `at_gmacs`.
+
+    `fillers` are those under which the first and the second are looked at.
+    """
+    rows = rows_at(first, "sweep", index, fillers[0])
+    pairs = zip(second, rows, strict=True)
+    return rows, [at_gmacs(rows_of(model, "sweep", fillers[1]), row["gmacs"]) for model, row in pairs]
+
+
 def sweep_table(models: Models) -> list[dict]:
     """Figure 7: mAP against compute at the 34 settings under both fillers; means over seeds."""
-    rows = []
-    for group, found in _main(models).items():
-        for filler, index in itertools.product(sorted(found[0]["fillers"]), INDICES):
-            pick = at_setting(index, filler)
-            kept = {"model": group, "filler": filler, "index": index, **_gmacs(found, pick)}
-            rows.append({**kept, **_map(estimate_of(found, pick)), "seeds": len(found)})
-    return rows
+    return [
+        {"model": group, "filler": filler, "index": index, **_reached(of, "sweep", index, filler), "seeds": len(of)}
+        for group, of in models.main().items()
+        for filler, index in itertools.product(sorted(of[0]["fillers"]), INDICES)
+    ]
 
 
 def random_table(models: Models) -> list[dict]:
     """Figure 7: random exits with the shares of each setting; `spread` is the mean range of a model's ten draws."""
     rows = []
-    for (group, found), index in itertools.product(_main(models).items(), INDICES):
-        pick = at_random(index)
-        spread = np.mean([pick(m)["high"] - pick(m)["low"] for m in found])
-        kept = {"model": group, "filler": found[0]["filler"], "index": index, **_gmacs(found, pick)}
-        rows.append({**kept, **_map(estimate_of(found, pick)), "spread": round(float(spread), 2)})
+    for (group, of), index in itertools.product(models.main().items(), INDICES):
+        spread = _mean([row["high"] - row["low"] for row in rows_at(of, "random", index)])
+        about = {"model": group, "filler": of[0]["filler"], "index": index}
+        rows.append({**about, **_reached(of, "random", index), "spread": spread})
     return rows
 
 
 def forced_table(models: Models) -> list[dict]:
     """All images at one exit: COCO's metrics, means over seeds."""
     rows = []
-    for name, found in _series(models).items():
-        for filler, exit in itertools.product(sorted(found[0]["fillers"]), ALL_EXITS):
-            pick = at_exit(exit, filler)
-            kept = {"model": name, "filler": filler, "exit": exit, "gmacs": round(pick(found[0])["gmacs"], 6)}
-            values = {metric: [pick(m)[metric] for m in found] for metric in METRICS[1:]}
-            others = {k: None if None in v else round(float(np.mean(v)), 2) for k, v in values.items()}
-            rows.append({**kept, **_map(estimate_of(found, pick)), **others})
+    for name, of in models.series().items():
+        for filler, exit in itertools.product(sorted(of[0]["fillers"]), EXITS):
+            found = rows_at(of, "forced", exit, filler)
+            about = {"model": name, "filler": filler, "exit": exit, "gmacs": round(found[0]["gmacs"], 6)}
+            others = {metric: _mean([row[metric] for row in found]) for metric in METRICS[1:]}
+            rows.append({**about, **_interval(estimate_of(found)), **others})
     return rows
 
 
 def accuracy_table(models: Models) -> list[dict]:
     """Table 4, for all four classifiers: percent of the images whose class they say."""
     rows = []
-    for (name, found), exit in itertools.product(_series(models).items(), ALL_EXITS):
-        row = _map(estimate_of(found, accuracy_at(exit), "accuracy"), "accuracy")
-        rows.append({"model": name, "exit": exit, **row, "seeds": len(found)})
+    for (name, of), exit in itertools.product(models.series().items(), EXITS):
+        found = estimate_of(rows_at(of, "accuracy", exit), "accuracy")
+        rows.append({"model": name, "exit": exit, **_interval(found, "accuracy"), "seeds": len(of)})
     return rows
 
 
 def shares_table(models: Models) -> list[dict]:
     """Figure 9: the shares of images that should leave and did, in percent; low and high are those of the seeds."""
     rows = []
-    for (group, found), index, exit in itertools.product(_main(models).items(), INDICES, ALL_EXITS):
-        realised = [100 * at_setting(index)(m)["realised"][exit - 1] for m in found]
-        values = {"wanted": 100 * at_setting(index)(found[0])["wanted"][exit - 1], "realised": float(np.mean(realised))}
-        values |= {"low": min(realised), "high": max(realised)}
-        kept = {"model": group, "index": index, "exit": exit}
-        rows.append(kept | {name: round(value, 2) for name, value in values.items()})
+    for (group, of), index, exit in itertools.product(models.main().items(), INDICES, EXITS):
+        found = rows_at(of, "sweep", index)
+        realised = [100 * row["realised"][exit - 1] for row in found]
+        shares = {"wanted": 100 * found[0]["wanted"][exit - 1], "realised": float(np.mean(realised))}
+        shares |= {"low": min(realised), "high": max(realised)}
+        rows.append({"model": group, "index": index, "exit": exit, **_rounded(shares)})
     return rows
 
 
 def theta_table(models: Models) -> list[dict]:
     """Figures 5 and 6, Table 6: the ten pairs of theta and lambda, each trained equally long."""
     rows = []
-    for ((theta, lambda_), model), index in itertools.product(models.grid().items(), INDICES):
-        pick = at_setting(index)
-        kept = {"theta": theta, "lambda": lambda_, "epochs": deciding(model["settings"])["epochs"], "index": index}
-        rows.append({**kept, **_gmacs([model], pick), **_map(estimate_of([model], pick))})
-    return sorted(rows, key=lambda row: (-row["theta"], -row["lambda"], row["index"]))
+    for (theta, lambda_), model in sorted(models.grid().items(), reverse=True):
+        about = {"theta": theta, "lambda": lambda_, "epochs": deciding(model["settings"])["epochs"]}
+        rows += [{**about, "index": index, **_reached([model], "sweep", index)} for index in INDICES]
+    return rows
 
 
 def fillers_table(models: Models) -> list[dict]:
@@ -87,45 +107,44 @@ def fillers_table(models: Models) -> list[dict]:
 
     "difference" is downsampling minus zero-filling at the mean compute of downsampling at this setting.
     """
-    rows = []
     proposed, fair = models.group("proposed"), models.fair()
     ways = {"published": (proposed, proposed)} if proposed else {}
     if len(fair) == 2:
         ways["fair"] = ([fair["downsample"]], [fair["zero"]])
-    for way, (first, second) in ways.items():
-        for index in INDICES:
-            down, zero = at_setting(index, "downsample"), _zero_at(first, index)
-            values = {"downsample": estimate_of(first, down).mean, "zero": estimate_of(second, zero).mean}
-            values = {name: round(value, 2) for name, value in values.items()}
-            gap = _map(difference(first, second, down, zero), "difference")
-            rows.append({"way": way, "index": index, **_gmacs(first, down), **values, **gap})
+    rows = []
+    for (way, (first, second)), index in itertools.product(ways.items(), INDICES):
+        both = at_same_compute(first, second, index, BOTH)
+        means = {filler: _mean([row["mAP"] for row in of]) for filler, of in zip(BOTH, both, strict=True)}
+        gap = _interval(difference(*both), "difference")
+        rows.append({"way": way, "index": index, **_gmacs(first, both[0]), **means, **gap})
     return rows
 
 
-def _zero_at(first: Sequence[dict], index: int) -> Callable[[dict], dict]:
-    """Finds what zero-filling reaches in a model of the second series, for the compute of downsampling in the first."""
-    seeds = {model["settings"]["seed"]: at_setting(index, "downsample")(model)["gmacs"] for model in first}
-    return lambda model: at_gmacs(model["fillers"]["zero"]["sweep"], seeds[model["settings"]["seed"]])
+def _reached(models: Sequence[dict], kind: str, index: int, filler: str | None = None) -> dict:
+    rows = rows_at(models, kind, index, filler)
+    return {**_gmacs(models, rows), **_interval(estimate_of(rows))}
 
 
-def _main(models: Models) -> dict[str, list[dict]]:
-    return {group: models.group(group) for group in MAIN if models.group(group)}
-
-
-def _series(models: Models) -> dict[str, list[dict]]:
-    """Groups of seeds as one, all others one by one."""
-    return _main(models) | {m["name"]: [m] for group in ("fair", "grid") for m in models.group(group)}
-
-
-def _gmacs(models: Sequence[dict], pick) -> dict:
-    gmacs = float(np.mean([pick(m)["gmacs"] for m in models]))
-    full = float(np.mean([at_setting(NUM_SETTINGS)(m)["gmacs_full"] for m in models]))
+def _gmacs(models: Sequence[dict], rows: Sequence[dict]) -> dict:
+    """Mean compute of models' rows, and what it saves against full depth."""
+    gmacs = float(np.mean([row["gmacs"] for row in rows]))
+    full = float(np.mean([row["gmacs_full"] for row in rows_at(models, "sweep", NUM_SETTINGS)]))
     return {"gmacs": round(gmacs, 6), "saved": round(100 * (1 - gmacs / full), 3)}
 
 
-def _map(found: Estimate | None, name: str = "mAP", digits: int = 2) -> dict:
+def _interval(found: Estimate | None, name: str = "mAP", digits: int = 2) -> dict:
     row = found.rounded(digits) if found else dict.fromkeys(("mean", "low", "high"))
     return {name: row["mean"], "low": row["low"], "high": row["high"]}
+
+
+def _mean(values: Sequence[float | None], digits: int = 2) -> float | None:
+    return None if None in values else round(float(np.mean(values)), digits)
+
+
+def _rounded(row: dict, digits: int = 2, names: Iterable[str] | None = None) -> dict:
+    """The floats of a row rounded, all else as it is; of `names` alone if they are given."""
+    found = {name: row[name] for name in (row if names is None else names)}
+    return {name: round(value, digits) if isinstance(value, float) else value for name, value in found.items()}
 
 
 def difficulty_table(models: Models) -> list[dict]:
@@ -136,8 +155,8 @@ def difficulty_table(models: Models) -> list[dict]:
     that another seed's model lets leave at another exit.
     """
     rows = []
-    for group, of_group in _main(models).items():
-        found = [model["difficulty"] for model in of_group]
+    for group, of in models.main().items():
+        found = [model["difficulty"] for model in of]
         rows += [{"model": group, **row} for row in [*_correlations(found), *_thirds(found), *_changes(found)]]
     return rows
 
@@ -153,10 +172,8 @@ def mean_correlation(found: list[dict], of: str, trait: str) -> Estimate | None:
 
 def _correlations(found: list[dict]) -> list[dict]:
     pairs = [(row["of"], row["with"]) for row in found[0]["correlations"]]
-    return [
-        {"measure": "rank correlation", "of": of, "with": trait, **_map(mean_correlation(found, of, trait), "value", 3)}
-        for of, trait in pairs
-    ]
+    values = {pair: _interval(mean_correlation(found, *pair), "value", 3) for pair in pairs}
+    return [{"measure": "rank correlation", "of": of, "with": to, **value} for (of, to), value in values.items()]
 
 
 def _thirds(found: list[dict]) -> list[dict]:
@@ -164,11 +181,12 @@ def _thirds(found: list[dict]) -> list[dict]:
     for same in zip(*(model["thirds"] for model in found), strict=True):
         first = same[0]
         at = {"of": f"exit {first['exit']}", "with": f"{first['third']} ({first['by']})"}
-        rows.append({"measure": "mAP", **at, **_map(_joined(same, "mAP"), "value")})
-        rows.append({"measure": "accuracy", **at, **_mean([row["accuracy"] for row in same])})
-        for exit in ALL_EXITS if first["exit"] == "taken" else ():
-            shares = [row["shares"][exit - 1] for row in same]
-            rows.append({"measure": "share", **at, "of": f"exit {exit}", **_mean(shares, 100)})
+        rows.append({"measure": "mAP", **at, **_interval(_joined(same, "mAP"), "value")})
+        numbers = [("accuracy", at["of"], [row["accuracy"] for row in same])]
+        for exit in EXITS if first["exit"] == "taken" else ():
+            numbers.append(("share", f"exit {exit}", [100 * row["shares"][exit - 1] for row in same]))
+        for measure, of, values in numbers:
+            rows.append({"measure": measure, **at, "of": of, "value": _mean(values), "low": None, "high": None})
     return rows
 
 
@@ -178,33 +196,44 @@ def _changes(found: list[dict]) -> list[dict]:
     if not changed:
         return []
     known = Estimate(float(np.mean(changed)), min(changed), max(changed), len(found))
-    return [{"measure": "exit changes", "of": "exit taken", "with": "another seed", **_map(known, "value")}]
+    return [{"measure": "exit changes", "of": "exit taken", "with": "another seed", **_interval(known, "value")}]
 
 
-def _joined(rows, key: str) -> Estimate | None:
+def _joined(rows: Sequence[dict], key: str) -> Estimate | None:
     values = [row[key] for row in rows]
     if not values or None in values or any(row["low"] is None for row in rows):
         return None
     images = max(row["high"] - row["low"] for row in rows) / 2
-    half = float(np.hypot(images, seed_half(values)))
-    mean = float(np.mean(values))
-    return Estimate(mean, mean - half, mean + half, len(values))
+    return around(float(np.mean(values)), float(np.hypot(images, seed_half(values))), len(values))
 
 
-def _mean(values: Sequence[float], scale: int = 1) -> dict:
-    return {"value": round(scale * float(np.mean(values)), 2), "low": None, "high": None}
+def compute_table(detectors: Mapping[str, tuple[EarlyExitRetinaNet, tuple[int, int]]]) -> list[dict]:
+    """GMACs by part and exit under both fillers, of detectors by name on images of a size (height, width).
+
+    Returns:
+        Rows of "model", "height", "width", "filler", "exit", "part" ("backbone", "neck", "head p3", ..., "total") and
+        "gmacs".
+    """
+    rows = []
+    for (name, (detector, size)), filler in itertools.product(detectors.items(), FILLERS):
+        before, detector.neck.filler = detector.neck.filler, filler
+        about = {"model": name, "height": size[0], "width": size[1], "filler": filler}
+        for exit, parts in count_macs(detector, size).items():
+            rows += [{**about, "exit": exit, "part": part, "gmacs": round(gmacs, 6)} for part, gmacs in parts.items()]
+        detector.neck.filler = before
+    return rows
 
 
 def exits_table(models: Sequence[dict]) -> list[dict]:
     """Every model at every exit: COCO's metrics, GMACs, share of full depth, and the mAP kept of its full depth."""
     rows = []
     for model in models:
-        full = model["forced"][-1]
+        about = {"model": model["name"], "group": model["group"], "split": model["split"]}
+        about["epochs"] = model["settings"]["epochs"]
         for row in model["forced"]:
-            about = {name: model[key] for name, key in (("model", "name"), ("group", "group"), ("split", "split"))}
-            about |= {"epochs": model["settings"]["epochs"], "exit": row["exit"]}
-            shares = {"share": _round(row["gmacs"] / row["gmacs_full"], 4), "kept": _round(row["mAP"] / full["mAP"], 4)}
-            rows.append({**about, **{name: _round(row[name]) for name in METRICS}, "gmacs": row["gmacs"], **shares})
+            shares = {"share": row["gmacs"] / row["gmacs_full"], "kept": row["mAP"] / model["forced"][-1]["mAP"]}
+            metrics = {**_rounded(row, names=METRICS), "gmacs": row["gmacs"]}
+            rows.append({**about, "exit": row["exit"], **metrics, **_rounded(shares, 4)})
     return rows
 
 
@@ -215,9 +244,8 @@ def budgets_table(models: Sequence[dict]) -> list[dict]:
         for scores, key in (("as they are", "budgets_unscaled"), ("comparable", "budgets")):
             for row in model.get(key, ()):
                 about = {"model": model["name"], "group": model["group"], "scores": scores, "budget": row["budget"]}
-                numbers = {name: _round(row[name], 4) for name in ("share", "kept", "loss_at_most")}
-                exits = {f"exit {k}": count for k, count in row["exits"].items()}
-                rows.append({**about, **numbers, **{name: _round(row[name]) for name in METRICS}, **exits})
+                numbers = _rounded(row, 4, ("share", "kept", "loss_at_most")) | _rounded(row, names=METRICS)
+                rows.append({**about, **numbers, **{f"exit {k}": count for k, count in row["exits"].items()}})
     return rows
 
 
@@ -228,43 +256,31 @@ def rules_table(models: Sequence[dict]) -> list[dict]:
     and "oracle", means over budgets and seeds.
     """
     with_rules = [model["rules"] for model in models if "rules" in model]
-    if not with_rules:
-        return []
     rows = []
-    for name in with_rules[0]:
+    for name in with_rules[0] if with_rules else ():
         mine, papers = ([rules[which] for rules in with_rules] for which in (name, "max softmax"))
-        score = estimate([m["score"] for m in mine], [m["samples"] for m in mine])
-        gap = difference(mine, papers, lambda rule: rule, key="score").rounded(3)
-        row = {"rule": name, **_map(score, "score", 3)}
+        row = {"rule": name, **_interval(estimate_of(mine, "score"), "score", 3)}
+        gap = difference(mine, papers, "score").rounded(3)
         row |= {"difference": gap["mean"], "difference low": gap["low"], "difference high": gap["high"]}
         points = [point for m in mine for point in m["points"]]
-        means = {point: float(np.mean([p[key] for p in points])) for point, key in POINTS.items()}
-        rows.append({**row, **{point: _round(value) for point, value in means.items()}})
+        rows.append({**row, **{point: _mean([p[key] for p in points]) for point, key in POINTS.items()}})
     return rows
 
 
 def empty_table(models: Sequence[dict]) -> list[dict]:
     """What skipping images that look empty saves and costs."""
-    rows = [{"model": model["name"], **row} for model in models for row in model.get("empty", ())]
-    return [{name: _round(value, 5) for name, value in row.items()} for row in rows]
+    return [_rounded({"model": model["name"], **row}, 5) for model in models for row in model.get("empty", ())]
 
 
 def times_table(rows: Sequence[dict]) -> list[dict]:
     """Measured times of `times_of_budgets`, a row for each budget, way of running and batch size."""
-    return [
-        {**{name: _round(row[name], 4) for name in ("budget", "share", "kept")}, "runs": runs, **ratio}
-        for row in rows
-        for runs, ratio in row["times"].items()
-    ]
+    about = ("budget", "share", "kept")
+    return [{**_rounded(row, 4, about), "runs": runs, **t} for row in rows for runs, t in row["times"].items()]
 
 
 def clock_table(rows: Sequence[dict]) -> list[dict]:
     """Each exit's time beside its compute, rows of `times_of_exits` with the name of their detector."""
-    return [{name: _round(value, 4) for name, value in row.items()} for row in rows]
-
-
-def _round(value, digits: int = 2):
-    return round(value, digits) if isinstance(value, float) else value
+    return [_rounded(row, 4) for row in rows]
 
 
 TABLES = {

@@ -93,6 +93,9 @@ class TrainSettings:
         EARLY,
         detect=True,
     )
+    widths: tuple[int, ...] | None = _option(
+        None, "Channels of the exits' own pyramids and heads, e.g. 48,24,40; 0: the shared ones.", EARLY, detect=True
+    )
     opinions: tuple[int, ...] = _option(
         (), "Exits at which the classifier's opinion moves the class scores, e.g. 1,2.", EARLY, detect=True
     )

@@ -71,6 +71,7 @@ class ModelConfig:
     classes: list[str] = _entry("a list of the classes' names", _are_names)
     trunk: str | None = _entry("the name of a trunk", _is_text, default=None)
     filler: str = _entry("the name of a filler", _is_text, default="downsample")
+    widths: tuple[int, ...] | None = _entry("a list of numbers of channels", _are_exits, default=None)
     opinions: tuple[int, ...] = _entry("a list of exits", _are_exits, default=())
     exit_target: str = _entry("a word", _is_text, default="single")
     min_size: int | None = _entry("a number of pixels", _is_size, default=None)
