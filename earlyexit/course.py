@@ -73,5 +73,5 @@ def _first(dataset: CocoDataset, count: int) -> CocoDataset:
 def _full_size(classes: list[str], weights: str | Path | None, shipped: str) -> EarlyExitRetinaNet:
     if weights:
         return load_detector(weights)[0]
-    of_scenes = {"min_size": None, "max_size": None, "score_scales": None}  # these stay behind
+    of_scenes = {"widths": None, "min_size": None, "max_size": None, "score_scales": None}  # these stay behind
     return make_model(replace(read_config(shipped), model="regnet_y_800mf", classes=classes, **of_scenes))

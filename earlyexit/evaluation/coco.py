@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from ..data.coco import CocoDataset, index_coco, make_loader, without_traceback
-from ..model.backbone import NUM_EXITS
+from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import exit_confidence
 from ..model.inputs import network_size, same_size_batches
@@ -52,7 +52,7 @@ def evaluate(
     exits = [row.exit for row in rows]
     return {
         **coco_metrics(dataset, [d for row in rows for d in row.found]),
-        "exits": {k: exits.count(k) for k in range(1, NUM_EXITS + 1)},
+        "exits": {k: exits.count(k) for k in EXITS},
         "gmacs": float(np.mean([macs[row.size][row.exit]["total"] for row in rows])),
         "gmacs_full": float(np.mean([macs[row.size][NUM_EXITS]["total"] for row in rows])),
         "images": len(rows),

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ..data.coco import CocoDataset
-from ..model.backbone import NUM_EXITS
+from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import check_images, network_size, same_size_batches
 from .coco import batches_for, check_data
@@ -241,4 +241,4 @@ def _missing(stores: dict[str | None, Store], images: int) -> dict[int, tuple[ra
 def _macs(model: EarlyExitRetinaNet, filler: str | None, size: tuple[int, int]) -> list[float]:
     use_filler(model, filler)
     by_exit = count_macs(model, size)
-    return [by_exit[k]["total"] for k in range(1, NUM_EXITS + 1)]
+    return [by_exit[k]["total"] for k in EXITS]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.coco import CocoDataset
 from ..files import write_whole
-from ..model.backbone import NUM_EXITS, Exit
+from ..model.backbone import EXITS, NUM_EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import exit_confidence
 from ..model.postprocess import POSTPROCESSING
@@ -126,7 +126,7 @@ class ExitRecords:
 
     def detection(self, image: int, exit: int) -> dict:
         """What `model([image], exit=exit)` gives for the image at position `image`."""
-        if exit not in range(1, NUM_EXITS + 1):
+        if exit not in EXITS:
             raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
         if not 0 <= image < len(self):
             raise ValueError(f"image must be a position from 0 to {len(self) - 1}, got {image}")

@@ -1,7 +1,7 @@
 """Detectors and classifiers by name, with fresh or trained weights."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.error import URLError
@@ -189,12 +189,7 @@ def _assemble(
     )
     if weights is not None:
         load_weights(model, weights)
-    return _channels_last(model)
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    """Convolutions on CPU and GPU are faster with the channels last; results are the same."""
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # faster on CPU and GPU, with the same results
 
 
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}

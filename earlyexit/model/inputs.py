@@ -142,21 +142,19 @@ def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageLi
     n, channels, height, width = images.shape
     flat = transform.normalize(images).view(1, n * channels, height, width)[0]
     # Interpolating an image that has its size already would give the same image, after some time.
-    resized = flat if _has_its_size(transform, height, width) else transform.resize(flat)[0]
+    as_it_is = transform.fixed_size is None and _scale(transform, height, width) == 1
+    resized = flat if as_it_is else transform.resize(flat)[0]
     padded = transform.batch_images([resized], transform.size_divisible)
     size = tuple(resized.shape[-2:])
     return ImageList(padded.view(n, channels, *padded.shape[-2:]), [size] * n)
 
 
-def _has_its_size(transform: GeneralizedRCNNTransform, height: int, width: int) -> bool:
-    scale = min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
-    return transform.fixed_size is None and scale == 1
+def _scale(transform: GeneralizedRCNNTransform, height: int, width: int) -> float:
+    """How many times as large an image becomes."""
+    return min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
 
 
 def network_size(model: nn.Module, image: torch.Tensor) -> tuple[int, int]:
     """Height and width, resized and padded, at which the backbone sees an image (3, H, W)."""
-    transform = model.transform
-    short, long = sorted(image.shape[-2:])
-    scale = min(transform.min_size[-1] / short, transform.max_size / long)
-    resized = (math.floor(side * scale + 1e-6) for side in image.shape[-2:])
-    return tuple(math.ceil(side / transform.size_divisible) * transform.size_divisible for side in resized)
+    scale, step = _scale(model.transform, *image.shape[-2:]), model.transform.size_divisible
+    return tuple(math.ceil(math.floor(side * scale + 1e-6) / step) * step for side in image.shape[-2:])
