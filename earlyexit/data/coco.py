@@ -1,4 +1,4 @@
-"""Any COCO-layout folder as a data set of images and `targets`: reading its JSON, items, transforms."""
+"""Any COCO-layout folder as a data set of images and `targets`: reading its JSON, items, transforms, batches."""
 
 import contextlib
 import copy
@@ -165,6 +165,29 @@ def eval_transforms() -> v2.Transform:
 
 
 _TO_FLOAT = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.ToPureTensor()]
+
+
+class SeededItems(Dataset):
+    """A data set whose augmentation is a function of the seed, the epoch and the image alone.
+
+    So a run gives the same images with any number of workers and processes, and after being resumed.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((epoch_seed(self.seed, self.epoch) * 10_000_019 + index) % 2**64)
+            return self.dataset[index]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """One seed for each epoch: what is random in it depends on nothing that came before."""
+    return (1_000_003 * seed + epoch) % 2**64  # as long as a seed may be
 
 
 def collate(samples: Sequence[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[dict]]:

@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..data.coco import make_loader, without_traceback
+from ..data.coco import SeededItems, epoch_seed, make_loader, without_traceback
 from ..processes import gather, only_cpu
-from .batches import SeededItems, StepSampler, epoch_seed
+from .batches import StepSampler
 from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
 from .settings import TrainSettings, check_settings
 
