@@ -16,12 +16,11 @@ so-many-th image leaves at one exit.
 import argparse
 import copy
 import functools
-import json
 import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +30,9 @@ from torchvision.models.detection import retinanet_resnet50_fpn_v2
 
 import earlyexit
 from earlyexit.data import scene_dataset
-from earlyexit.evaluation import collect_records, count_macs, measure_latency, thresholds_for_budget
+from earlyexit.evaluation import collect_records, measure_latency, thresholds_for_budget
 from earlyexit.files import provenance, write_json
-from earlyexit.model import NUM_EXITS, Exit, network_size
+from earlyexit.model import NUM_EXITS, Exit
 from earlyexit.study.costs import PAPER_SIZE, seconds, time_ratio
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -63,25 +62,22 @@ def limits_at(exit: int) -> list[float]:
     return [0.5 if k == exit else math.inf for k in (1, 2, 3)]
 
 
-def latency(name: str, model, images: Sequence[Tensor], batches: Sequence[int], repeats: int) -> list[dict]:
+def latency(name: str, model, images: Sequence[Tensor], batches: Sequence[int], repeats: int) -> Iterator[dict]:
     """A row for each precision, batch size and exit."""
-    rows = []
     for dtype, kind in DTYPES.items():
         ready, other = [image.to(kind) for image in images], copy.deepcopy(model).to(kind)
         for row in measure_latency(other, ready, batch_sizes=batches, repeats=repeats):
-            rows.append({"model": name, "dtype": dtype, **rounded(row)})
-    return rows
+            yield {"model": name, "dtype": dtype, **rounded(row)}
 
 
 @torch.inference_mode()
-def peer_latency(images: Sequence[Tensor], batches: Sequence[int], repeats: int) -> list[dict]:
+def peer_latency(images: Sequence[Tensor], batches: Sequence[int], repeats: int) -> Iterator[dict]:
     """The same of torchvision's detector, which has one exit; its suppression takes bfloat16 under autocast alone."""
     device, (height, width) = images[0].device, images[0].shape[1:]
     sides = {"min_size": min(height, width), "max_size": max(height, width)}  # it is resized to its own size
     torch.manual_seed(0)
     model = retinanet_resnet50_fpn_v2(num_classes=80, weights=None, weights_backbone=None, **sides)
     model = model.eval().to(device, memory_format=torch.channels_last)
-    rows = []
     for name, dtype in DTYPES.items():
         ready = [image.to(dtype) for image in images]
         model.to(dtype)
@@ -92,20 +88,19 @@ def peer_latency(images: Sequence[Tensor], batches: Sequence[int], repeats: int)
             times = {"median_ms": float(np.median(taken)), "p95_ms": float(np.quantile(taken, 0.95))}
             times = {key: 1000 * value / size for key, value in times.items()}
             about = {"batch_size": size, **times, "height": height, "width": width, "repeats": repeats}
-            rows.append({"model": PEER, "dtype": name, **rounded(about)})
-    return rows
+            yield {"model": PEER, "dtype": name, **rounded(about)}
 
 
 def rounded(row: dict) -> dict:
     """Times and GMACs with as many digits as they deserve."""
-    digits = {"median_ms": 4, "p95_ms": 4, "gmacs": 4}
+    digits = {"median_ms": 4, "p95_ms": 4, "gmacs": 6}
     return {key: round(value, digits[key]) if key in digits else value for key, value in row.items()}
 
 
 @torch.inference_mode()
 def mixture(
     name: str, model, gmacs: dict[int, float], images: Sequence[Tensor], batches: Sequence[int], how: dict, rounds: int
-) -> list[dict]:
+) -> Iterator[dict]:
     """Time of images that leave early, divided by that of full depth, for each precision and batch size.
 
     Args:
@@ -117,7 +112,6 @@ def mixture(
         how: "share" that was asked for, "policy" in words, "thresholds", and "rule", which makes a rule or None.
         rounds: see `time_ratio`.
     """
-    rows = []
     for dtype, kind in DTYPES.items():
         ready, other = [image.to(kind) for image in images], copy.deepcopy(model).to(kind)
         for size in batches:
@@ -131,13 +125,8 @@ def mixture(
             row |= {"share": round(mean / gmacs[NUM_EXITS], 4), "time": timed["mean"]}
             row |= {key: timed[key] for key in ("low", "high", "ms", "ms_full")}
             row |= {"exits": {str(k): exits[k] for k in range(1, NUM_EXITS + 1)}, "images": len(some)}
-            rows.append({**row, "policy": how["policy"], "rounds": rounds})
-    return rows
-
-
-def totals(model, image: Tensor) -> dict[int, float]:
-    """GMACs of an image at exits 1-4."""
-    return {exit: parts["total"] for exit, parts in count_macs(model, network_size(model, image)).items()}
+            thresholds = [None if math.isinf(t) else t for t in how["thresholds"]]
+            yield {**row, "policy": how["policy"], "thresholds": thresholds, "rounds": rounds}
 
 
 def nano_policies(model, scenes: int) -> list[dict]:
@@ -163,8 +152,8 @@ def paper_policies(gmacs: dict[int, float]) -> list[dict]:
     return found
 
 
-def measure(options: argparse.Namespace, device: torch.device) -> dict:
-    """All rows: "latency" and "policies"."""
+def measure(options: argparse.Namespace, device: torch.device) -> Iterator[dict]:
+    """All rows, as they come: those of mixtures have a "policy"."""
     torch.manual_seed(0)
     batches, repeats = options.batches, options.repeats
     size, most = options.size, max(32, *batches)
@@ -178,18 +167,28 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict:
         "regnet_y_800mf": make(80, **sides).eval().to(device),
         "regnet_y_800mf learned": make(80, filler="learned", **sides).eval().to(device),
     }
-    rows, mixed = latency("nano", nano, scenes, batches, repeats), []
-    rows += peer_latency(scenes, batches, repeats)
-    gmacs = totals(nano, scenes[0])
+    yield from (rows := list(latency("nano", nano, scenes, batches, repeats)))
+    yield from peer_latency(scenes, batches, repeats)
+    gmacs = {row["exit"]: row["gmacs"] for row in rows}
     for how in nano_policies(nano, options.scenes):
-        mixed += mixture("nano", nano, gmacs, scenes, batches, how, options.rounds)
+        yield from mixture("nano", nano, gmacs, scenes, batches, how, options.rounds)
     for name, model in paper.items():
-        rows += latency(name, model, photos, batches, repeats)
-    rows += peer_latency(photos, batches, repeats)
-    gmacs = totals(model, photos[0])  # with learned necks: as published, no exit takes half
+        yield from (rows := list(latency(name, model, photos, batches, repeats)))
+    yield from peer_latency(photos, batches, repeats)
+    gmacs = {row["exit"]: row["gmacs"] for row in rows}  # with learned necks: as published, no exit takes half
     for how in paper_policies(gmacs):
-        mixed += mixture(name, model, gmacs, photos, batches, how, options.rounds)
-    return {"latency": rows, "policies": mixed}
+        yield from mixture(name, model, gmacs, photos, batches, how, options.rounds)
+
+
+def say(row: dict) -> dict:
+    """Print a row; give it back."""
+    start = f"{row['model']:40} {row['dtype']:9} batch {row['batch_size']:3}"
+    if "policy" in row:
+        between = f"({row['low']:.3f} to {row['high']:.3f})"
+        print(f"{start} {row['share']:6.1%} of the GMACs, {row['time']:6.1%} of the time {between}", flush=True)
+    else:
+        print(f"{start} exit {row.get('exit', '-')} {row['median_ms']:9.3f} ms", flush=True)
+    return row
 
 
 def about(device: torch.device) -> dict:
@@ -206,8 +205,8 @@ def main() -> None:
     parser.add_argument("--batches", type=numbers, default=(1, 16, 64), help="images of a call")
     parser.add_argument("--size", type=numbers, default=PAPER_SIZE, help="height,width of the paper's images")
     parser.add_argument("--scenes", type=int, default=600, help="drawn for each split; most have one object")
-    parser.add_argument("--repeats", type=int, default=30, help="timed calls")
-    parser.add_argument("--rounds", type=int, default=5, help="of mixtures")
+    parser.add_argument("--repeats", type=int, default=8, help="timed calls")
+    parser.add_argument("--rounds", type=int, default=3, help="of mixtures")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--commit", help="if there is no git where this runs")
     parser.add_argument("--json", type=Path)
@@ -216,16 +215,13 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; --device cpu times this computer")
     result = {**about(device), "command": shlex.join(["python", "benchmarks/gpu.py", *sys.argv[1:]]), **provenance()}
-    result |= {"commit": options.commit or result["commit"], **measure(options, device)}
-    for row in result["latency"]:
-        exit = f"exit {row['exit']}" if "exit" in row else ""
-        print(f"{row['model']:40} {row['dtype']:9} batch {row['batch_size']:3} {exit:7} {row['median_ms']:9.3f} ms")
-    for row in result["policies"]:
-        start = f"{row['model']:23} {row['dtype']:9} batch {row['batch_size']:3}"
-        print(f"{start} {row['share']:6.1%} of the GMACs, {row['time']:6.1%} ({row['low']:.3f} to {row['high']:.3f})")
+    rows = [say(row) for row in measure(options, device)]
+    result["commit"] = options.commit or result["commit"]
+    result["latency"] = [row for row in rows if "policy" not in row]
+    result["policies"] = [row for row in rows if "policy" in row]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.json, json.loads(json.dumps(result)))
+        write_json(options.json, result)
 
 
 if __name__ == "__main__":
