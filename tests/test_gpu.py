@@ -232,7 +232,7 @@ def test_an_exit_is_one_decision(model, images):
 
 @torch.inference_mode()
 def test_compiled_parts_give_the_same(model, images):
-    """What `torch.compile` builds of the parts between exits and of those at one; to exit 2, since it takes a minute."""
+    """What `torch.compile` builds of the parts between exits and of those at one; exits 1 and 2 take a minute."""
     fast = for_inference(model, compiled=True)
     batch, _ = model.transform([image for image in images if image.shape == images[0].shape])
     compiled, eager = (itertools.islice(each.backbone.exits(batch.tensors), 2) for each in (fast, model))
