@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from earlyexit.study.costs import PAPER_SIZE, seconds, time_ratio
 from torch import Tensor
 from torchvision.models.detection import retinanet_resnet50_fpn_v2
 
@@ -33,7 +34,6 @@ from earlyexit.data import scene_dataset
 from earlyexit.evaluation import collect_records, measure_latency, thresholds_for_budget
 from earlyexit.files import provenance, write_json
 from earlyexit.model import NUM_EXITS, Exit
-from earlyexit.study.costs import PAPER_SIZE, seconds, time_ratio
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SHARES = (0.62, 0.5)  # of full depth's GMACs
