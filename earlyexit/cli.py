@@ -210,6 +210,7 @@ def evaluate(
     thresholds: Thresholds = None,
     exit: ForcedExit = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that run together; results do not depend on it.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images, each with PyTorch in it.")] = 0,
     device: Device = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result to this file, too.")] = None,
 ) -> None:
@@ -223,9 +224,10 @@ def evaluate(
     limits = _limits(weights, thresholds, exit)
     model, dataset = _model_and_data(data, split, weights)
     model.to(_device(device))
-    result = evaluate_on(model, dataset, thresholds=limits, exit=exit, batch_size=batch_size)
+    how = {"batch_size": batch_size, "workers": workers}
+    result = evaluate_on(model, dataset, thresholds=limits, exit=exit, **how)
     if is_single_object(dataset):
-        result["accuracy"] = exit_accuracy(model, dataset, batch_size=batch_size)
+        result["accuracy"] = exit_accuracy(model, dataset, **how)
     if not process_state().is_main_process:
         return
     typer.echo(_as_table(result))

@@ -1,6 +1,6 @@
 """What every chapter starts with: a device, a data set and a model, behind one switch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -8,8 +8,7 @@ import torch
 from .data.coco import CocoDataset, coco_split
 from .data.scenes import scene_dataset
 from .model.detector import EarlyExitRetinaNet
-from .model.factories import dyn_retinanet_regnet_y_800mf, load_detector
-from .weights import read_about
+from .model.factories import load_detector, make_model, read_config
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def start(
         model, size = load_detector(shipped)[0], (128, 128)
     else:
         dataset, calibration = (_first(coco_split(data, name), count) for name in (split, calibration_split))
-        model, size = _full_size(len(dataset.classes), weights, shipped), (800, 1216)
+        model, size = _full_size(dataset.classes, weights, shipped), (800, 1216)
     return Course(device, dataset, calibration, model.to(device).eval(), dataset.classes, size)
 
 
@@ -71,8 +70,8 @@ def _first(dataset: CocoDataset, count: int) -> CocoDataset:
     return dataset
 
 
-def _full_size(num_classes: int, weights: str | Path | None, shipped: str) -> EarlyExitRetinaNet:
+def _full_size(classes: list[str], weights: str | Path | None, shipped: str) -> EarlyExitRetinaNet:
     if weights:
         return load_detector(weights)[0]
-    made_with = {name: read_about(shipped)[name] for name in ("filler", "opinions") if name in read_about(shipped)}
-    return dyn_retinanet_regnet_y_800mf(num_classes, **made_with)
+    of_scenes = {"widths": None, "min_size": None, "max_size": None, "score_scales": None}  # these stay behind
+    return make_model(replace(read_config(shipped), model="regnet_y_800mf", classes=classes, **of_scenes))

@@ -62,9 +62,9 @@ def check_file(option: str, path: Path | None, suffix: str = "") -> None:
         raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")
 
 
-def write_json(path: Path, value: dict) -> None:
+def write_json(path: Path, value: dict) -> Path:
     """Write JSON to a file that appears whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
+    return write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
 
 
 def plain(value: Any) -> Any:

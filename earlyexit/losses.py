@@ -92,7 +92,7 @@ class JointLoss:
             return present_loss(logits, present, distillation=self.distillation)
         labels, which = exit_labels(targets, exit_target)
         chosen = logits if which is None else [x[which] for x in logits]
-        return exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
+        return _exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
 
 
 def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
@@ -133,6 +133,17 @@ def exit_loss(
     classes = logits[-1].shape[1]
     if labels.dtype != torch.int64 or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"labels must be int64 from 0 to {classes - 1}, got {labels.dtype} {labels.tolist()[:10]}")
+    return _exit_loss(logits, labels, weights, distillation, temperature)
+
+
+def _exit_loss(
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    weights: Sequence[float] = EXIT_WEIGHTS,
+    distillation: float = 0.5,
+    temperature: float = 1.0,
+) -> Tensor:
+    """`exit_loss` of labels that were checked before: a look at each batch would make a GPU wait."""
     loss = sum(w * F.cross_entropy(x, labels) for w, x in zip(weights, logits, strict=True))
     if distillation:
         teacher = torch.log_softmax(logits[-1].detach() / temperature, dim=1)
@@ -188,17 +199,18 @@ def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tens
                 "images, or set exit_target='largest' (--exit-target largest)"
             )
         if count:
-            labels.append(target["labels"][box_area(target["boxes"]).argmax()])
+            labels.append(target["labels"].gather(0, box_area(target["boxes"]).argmax(0, keepdim=True)))
             which.append(i)
     if not labels:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    chosen = torch.stack(labels)
-    return chosen, None if len(which) == len(targets) else torch.tensor(which, device=chosen.device)
+    chosen = torch.cat(labels)
+    some = None if len(which) == len(targets) else torch.tensor(which).to(chosen.device, non_blocking=True)
+    return chosen, some
 
 
 def present_classes(targets: Sequence[dict], num_classes: int) -> Tensor:
     """(N, num_classes) float: 1 where an image has an object of the class."""
-    present = torch.zeros(len(targets), num_classes)
+    present = torch.zeros(len(targets), num_classes, device=targets[0]["labels"].device)
     for row, target in zip(present, targets, strict=True):
-        row[target["labels"].cpu()] = 1
+        row.index_fill_(0, target["labels"], 1.0)
     return present

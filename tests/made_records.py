@@ -66,7 +66,11 @@ def _found(rng, truth: Truth, image: int, count: int, classes: int):
 def judged(records: ExitRecords, chosen: torch.Tensor, counts=None) -> dict:
     """pycocotools' metrics of a choice of exits; an image that counts k times is there k times, under new ids."""
     counts = np.ones(len(records), dtype=int) if counts is None else counts
-    content = {"images": [], "annotations": [], "categories": [{"id": c, "name": ""} for c in records.category_ids]}
+    content = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": c, "name": ""} for c in records.about["category_ids"]],
+    }
     found = []
     for i, exit in enumerate(chosen.tolist()):
         for copy in range(counts[i]):
@@ -74,9 +78,9 @@ def judged(records: ExitRecords, chosen: torch.Tensor, counts=None) -> dict:
             content["images"].append({"id": image_id})
             for j in range(*records.truth.offsets[i : i + 2].tolist()):
                 row = {"id": len(content["annotations"]) + 1, "image_id": image_id}
-                row |= {"category_id": records.category_ids[int(records.truth.labels[j])]}
+                row |= {"category_id": records.about["category_ids"][int(records.truth.labels[j])]}
                 row |= {"bbox": records.truth.boxes[j].tolist(), "area": float(records.truth.areas[j])}
                 content["annotations"].append({**row, "iscrowd": int(records.truth.crowds[j])})
-            found += to_coco(records.detection(i, exit), image_id, records.category_ids)
+            found += to_coco(records.detection(i, exit), image_id, records.about["category_ids"])
     dataset = SimpleNamespace(coco=index_coco(content), ids=[image["id"] for image in content["images"]])
     return coco_metrics(dataset, found)

@@ -203,8 +203,6 @@ def test_two_processes_make_the_same_records(model, dataset, records, monkeypatc
     assert torch.equal(ours.gmacs, alone.gmacs)
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         collect_records(model, dataset, workers=0)
-    with pytest.raises(ValueError, match="the model is on meta: use workers=1, got 2"):
-        collect_records(earlyexit.dyn_retinanet_nano().to("meta"), dataset, workers=2)
 
 
 def test_two_fillers_are_kept_in_two_files(model, dataset, tmp_path):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from squares import Tiny, same, settings, steps, weights, write_folder
 
-from earlyexit.data.coco import coco_split, train_transforms
-from earlyexit.training.batches import SeededItems, StepSampler, check_dataset, make_loader, without_traceback
+from earlyexit.data.coco import SeededItems, coco_split, make_loader, train_transforms, without_traceback
+from earlyexit.training.batches import StepSampler, check_dataset
 from earlyexit.training.loop import fit
 from earlyexit.training.run import train
 

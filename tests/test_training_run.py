@@ -120,10 +120,10 @@ def test_out_that_cannot_be_made(data, tmp_path, capsys, monkeypatch, name):
 def test_out_that_may_not_be_written_to(data, tmp_path, capsys, monkeypatch):
     """Root may write anywhere, so the refusal is played."""
 
-    def deny(path, write):
+    def deny(path, value):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(run, "write_whole", deny)
+    monkeypatch.setattr(run, "write_json", deny)
     line = refused(capsys, monkeypatch, "train", data, *options(tmp_path / "run"))
     assert line.endswith(f"can be written to, got '{tmp_path / 'run'}': Permission denied")
 

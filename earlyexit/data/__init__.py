@@ -9,8 +9,10 @@ from .coco import (
     eval_transforms,
     index_coco,
     load_coco,
+    make_loader,
     read_coco,
     train_transforms,
+    without_traceback,
 )
 from .photos import PhotoFinder, list_files, open_image, stays_inside, to_rgb, without_ending
 from .scenes import scene_dataset
@@ -32,6 +34,7 @@ __all__ = [
     "keep_single_objects",
     "list_files",
     "load_coco",
+    "make_loader",
     "open_image",
     "read_coco",
     "scene_dataset",
@@ -40,4 +43,5 @@ __all__ = [
     "to_rgb",
     "train_transforms",
     "without_ending",
+    "without_traceback",
 ]

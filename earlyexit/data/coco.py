@@ -1,17 +1,18 @@
-"""Any COCO-layout folder as a data set of images and `targets`: reading its JSON, items, transforms."""
+"""Any COCO-layout folder as a data set of images and `targets`: reading its JSON, items, transforms, batches."""
 
 import contextlib
 import copy
 import gc
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
@@ -166,7 +167,56 @@ def eval_transforms() -> v2.Transform:
 _TO_FLOAT = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.ToPureTensor()]
 
 
+class SeededItems(Dataset):
+    """A data set whose augmentation is a function of the seed, the epoch and the image alone.
+
+    So a run gives the same images with any number of workers and processes, and after being resumed.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((epoch_seed(self.seed, self.epoch) * 10_000_019 + index) % 2**64)
+            return self.dataset[index]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """One seed for each epoch: what is random in it depends on nothing that came before."""
+    return (1_000_003 * seed + epoch) % 2**64  # as long as a seed may be
+
+
 def collate(samples: Sequence[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[dict]]:
     """A list of images and a list of targets, as torchvision's detectors take them."""
     images, targets = zip(*samples, strict=True)
     return list(images), list(targets)
+
+
+def make_loader(dataset: Dataset, batches: int | Iterable[list[int]], workers: int = 0) -> DataLoader:
+    """Batches of a data set, each a list of images and a list of targets.
+
+    Where there is a GPU they lie in page-locked memory, from which `to(device, non_blocking=True)` does not wait.
+
+    Args:
+        dataset: its items are (image, target).
+        batches: so many images in the order of the data set, or the positions of the images of each batch.
+        workers: processes that load them.
+    """
+    which = {"batch_size": batches} if isinstance(batches, int) else {"batch_sampler": batches}
+    pin = torch.cuda.is_available()
+    return DataLoader(dataset, collate_fn=collate, num_workers=workers, pin_memory=pin, **which)
+
+
+def without_traceback(batches: Iterable) -> Iterator:
+    """The batches; what a loading process says of an image that cannot be read comes as the one line it said.
+
+    PyTorch puts the whole traceback of that process into the message.
+    """
+    try:
+        yield from batches
+    except ValueError as error:
+        raise ValueError(str(error).splitlines()[-1].removeprefix("ValueError: ")) from None

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from pycocotools.cocoeval import COCOeval
-from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
 
-from ..data.coco import CocoDataset, collate, index_coco
-from ..model.backbone import NUM_EXITS
+from ..data.coco import CocoDataset, index_coco, make_loader, without_traceback
+from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import exit_confidence
 from ..model.inputs import network_size, same_size_batches
@@ -29,6 +29,7 @@ def evaluate(
     thresholds: Sequence[float] | None = None,
     exit: int | None = None,
     batch_size: int = 1,
+    workers: int = 0,
 ) -> dict:
     """Run a detector over a data set and measure it.
 
@@ -39,24 +40,21 @@ def evaluate(
         dataset: the data, with one item per image.
         thresholds, exit: see `EarlyExitRetinaNet.forward`.
         batch_size: images that run together; results are those of one by one.
+        workers: processes that load the images; with a GPU a few keep it busy.
 
     Returns:
         COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
         per image), "gmacs_full" (mean if all went to exit 4) and "images".
     """
     check_data(model, dataset)
-    rows = detect_all(model, dataset, thresholds, exit, batch_size)
+    rows = detect_all(model, dataset, thresholds, exit, batch_size, workers)
     macs = {size: count_macs(model, size) for size in {row.size for row in rows}}
-    compute = {
-        "gmacs": float(np.mean([macs[row.size][row.exit]["total"] for row in rows])),
-        "gmacs_full": float(np.mean([macs[row.size][NUM_EXITS]["total"] for row in rows])),
-    }
     exits = [row.exit for row in rows]
-    counts = {k: exits.count(k) for k in range(1, NUM_EXITS + 1)}
     return {
         **coco_metrics(dataset, [d for row in rows for d in row.found]),
-        "exits": counts,
-        **compute,
+        "exits": {k: exits.count(k) for k in EXITS},
+        "gmacs": float(np.mean([macs[row.size][row.exit]["total"] for row in rows])),
+        "gmacs_full": float(np.mean([macs[row.size][NUM_EXITS]["total"] for row in rows])),
         "images": len(rows),
     }
 
@@ -70,10 +68,15 @@ class Detected(NamedTuple):
     found: list[dict]
 
 
-def detect_all(model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit, batch_size: int) -> list[Detected]:
-    """The detections of every image in the order of image ids, gathered from all processes."""
-    rows = []
-    for images, targets, detections in detect_batches(model, dataset, thresholds, exit, batch_size):
+def detect_all(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit: int | None, batch_size: int, workers: int = 0
+) -> list[Detected]:
+    """The detections of every image in the order of image ids; each of several processes runs a share."""
+    state, rows = process_state(), []
+    mine = Subset(dataset, range(state.process_index, len(dataset), state.num_processes))
+    for images, targets in batches_for(model, mine, batch_size, workers):
+        with torch.inference_mode():
+            detections = model(images, thresholds=thresholds, exit=exit)
         for image, target, detection in zip(images, targets, detections, strict=True):
             name = int(target["image_id"])
             found = to_coco(detection, name, dataset.category_ids)
@@ -81,19 +84,14 @@ def detect_all(model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit
     return sorted(gather(rows), key=lambda row: row.image_id)
 
 
-def detect_batches(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit: int | None, batch_size: int
-) -> Iterator[tuple[list, list, list]]:
-    """Images, targets and detections (on the CPU), batch by batch; each of several processes gets a share."""
+def batches_for(
+    model: nn.Module, dataset: Dataset, batch_size: int, workers: int
+) -> Iterator[tuple[list[Tensor], list[dict]]]:
+    """Images, on the device of the model, and targets, batch by batch; the model is put in eval mode."""
     model.eval()
     device = next(model.parameters()).device
-    state = process_state()
-    mine = Subset(dataset, range(state.process_index, len(dataset), state.num_processes))
-    for images, targets in DataLoader(mine, batch_size, collate_fn=collate):
-        with torch.inference_mode():
-            detections = model([i.to(device) for i in images], thresholds=thresholds, exit=exit)
-        on_cpu = [{k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in d.items()} for d in detections]
-        yield images, targets, on_cpu
+    for images, targets in without_traceback(make_loader(dataset, batch_size, workers)):
+        yield [image.to(device, non_blocking=True) for image in images], targets
 
 
 def to_coco(detection: dict, image_id: int, category_ids: Sequence[int]) -> list[dict]:
@@ -106,9 +104,7 @@ def to_coco(detection: dict, image_id: int, category_ids: Sequence[int]) -> list
 
 def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | None]:
     """COCO's average precisions in percent, by pycocotools."""
-    results = index_coco(
-        {**dataset.coco.dataset, "annotations": [_as_result(i, row) for i, row in enumerate(found, 1)]}
-    )
+    results = index_coco({**dataset.coco.dataset, "annotations": found})
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = COCOeval(dataset.coco, results, "bbox")
         evaluation.params.imgIds = list(dataset.ids)
@@ -119,34 +115,9 @@ def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | N
     return {name: float(100 * s) if s >= 0 else None for name, s in zip(METRICS, stats, strict=True)}
 
 
-def _as_result(number: int, row: dict) -> dict:
-    return {**row, "id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
-
-
-def exit_logits(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> tuple[torch.Tensor, list[dict]]:
-    """All four exits' logits, (4, images, classes) on the CPU, and the targets of the images.
-
-    Args:
-        model: a detector or an `ExitClassifier`: anything with `.backbone` and `.transform`.
-        dataset: the images.
-        batch_size: images that run together.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    parts, all_targets = [], []
-    for images, targets in DataLoader(dataset, batch_size, collate_fn=collate):
-        with torch.inference_mode():
-            logits = torch.empty(NUM_EXITS, len(images), model.backbone.num_classes)
-            for group, batch in same_size_batches(model.transform, [i.to(device) for i in images]):
-                logits[:, group] = torch.stack(model.backbone(batch.tensors)).float().cpu()
-            parts.append(logits)
-        all_targets += targets
-    return torch.cat(parts, dim=1), all_targets
-
-
-def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> list[float]:
+def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0) -> list[float]:
     """Share of single-object images, in percent, whose class each of the four exits says; see `exit_logits`."""
-    logits, targets = exit_logits(model, dataset, batch_size=batch_size)
+    logits, targets = exit_logits(model, dataset, batch_size=batch_size, workers=workers)
     for target in targets:
         if len(target["labels"]) != 1:
             count, name = len(target["labels"]), int(target["image_id"])
@@ -155,10 +126,32 @@ def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 3
     return (100 * (logits.argmax(2) == labels).float().mean(1)).tolist()
 
 
-def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32) -> torch.Tensor:
+def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0) -> Tensor:
     """Every image's confidence (see `exit_confidence`) at the four exits: (4, images); see `exit_logits`."""
-    logits = exit_logits(model, dataset, batch_size=batch_size)[0]
+    logits = exit_logits(model, dataset, batch_size=batch_size, workers=workers)[0]
     return exit_confidence(logits, getattr(model, "exit_target", "single"))
+
+
+def exit_logits(
+    model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0
+) -> tuple[Tensor, list[dict]]:
+    """All four exits' logits, (4, images, classes) on the CPU, and the targets of the images.
+
+    Args:
+        model: a detector or an `ExitClassifier`: anything with `.backbone` and `.transform`.
+        dataset: the images.
+        batch_size: images that run together.
+        workers: processes that load them.
+    """
+    parts, all_targets = [], []
+    for images, targets in batches_for(model, dataset, batch_size, workers):
+        with torch.inference_mode():
+            logits = torch.empty(NUM_EXITS, len(images), model.backbone.num_classes)
+            for group, batch in same_size_batches(model.transform, images):
+                logits[:, group] = torch.stack(model.backbone(batch.tensors)).float().cpu()
+            parts.append(logits)
+        all_targets += targets
+    return torch.cat(parts, dim=1), all_targets
 
 
 def check_data(model: nn.Module, dataset: CocoDataset) -> None:

@@ -4,52 +4,155 @@ import functools
 import itertools
 import multiprocessing
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
+from torch.utils.data import Subset
 
-from ..data.coco import CocoDataset, collate
-from ..model.backbone import NUM_EXITS
+from ..data.coco import CocoDataset
+from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import check_images, network_size, same_size_batches
-from .coco import check_data
+from .coco import batches_for, check_data
 from .cost import count_macs
-from .records import Detections, ExitRecords, Store, Truth, describe, offsets_of
+from .records import Detections, ExitRecords, Truth, describe, join_records, offsets_of
 
 CHUNK = 256  # images that are lost at most when a collection is killed
 
 
-def run_chunk(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, batch_size: int, images: range, fillers: Sequence[str | None]
-) -> dict:
-    """Run some images of a data set.
+def collect_records(
+    model: EarlyExitRetinaNet,
+    dataset: CocoDataset,
+    *,
+    batch_size: int = 32,
+    path: str | Path | None = None,
+    fillers: Sequence[str] | None = None,
+    workers: int = 1,
+) -> ExitRecords | dict[str, ExitRecords]:
+    """Run a detector once over a data set and keep what it says at all four exits.
+
+    The backbone runs once, neck and head once per exit: what the published protocol needs 34 passes for a sweep and
+    340 for random exits for.
+
+    Args:
+        model: the detector; it is put in eval mode.
+        dataset: the images.
+        batch_size: images that run together, where they have the same padded size; results are those of one by one.
+        path: a safetensors file to keep the records in. Finished chunks of images are kept beside it, and a call that
+            finds them goes on from there; one that finds the file reads it.
+        fillers: record these fillers of the neck instead of the one in use, in the same pass over the images; exits
+            at which no feature map is missing are computed once for all. The files are then PATH-FILLER.
+        workers: processes; the records are the same. On a CPU they share the images, each with its own copy of the
+            model, and a script that asks for several needs its `if __name__ == "__main__"`. With a GPU they load them.
 
     Returns:
-        "image_ids", "logits" and "truth" as in `ExitRecords`, "found" {filler: detections} and "sizes", height and
-        width of each image inside the network.
+        The records; with `fillers`, a dict of them by filler.
+
+    Raises:
+        ValueError: if `path` holds records of another model, data set or filler.
     """
-    loader = DataLoader(Subset(dataset, images), batch_size, collate_fn=collate)
+    check_data(model, dataset)
     device = next(model.parameters()).device
+    loaders, sharers = (0, workers) if device.type == "cpu" or workers == 1 else (workers, 1)
+    before = model.filler
+    stores = {}
+    for name in (before,) if fillers is None else fillers:
+        stores[name] = Store(_path_of(path, name if fillers else None), describe(model, dataset, name))
+    macs = functools.cache(functools.partial(_macs, model))
+    model.eval()
+    todo = _missing(stores, len(dataset))
+    try:
+        run = functools.partial(run_chunk, model, dataset, batch_size, loaders)
+        chunks = _run_in_processes(run, list(todo.values()), sharers)
+        for (number, (_, lacking)), (shared, found, sizes) in zip(todo.items(), chunks, strict=True):
+            for name in lacking:
+                gmacs = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).T
+                made = ExitRecords(**shared, gmacs=gmacs, found=found[name], about=stores[name].about)
+                stores[name].add(number, made)
+    finally:
+        use_filler(model, before)
+    finished = {name: store.finish() for name, store in stores.items()}
+    return finished[before] if fillers is None else finished
+
+
+class Store:
+    """The file that a collection ends as, and a folder beside it with the chunks that are finished.
+
+    Args:
+        path: the file; None keeps nothing on disk.
+        about: what the records are made of; what lies at `path` already must be made of the same.
+    """
+
+    def __init__(self, path: Path | None, about: dict):
+        self.path, self.about = path, about
+        self.folder = path and path.with_name(path.name + ".chunks")
+        self.finished = self._read(path) if path and path.exists() else None
+        files = self.folder.glob("[0-9]*.safetensors") if path and self.finished is None else ()
+        self.chunks = {int(file.stem): self._read(file) for file in files}
+
+    def _read(self, path: Path) -> ExitRecords:
+        found = ExitRecords.load(path)
+        changed = [key for key in self.about if found.about.get(key) != self.about[key]]
+        if changed:
+            what = "; ".join(f"{key} {found.about.get(key)!r}, not {self.about[key]!r}"[:300] for key in changed)
+            others = " and ".join(changed)
+            raise ValueError(f"{str(path)!r} holds records of other {others}: {what}. Choose another file")
+        return found
+
+    def lacks(self, number: int) -> bool:
+        """Whether chunk `number` still has to be made."""
+        return self.finished is None and number not in self.chunks
+
+    def add(self, number: int, records: ExitRecords) -> None:
+        """Keep a chunk."""
+        self.chunks[number] = records
+        if self.path is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            records.save(self.folder / f"{number:05d}.safetensors")
+
+    def finish(self) -> ExitRecords:
+        """All chunks as one; the file takes the place of the folder."""
+        if self.finished is None:
+            self.finished = join_records([self.chunks[number] for number in sorted(self.chunks)])
+            if self.path is not None:
+                self.finished.save(self.path)
+        if self.path is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)  # which a collection killed at its very end has left, too
+        return self.finished
+
+
+def run_chunk(
+    model: EarlyExitRetinaNet,
+    dataset: CocoDataset,
+    batch_size: int,
+    loaders: int,
+    images: range,
+    fillers: Sequence[str | None],
+) -> tuple[dict, dict[str | None, Detections], list[tuple[int, int]]]:
+    """Run some images of a data set, which `loaders` processes load (0: this one).
+
+    Returns:
+        "image_ids", "logits" and "truth" as in `ExitRecords`; the detections by filler; and height and width of each
+        image inside the network.
+    """
     logits: list[Tensor] = []
     found: dict[str | None, list[dict]] = {name: [] for name in fillers}  # four of each image
     sizes: list[tuple[int, int]] = []
-    for batch, _ in loader:
+    for batch, _ in batches_for(model, Subset(dataset, images), batch_size, loaders):
         check_images(batch, model)
         with torch.inference_mode():
-            batch_logits, batch_found = run_all_exits(model, [image.to(device) for image in batch], fillers)
+            batch_logits, batch_found = run_all_exits(model, batch, fillers)
         logits.append(batch_logits)
         sizes += [network_size(model, image) for image in batch]
         for name in fillers:
             found[name] += batch_found[name]
     ids = [dataset.ids[i] for i in images]
-    joined = {name: _joined(rows) for name, rows in found.items()}
     shared = {"image_ids": torch.tensor(ids), "logits": torch.cat(logits, dim=1), "truth": _truth(dataset, ids)}
-    return {**shared, "found": joined, "sizes": sizes}
+    return shared, {name: _joined(rows) for name, rows in found.items()}, sizes
 
 
 def use_filler(model: EarlyExitRetinaNet, filler: str | None) -> None:
@@ -98,66 +201,6 @@ def _truth(dataset: CocoDataset, ids: Sequence[int]) -> Truth:
     )
 
 
-def collect_records(
-    model: EarlyExitRetinaNet,
-    dataset: CocoDataset,
-    *,
-    batch_size: int = 32,
-    path: str | Path | None = None,
-    fillers: Sequence[str] | None = None,
-    workers: int = 1,
-    progress: bool = False,
-) -> ExitRecords | dict[str, ExitRecords]:
-    """Run a detector once over a data set and keep what it says at all four exits.
-
-    The backbone runs once, neck and head once per exit: what the published protocol needs 34 passes for a sweep and
-    340 for random exits for.
-
-    Args:
-        model: the detector; it is put in eval mode.
-        dataset: the images.
-        batch_size: images that run together, where they have the same padded size; results are those of one by one.
-        path: a safetensors file to keep the records in. Finished chunks of images are kept beside it, and a call that
-            finds them goes on from there; one that finds the file reads it.
-        fillers: record these fillers of the neck instead of the one in use, in the same pass over the images; exits
-            at which no feature map is missing are computed once for all. The files are then PATH-FILLER.
-        workers: processes that share the images on a CPU, each with its own copy of the model; the records are the
-            same. A script that asks for several needs its `if __name__ == "__main__"`.
-        progress: show a bar.
-
-    Returns:
-        The records; with `fillers`, a dict of them by filler.
-
-    Raises:
-        ValueError: if `path` holds records of another model, data set or filler.
-    """
-    check_data(model, dataset)
-    device = next(model.parameters()).device
-    if workers > 1 and device.type != "cpu":
-        raise ValueError(f"workers share a CPU, but the model is on {device}: use workers=1, got {workers}")
-    before = model.filler
-    names = (before,) if fillers is None else tuple(fillers)
-    paths = {name: _path_of(path, name if fillers is not None else None) for name in names}
-    stores = {name: Store(paths[name], describe(model, dataset, name)) for name in names}
-    macs = functools.cache(lambda name, size: _macs(model, name, size))
-    model.eval()
-    todo = _missing(stores, len(dataset))
-    try:
-        run = functools.partial(run_chunk, model, dataset, batch_size)
-        chunks = _run_in_processes(run, list(todo.values()), workers)
-        shown = tqdm(chunks, "records", total=len(todo), unit="chunk", disable=not progress)
-        for (number, (_, lacking)), chunk in zip(todo.items(), shown, strict=True):
-            found, sizes = chunk.pop("found"), chunk.pop("sizes")
-            for name in lacking:
-                gmacs = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).T
-                made = ExitRecords(**chunk, gmacs=gmacs, found=found[name], about=stores[name].about)
-                stores[name].add(number, made)
-    finally:
-        use_filler(model, before)
-    finished = {name: store.finish() for name, store in stores.items()}
-    return finished[before] if fillers is None else finished
-
-
 def _run_in_processes(run: Callable, jobs: Sequence[tuple], workers: int) -> Iterator:
     """Results of `run(*job)`, in the order of the jobs and as soon as they are there.
 
@@ -198,4 +241,4 @@ def _missing(stores: dict[str | None, Store], images: int) -> dict[int, tuple[ra
 def _macs(model: EarlyExitRetinaNet, filler: str | None, size: tuple[int, int]) -> list[float]:
     use_filler(model, filler)
     by_exit = count_macs(model, size)
-    return [by_exit[k]["total"] for k in range(1, NUM_EXITS + 1)]
+    return [by_exit[k]["total"] for k in EXITS]

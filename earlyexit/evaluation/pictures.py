@@ -113,7 +113,11 @@ def detect(
         notes.append(f"{saved:.0%} of the compute saved")
         yield _line(path, detection, notes[-1], classes, min_score)
     if save:
-        _draw(save, photos, found, notes, classes, min_score)
+        figure, axes = image_grid(len(photos), columns=3, size=4)
+        for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
+            draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
+        save_figure(figure, save, format=save.suffix[1:].lower(), dpi=120)
+        plt.close(figure)
         yield f"wrote {save}"
 
 
@@ -122,14 +126,6 @@ def _line(path: Path, detection: dict, note: str, classes: list[str], min_score:
     objects = [f"{classes[c]} {s:.2f} at [{', '.join(f'{v:.0f}' for v in b)}]" for b, s, c in rows if s >= min_score]
     what = "; ".join(objects) or f"nothing with a score of {min_score:g} or more"
     return f"{path}: exit {detection['exit']} (confidence {detection['confidence']:.2f}), {note}: {what}"
-
-
-def _draw(save: Path, photos: list, found: list[dict], notes: list[str], classes: list[str], min_score: float) -> None:
-    figure, axes = image_grid(len(photos), columns=3, size=4)
-    for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
-        draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
-    save_figure(figure, save, format=save.suffix[1:].lower(), dpi=120)
-    plt.close(figure)
 
 
 def read_photo(path: Path) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.coco import CocoDataset
-from ..model.backbone import NUM_EXITS
+from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import MaxSoftmax, Router, Rule, exit_limits, make_rule, rule_features
 from .coco import exit_confidences
@@ -27,7 +27,7 @@ def exit_proportions() -> Tensor:
     rows = []
     for t in range(1, NUM_SETTINGS):
         ratio = (t + 3) / 20 if t <= 17 else 20 / (38 - t)
-        share = torch.tensor([ratio**k for k in range(1, 5)], dtype=torch.float64)
+        share = torch.tensor([ratio**k for k in EXITS], dtype=torch.float64)
         share /= share.sum()
         # The published code then thins out the early exits, one after the other.
         for k, factor in enumerate((0.85, 1.0, 0.5)):
@@ -135,7 +135,7 @@ def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
 
 def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
     """(4, N) what a rule says of every image at every exit: the scores by which `model(images, rule=rule)` decides."""
-    scores = [rule(records.exit(k, found=bool(getattr(rule, "needs", ())))) for k in range(1, NUM_EXITS + 1)]
+    scores = [rule(records.exit(k, found=bool(getattr(rule, "needs", ())))) for k in EXITS]
     return torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
 
 

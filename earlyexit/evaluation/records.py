@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ..data.coco import CocoDataset
 from ..files import write_whole
-from ..model.backbone import NUM_EXITS, Exit
+from ..model.backbone import EXITS, NUM_EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import exit_confidence
 from ..model.postprocess import POSTPROCESSING
@@ -59,6 +58,9 @@ class Truth:
     offsets: Tensor
 
 
+PARTS = {"found": Detections, "truth": Truth}  # of records
+
+
 @dataclass(frozen=True, eq=False)
 class ExitRecords:
     """N images at four exits under one filler.
@@ -89,11 +91,6 @@ class ExitRecords:
     def classes(self) -> list[str]:
         """Names of the classes by label."""
         return self.about["classes"]
-
-    @property
-    def category_ids(self) -> list[int]:
-        """Ids of the classes in the annotations, by label."""
-        return self.about["category_ids"]
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -129,7 +126,7 @@ class ExitRecords:
 
     def detection(self, image: int, exit: int) -> dict:
         """What `model([image], exit=exit)` gives for the image at position `image`."""
-        if exit not in range(1, NUM_EXITS + 1):
+        if exit not in EXITS:
             raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
         if not 0 <= image < len(self):
             raise ValueError(f"image must be a position from 0 to {len(self) - 1}, got {image}")
@@ -140,9 +137,8 @@ class ExitRecords:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, which appears whole or not at all."""
         tensors = {name: getattr(self, name).contiguous() for name in ("image_ids", "logits", "gmacs")}
-        for part in ("found", "truth"):
-            value = getattr(self, part)
-            tensors |= {f"{part}.{f.name}": getattr(value, f.name).contiguous() for f in fields(value)}
+        for part, kind in PARTS.items():
+            tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name).contiguous() for f in fields(kind)}
         metadata = {"about": json.dumps({"format": FORMAT, **self.about})}
         write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -157,8 +153,7 @@ class ExitRecords:
             raise ValueError(f"{str(path)!r} cannot be read as records: {error}") from None
         if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise ValueError(f"{str(path)!r} holds no exit records of format {FORMAT}")
-        parts = {"found": Detections, "truth": Truth}
-        nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in parts.items()}
+        nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in PARTS.items()}
         return cls(**{k: tensors[k] for k in ("image_ids", "logits", "gmacs")}, **nested, about=about)
 
 
@@ -166,19 +161,14 @@ def join_records(parts: list[ExitRecords]) -> ExitRecords:
     """The images of several records, which must be about the same model, data and filler, as one."""
     if not parts or any(part.about != parts[0].about for part in parts):
         raise ValueError(f"records to join must be at least one, all made of the same, got {len(parts)} others")
-    joined = {}
-    for name in ("found", "truth"):
-        ragged = [getattr(part, name) for part in parts]
-        values = {f.name: torch.cat([getattr(r, f.name) for r in ragged]) for f in fields(ragged[0])}
-        counts = torch.cat([r.offsets.diff() for r in ragged])
-        joined[name] = type(ragged[0])(**{**values, "offsets": offsets_of(counts)})
-    return ExitRecords(
-        image_ids=torch.cat([p.image_ids for p in parts]),
-        logits=torch.cat([p.logits for p in parts], dim=1),
-        gmacs=torch.cat([p.gmacs for p in parts], dim=1),
-        **joined,
-        about=parts[0].about,
-    )
+    joined = {"image_ids": torch.cat([part.image_ids for part in parts])}
+    joined |= {name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("logits", "gmacs")}
+    for name, kind in PARTS.items():
+        runs = [getattr(part, name) for part in parts]
+        values = {f.name: torch.cat([getattr(run, f.name) for run in runs]) for f in fields(kind)}
+        offsets = offsets_of(torch.cat([run.offsets.diff() for run in runs]))
+        joined[name] = kind(**{**values, "offsets": offsets})
+    return ExitRecords(**joined, about=parts[0].about)
 
 
 def offsets_of(counts: Tensor) -> Tensor:
@@ -242,62 +232,3 @@ def hash_data(dataset: CocoDataset) -> str:
         boxes = [[a["category_id"], a["bbox"], a["area"], a["iscrowd"]] for a in found]
         digest.update(json.dumps([image_id, path.name, size, boxes]).encode())
     return digest.hexdigest()[:16]
-
-
-def check_same(found: dict, wanted: dict, where: object) -> None:
-    """`ValueError` with both values if records found in `where` were made of something else than wanted."""
-    changed = [key for key in wanted if found.get(key) != wanted[key]]
-    if changed:
-        what = "; ".join(f"{key} {found.get(key)!r}, not {wanted[key]!r}"[:300] for key in changed)
-        raise ValueError(f"{str(where)!r} holds records of other {' and '.join(changed)}: {what}. Choose another file")
-
-
-class Store:
-    """The file that a collection ends as, and a folder beside it with the chunks that are finished.
-
-    Args:
-        path: the file; None keeps nothing on disk.
-        about: what the records are made of; what lies at `path` already must be made of the same.
-    """
-
-    def __init__(self, path: Path | None, about: dict):
-        self.path, self.about = path, about
-        self.chunks: dict[int, ExitRecords] = {}
-        self.finished: ExitRecords | None = None
-        if path is None:
-            return
-        if path.exists():
-            self.finished = self._checked(path)
-            shutil.rmtree(self.folder, ignore_errors=True)  # a collection killed at its very end leaves it
-        else:
-            self.chunks = {int(file.stem): self._checked(file) for file in self.folder.glob("[0-9]*.safetensors")}
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the chunks."""
-        return self.path.with_name(self.path.name + ".chunks")
-
-    def lacks(self, number: int) -> bool:
-        """Whether chunk `number` still has to be made."""
-        return self.finished is None and number not in self.chunks
-
-    def add(self, number: int, records: ExitRecords) -> None:
-        """Keep a chunk."""
-        self.chunks[number] = records
-        if self.path is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            records.save(self.folder / f"{number:05d}.safetensors")
-
-    def finish(self) -> ExitRecords:
-        """All chunks as one; the file takes the place of the folder."""
-        if self.finished is None:
-            self.finished = join_records([self.chunks[number] for number in sorted(self.chunks)])
-            if self.path is not None:
-                self.finished.save(self.path)
-                shutil.rmtree(self.folder, ignore_errors=True)
-        return self.finished
-
-    def _checked(self, path: Path) -> ExitRecords:
-        records = ExitRecords.load(path)
-        check_same(records.about, self.about, path)
-        return records

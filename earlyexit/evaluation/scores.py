@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.backbone import NUM_EXITS
+from ..model.backbone import EXITS, NUM_EXITS
 from ..model.exits import Rule, emptiness
 from ..model.postprocess import EDGE, check_scales, rescale_scores
 from .coco import METRICS
@@ -305,7 +305,7 @@ def fit_score_scales(records: ExitRecords) -> list[tuple[float, float]]:
     """
     matches = match_records(records)
     scales = []
-    for exit in range(1, NUM_EXITS + 1):
+    for exit in EXITS:
         here = matches.exits == exit
         right = torch.from_numpy(matches.true[0][:, here].mean(0))
         scores = torch.from_numpy(matches.scores[here])

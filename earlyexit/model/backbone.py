@@ -99,11 +99,11 @@ class AttentionBlock(nn.Module):
 class Read(nn.Module):
     """X2Z and self-attention: the latents read the feature map, then think (Dyn-Perceiver, section 3.2)."""
 
-    def __init__(self, dim: int, depth: int, heads: int, pool: int = 7):
+    def __init__(self, dim: int, depth: int, heads: int):
         super().__init__()
         self.local = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
-        self.pool = nn.AdaptiveAvgPool2d(pool)
-        self.cross = AttentionBlock(dim, dim, key_tokens=pool * pool)
+        self.pool = nn.AdaptiveAvgPool2d(7)
+        self.cross = AttentionBlock(dim, dim, key_tokens=7 * 7)
         self.blocks = nn.ModuleList(AttentionBlock(dim, heads=heads, widening=4) for _ in range(depth))
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .backbone import NUM_EXITS, Exit
+from .backbone import EXITS, NUM_EXITS, Exit
 
 EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
 HIDDEN = 16  # units of a router
@@ -164,14 +164,6 @@ def make_rule(name: str, exit_target: str = "single") -> Rule:
     return MaxSoftmax(exit_target) if name == "max softmax" else RULES[name]()
 
 
-def rule_name(rule: Rule) -> str:
-    """What `make_rule` calls a rule; `ValueError` for one that a card cannot name."""
-    for name, kind in RULES.items():
-        if type(rule) is kind:
-            return name
-    raise ValueError(f"a card can hold the rules {list(RULES)}, got {rule!r:.100}")
-
-
 def exit_confidence(logits: Tensor, exit_target: str = "single") -> Tensor:
     """(..., classes) logits give (...) confidences in [0, 1].
 
@@ -209,9 +201,9 @@ def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[f
     if thresholds is not None and exit is not None:
         raise ValueError(f"give thresholds or one exit, not both: got thresholds={thresholds} and exit={exit}")
     if exit is not None:
-        if exit not in (1, 2, 3, 4):
+        if exit not in EXITS:
             raise ValueError(f"exit must be 1, 2, 3 or 4, got {exit!r}")
-        return tuple(0.0 if k == exit else math.inf for k in (1, 2, 3, 4))
+        return tuple(0.0 if k == exit else math.inf for k in EXITS)
     early = (math.inf,) * 3 if thresholds is None else check_thresholds(thresholds)
     return (*early, 0.0)
 
@@ -246,22 +238,31 @@ def leave_early(
         if getattr(rule, "needs", ()):
             reached = replace(reached, found=detect(reached, waiting))
         scores, skipped = _judge(rule, reached)
-        go = [i for i, score in enumerate(scores) if not skipped[i] and (score >= limit or last)]
-        stay = [i for i, score in enumerate(scores) if not skipped[i] and not (score >= limit or last)]
-        for i in (i for i in range(len(waiting)) if skipped[i]):
+        empty = [i for i, skip in enumerate(skipped) if skip]
+        go = [i for i, score in enumerate(scores) if not skipped[i] and (last or score >= limit)]
+        stay = sorted({*range(len(scores))} - {*empty, *go})
+        for i in empty:
             results[waiting[i]] = {**_no_detections(reached.logits), "exit": EMPTY_EXIT, "confidence": scores[i]}
-        if go:
-            some = len(go) < len(waiting)
-            leaving = reached.take(torch.tensor(go, device=reached.logits.device)) if some else reached
-            detections = leaving.found or detect(leaving, [waiting[i] for i in go])
-            for i, found in zip(go, detections, strict=True):
-                results[waiting[i]] = {**found, "exit": reached.index, "confidence": scores[i]}
+        for i, found in zip(go, _found_for(go, reached, waiting, detect), strict=True):
+            results[waiting[i]] = {**found, "exit": reached.index, "confidence": scores[i]}
         if not stay:
             return results
         all_stay = len(stay) == len(waiting)
         waiting = [waiting[i] for i in stay]
-        keep = torch.tensor(stay, device=reached.logits.device)
-        reached = next(stream) if all_stay else stream.send(keep)
+        reached = next(stream) if all_stay else stream.send(_indices(stay, reached.logits))
+
+
+def _found_for(go: list[int], reached: Exit, waiting: list[int], detect: Callable) -> list[dict]:
+    """Detections of the images that leave, by their positions among those that waited."""
+    if not go:
+        return []
+    leaving = reached if len(go) == len(waiting) else reached.take(_indices(go, reached.logits))
+    return leaving.found or detect(leaving, [waiting[i] for i in go])
+
+
+def _indices(positions: list[int], like: Tensor) -> Tensor:
+    """Positions as a tensor on the device, which is not waited for."""
+    return torch.tensor(positions).to(like.device, non_blocking=True)
 
 
 def _judge(rule: Rule, reached: Exit) -> tuple[list[float], list[bool]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from ..files import write_whole
+from ..files import write_json, write_whole
 from .backbone import EXITS, DynPerceiver, Exit, State
 from .detector import EarlyExitRetinaNet
 from .exits import exit_limits
@@ -245,8 +245,7 @@ def _write(folder: Path, programs: dict, card: dict) -> list[Path]:
     for old in (*folder.glob("backbone_to_exit_?.onnx"), *folder.glob("detect_at_exit_?.onnx")):
         old.unlink()  # of exits that are not exported any more
     paths = [write_whole(folder / name, program.save) for name, program in programs.items()]
-    text = json.dumps(card, indent=1) + "\n"
-    return [*paths, write_whole(folder / "card.json", lambda temporary: temporary.write_text(text))]
+    return [*paths, write_json(folder / "card.json", card)]
 
 
 class _Graph:

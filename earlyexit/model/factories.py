@@ -1,7 +1,7 @@
 """Detectors and classifiers by name, with fresh or trained weights."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.error import URLError
@@ -12,9 +12,9 @@ from torchvision.models import RegNet, RegNet_Y_800MF_Weights, regnet_y_800mf
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.regnet import BlockParams
 
-from ..losses import exit_labels, exit_loss
+from ..losses import JointLoss
 from ..weights import ModelConfig, available_weights, load_state, load_weights, read_about
-from ..weights.published import load_published_weights, read_tensors
+from ..weights.published import CLASSIFIERS, load_published_weights, read_tensors
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
 from .exits import make_rule
@@ -49,9 +49,8 @@ class ExitClassifier(nn.Module):
         if not self.training:
             return self.backbone(self.transform(images)[0].tensors)
         check_targets(images, targets, self.backbone.num_classes)
-        labels, _ = exit_labels(targets, "single")
         logits = [x.float() for x in self.backbone(self.transform(images)[0].tensors)]
-        return {"exit": exit_loss(logits, labels, distillation=self.distillation)}
+        return {"exit": JointLoss(distillation=self.distillation).of_classes(logits, targets)}
 
 
 def dyn_retinanet_regnet_y_800mf(
@@ -190,12 +189,7 @@ def _assemble(
     )
     if weights is not None:
         load_weights(model, weights)
-    return _channels_last(model)
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    """Convolutions on CPU and GPU are faster with the channels last; results are the same."""
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # faster on CPU and GPU, with the same results
 
 
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
@@ -270,14 +264,19 @@ def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: b
     found = {k.removeprefix("backbone."): v for k, v in load_state(weights).items() if k.startswith("backbone.")}
     first = found.get("classifiers.0.weight")
     if first is None or len(first) != backbone.num_classes or not classifiers:
-        found = {k: v for k, v in found.items() if not k.startswith(("classifiers.", "carries."))}
-    own = backbone.state_dict()
-    missing = [k for k in own if k not in found]
-    wrong = [k for k, v in found.items() if k not in own or own[k].shape != v.shape]
-    wrong += [k for k in missing if not k.startswith(("classifiers.", "carries."))]
+        found = {k: v for k, v in found.items() if not k.startswith(CLASSIFIERS)}
+    return _fill(backbone, found, CLASSIFIERS, f"the weights in {str(weights)!r} are of another backbone")
+
+
+def _fill(module: nn.Module, found: Mapping[str, Tensor], optional: tuple[str, ...], otherwise: str) -> list[str]:
+    """Load `found`, in which only weights of the parts `optional` may be missing; gives the names of those that are."""
+    own = module.state_dict()
+    missing = [name for name in own if name not in found]
+    wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
+    wrong += [name for name in missing if not name.startswith(optional)]
     if wrong:
-        raise ValueError(f"the weights in {str(weights)!r} are of another backbone: {wrong[:5]} ({len(wrong)} in all)")
-    backbone.load_state_dict(found, strict=False)
+        raise ValueError(f"{otherwise}: {wrong[:5]} ({len(wrong)} in all)")
+    module.load_state_dict(found, strict=False)
     return missing
 
 
@@ -327,7 +326,7 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
             raise ValueError(f"init: {init!r}: {str(error):.300} ...") from error
     if classifiers:
         return [name.removeprefix("backbone.") for name in left]
-    return [name for name in backbone.state_dict() if name.startswith(("classifiers.", "carries."))]
+    return [name for name in backbone.state_dict() if name.startswith(CLASSIFIERS)]
 
 
 def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]:
@@ -343,17 +342,9 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]
     Raises:
         ValueError: if the file holds something that the model has not, or in another shape.
     """
-    own = model.state_dict()
     found = {name: value for name, value in load_state(weights).items() if not name.startswith("rule.")}
-    wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
-    fresh = [name for name in own if name not in found]
-    wrong += [name for name in fresh if not name.startswith(("early_necks.", "early_heads.", "opinions."))]
-    if wrong:
-        raise ValueError(
-            f"cannot go on from {str(weights)!r}, which is of another detector: {wrong[:5]} ({len(wrong)} in all)"
-        )
-    model.load_state_dict(found, strict=False)
-    return fresh
+    early = ("early_necks.", "early_heads.", "opinions.")
+    return _fill(model, found, early, f"cannot go on from {str(weights)!r}, which is of another detector")
 
 
 def reset_classifiers(backbone: DynPerceiver) -> None:

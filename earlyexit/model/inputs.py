@@ -55,28 +55,45 @@ def check_targets(
         got = "none" if targets is None else f"{len(targets)} for {len(images)} images"
         raise ValueError(f"training needs one target for each image, got {got}")
     for i, target in enumerate(targets):
-        name = f"image {i}" + (f" (image_id {_plain(target['image_id'])})" if "image_id" in target else "")
-        boxes, labels = (target.get(key) for key in ("boxes", "labels"))
-        if boxes is None or labels is None:
-            raise ValueError(f"{name}: a target needs 'boxes' and 'labels', got {sorted(target)}")
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
-            raise ValueError(
-                f"{name}: boxes must be (M, 4) and labels (M,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
-            )
-        if labels.dtype != torch.int64:
-            raise ValueError(f"{name}: labels must be int64, got {labels.dtype}")
-        if not len(boxes) and not allow_empty:
-            raise ValueError(f"{name}: no box; leave such images out, or set allow_empty (--allow-empty)")
-        bad = ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
-        if bad.any():
-            raise ValueError(f"{name}: boxes must be x0 < x1, y0 < y1 and finite, got {boxes[bad][0].tolist()}")
-        out = (labels < 0) | (labels >= num_classes)
-        if out.any():
-            raise ValueError(f"{name}: labels must be in 0-{num_classes - 1}, got {labels[out][0].item()}")
+        _check_form(i, target, allow_empty)
+    boxes, labels = (torch.cat([target[key] for target in targets]) for key in ("boxes", "labels"))
+    if not (_bad_boxes(boxes) | _bad_labels(labels, num_classes)).any():  # the one question to the device
+        return
+    for i, target in enumerate(targets):
+        bad, out = target["boxes"], target["labels"]
+        bad, out = bad[_bad_boxes(bad)], out[_bad_labels(out, num_classes)]
+        if len(bad):
+            raise ValueError(f"{_name(i, target)}: boxes must be x0 < x1, y0 < y1 and finite, got {bad[0].tolist()}")
+        if len(out):
+            raise ValueError(f"{_name(i, target)}: labels must be in 0-{num_classes - 1}, got {out[0].item()}")
 
 
-def _plain(value):
-    return value.item() if isinstance(value, Tensor) else value
+def _check_form(i: int, target: dict, allow_empty: bool) -> None:
+    """All that can be said of a target without looking at its values, for which a GPU would have to be waited for."""
+    boxes, labels = (target.get(key) for key in ("boxes", "labels"))
+    if boxes is None or labels is None:
+        raise ValueError(f"{_name(i, target)}: a target needs 'boxes' and 'labels', got {sorted(target)}")
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+        shapes = f"{tuple(boxes.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"{_name(i, target)}: boxes must be (M, 4) and labels (M,), got {shapes}")
+    if labels.dtype != torch.int64:
+        raise ValueError(f"{_name(i, target)}: labels must be int64, got {labels.dtype}")
+    if not len(boxes) and not allow_empty:
+        raise ValueError(f"{_name(i, target)}: no box; leave such images out, or set allow_empty (--allow-empty)")
+
+
+def _bad_boxes(boxes: Tensor) -> Tensor:
+    return ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
+
+
+def _bad_labels(labels: Tensor, num_classes: int) -> Tensor:
+    return (labels < 0) | (labels >= num_classes)
+
+
+def _name(i: int, target: dict) -> str:
+    image_id = target.get("image_id")
+    image_id = image_id.item() if isinstance(image_id, Tensor) else image_id
+    return f"image {i}" if image_id is None else f"image {i} (image_id {image_id})"
 
 
 def same_size_batches(
@@ -125,21 +142,19 @@ def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageLi
     n, channels, height, width = images.shape
     flat = transform.normalize(images).view(1, n * channels, height, width)[0]
     # Interpolating an image that has its size already would give the same image, after some time.
-    resized = flat if _has_its_size(transform, height, width) else transform.resize(flat)[0]
+    as_it_is = transform.fixed_size is None and _scale(transform, height, width) == 1
+    resized = flat if as_it_is else transform.resize(flat)[0]
     padded = transform.batch_images([resized], transform.size_divisible)
     size = tuple(resized.shape[-2:])
     return ImageList(padded.view(n, channels, *padded.shape[-2:]), [size] * n)
 
 
-def _has_its_size(transform: GeneralizedRCNNTransform, height: int, width: int) -> bool:
-    scale = min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
-    return transform.fixed_size is None and scale == 1
+def _scale(transform: GeneralizedRCNNTransform, height: int, width: int) -> float:
+    """How many times as large an image becomes."""
+    return min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
 
 
 def network_size(model: nn.Module, image: torch.Tensor) -> tuple[int, int]:
     """Height and width, resized and padded, at which the backbone sees an image (3, H, W)."""
-    transform = model.transform
-    short, long = sorted(image.shape[-2:])
-    scale = min(transform.min_size[-1] / short, transform.max_size / long)
-    resized = (math.floor(side * scale + 1e-6) for side in image.shape[-2:])
-    return tuple(math.ceil(side / transform.size_divisible) * transform.size_divisible for side in resized)
+    scale, step = _scale(model.transform, *image.shape[-2:]), model.transform.size_divisible
+    return tuple(math.ceil(math.floor(side * scale + 1e-6) / step) * step for side in image.shape[-2:])

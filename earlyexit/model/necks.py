@@ -52,7 +52,7 @@ class EarlyExitFPN(nn.Module):
         if len(in_channels) != 3:
             raise ValueError(f"in_channels must be those of C3, C4 and C5, got {list(in_channels)}")
         self.filler = filler
-        self.names = ("c3", "c4", "c5")
+        self.names = MAPS
         self.in_channels = tuple(in_channels)
         self.fpn = FeaturePyramidNetwork(list(in_channels), out_channels, extra_blocks=P6P7(out_channels))
 
@@ -69,31 +69,28 @@ class EarlyExitFPN(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Feature maps "c3" to at most "c5", each (N, C, H, W), give "p3" to "p7", each (N, out_channels, h, w)."""
-        maps = [features[name] for name in self.names if name in features]
-        if not maps or list(self.names[: len(maps)]) != [n for n in self.names if n in features]:
+        names = tuple(name for name in MAPS if name in features)
+        maps = [features[name] for name in names]
+        if not maps or names != MAPS[: len(maps)]:
             raise ValueError(f"the pyramid needs C3, then C4, then C5; got {sorted(features)}")
         if len(maps) < 3 and self.filler != "zero":
             return self._downsampled(maps)
         while len(maps) < 3:
             n, _, h, w = maps[-1].shape
             maps.append(maps[-1].new_zeros(n, self.in_channels[len(maps)], *_half(h, w)))
-        return _as_pyramid(self.fpn(dict(zip(self.names, maps, strict=True))).values())
+        return dict(zip(LEVELS, self.fpn(dict(zip(MAPS, maps, strict=True))).values(), strict=True))
 
     def _downsampled(self, maps: list[Tensor]) -> dict[str, Tensor]:
         laterals = [self.fpn.get_result_from_inner_blocks(m, i) for i, m in enumerate(maps)]
         while len(laterals) < 3:
             laterals.append(F.interpolate(laterals[-1], size=_half(*laterals[-1].shape[-2:]), mode="nearest"))
         levels = [self.fpn.get_result_from_layer_blocks(lateral, i) for i, lateral in enumerate(laterals)]
-        return _as_pyramid(self.fpn.extra_blocks(levels, maps, list(self.names))[0])
+        return dict(zip(LEVELS, self.fpn.extra_blocks(levels, maps, list(MAPS))[0], strict=True))
 
 
 def _half(height: int, width: int) -> tuple[int, int]:
     """The size that a stride-2 stage gives: half, rounded up."""
     return (height + 1) // 2, (width + 1) // 2
-
-
-def _as_pyramid(levels) -> dict[str, Tensor]:
-    return {f"p{i}": level for i, level in enumerate(levels, start=3)}
 
 
 class Refine(nn.Module):
@@ -148,7 +145,7 @@ class EarlyPyramid(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], latents: Tensor) -> dict[str, Tensor]:
         """Feature maps "c3" ..., latents (N, L, latent_dim): "p4" (or "p3") to "p7", each (N, channels, h, w)."""
-        if list(self.names) != [name for name in MAPS if name in features]:
+        if self.names != tuple(name for name in MAPS if name in features):
             raise ValueError(f"this pyramid is made from {self.names}, got {sorted(features)}")
         c3, *deeper = (features[name] for name in self.names)
         p4 = self.from_c3(c3)

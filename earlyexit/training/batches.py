@@ -1,12 +1,12 @@
-"""Batches whose order and augmentation are a function of the seed and the epoch alone, on any number of processes."""
+"""Batches whose order is a function of the seed and the epoch alone, on any number of processes."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
-from ..data.coco import collate
+from ..data.coco import epoch_seed
 
 
 class StepSampler(Sampler[list[int]]):
@@ -65,46 +65,6 @@ class StepSampler(Sampler[list[int]]):
             left += mine[full:]
         shuffled = torch.randperm(len(steps), generator=generator).tolist()
         return [i for k in shuffled for i in steps[k]] + left
-
-
-class SeededItems(Dataset):
-    """A data set whose augmentation is a function of the seed, the epoch and the image alone.
-
-    So a run gives the same images with any number of workers and processes, and after being resumed.
-    """
-
-    def __init__(self, dataset: Dataset, seed: int):
-        self.dataset, self.seed, self.epoch = dataset, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((epoch_seed(self.seed, self.epoch) * 10_000_019 + index) % 2**64)
-            return self.dataset[index]
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """One seed for each epoch: what is random in it depends on nothing that came before."""
-    return (1_000_003 * seed + epoch) % 2**64  # as long as a seed may be
-
-
-def make_loader(dataset: Dataset, sampler: StepSampler, workers: int = 0) -> DataLoader:
-    """Batches for training, as a list of images and a list of targets."""
-    pin = torch.cuda.is_available()
-    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, pin_memory=pin)
-
-
-def without_traceback(batches: Iterable) -> Iterator:
-    """The batches; what a loading process says of an image that cannot be read comes as the one line it said.
-
-    PyTorch puts the whole traceback of that process into the message.
-    """
-    try:
-        yield from batches
-    except ValueError as error:
-        raise ValueError(str(error).splitlines()[-1].removeprefix("ValueError: ")) from None
 
 
 def check_dataset(dataset, *, allow_empty: bool = False, single: bool = True) -> None:

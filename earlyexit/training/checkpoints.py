@@ -14,17 +14,15 @@ from ..files import write_whole
 from ..weights import save_weights
 
 
-def save_checkpoint(
-    out: Path, parts: dict, rows: Sequence[dict], about: dict | None = None, *, weights: nn.Module | None = None
-) -> None:
+def save_checkpoint(out: Path, parts: dict, rows: Sequence[dict], model: nn.Module, about: dict | None) -> None:
     """Write the log, the weights and, last, the checkpoint that makes the epoch count as done.
 
     Args:
         out: the run's folder.
-        parts: what has a state to be restored, by name, among it "model"; None for what a run does not have.
+        parts: what has a state to be restored, by name; None for what a run does not have.
         rows: the log.
+        model: goes into `model.safetensors`.
         about: see `save_weights`.
-        weights: the model for `model.safetensors`; `parts["model"]` unless told.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written; the checkpoint before is then untouched.
@@ -32,7 +30,7 @@ def save_checkpoint(
     state = {name: part.state_dict() for name, part in parts.items() if part is not None} | {"rows": list(rows)}
     try:
         write_whole(out / "log.csv", lambda path: _write_rows(path, rows))
-        save_weights(weights or parts["model"], out / "model.safetensors", about=about)
+        save_weights(model, out / "model.safetensors", about=about)
         write_whole(out / "checkpoint.pt", lambda path: torch.save(state, path))
     except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
         raise OSError(

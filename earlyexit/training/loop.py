@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
@@ -17,10 +18,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..data.coco import SeededItems, epoch_seed, make_loader, without_traceback
 from ..processes import gather, only_cpu
-from .batches import SeededItems, StepSampler, epoch_seed, make_loader, without_traceback
+from .batches import StepSampler
 from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
-from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainSettings, check_settings
+from .settings import TrainSettings, check_settings
+
+MILESTONES = (8 / 12, 11 / 12)  # shares of the training: MMDetection's 1x schedule
 
 
 def _nothing(*_) -> dict:
@@ -99,7 +103,7 @@ def fit(
         rows.append({**row, "seconds": seconds, "images_per_second": steps * sampler.step / seconds})
         if accelerator.is_main_process:
             if len(rows) % s.save_every == 0 or len(rows) == s.epochs:
-                save_checkpoint(out, parts, rows, about, weights=result)
+                save_checkpoint(out, parts, rows, result, about)
             on_epoch(rows[-1])
         accelerator.wait_for_everyone()
     return rows
@@ -183,8 +187,6 @@ def _over_processes(accelerator: Accelerator, losses: dict[str, torch.Tensor]) -
 
 def check_precision(precision: str) -> None:
     """`ValueError` unless this machine can train with `precision`."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     if precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'no' or 'bf16'")
 
@@ -196,14 +198,16 @@ def make_accelerator(precision: str, accumulate: int) -> Accelerator:
     # The baseline's classifiers get no gradient, which several processes have to be told.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
-        cpu=only_cpu(), mixed_precision=precision, gradient_accumulation_steps=accumulate, kwargs_handlers=[unused]
+        cpu=only_cpu(),
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulate,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
+        kwargs_handlers=[unused],
     )
 
 
 def make_optimizer(model: nn.Module, name: str = "adamw", *, lr: float = 1e-3, weight_decay: float = 0.05) -> Optimizer:
     """AdamW, or SGD with momentum 0.9; normalisation layers and biases, all with one dimension, are not decayed."""
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {name!r}")
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -213,25 +217,15 @@ def make_optimizer(model: nn.Module, name: str = "adamw", *, lr: float = 1e-3, w
     return AdamW(groups, lr=lr, fused=True) if name == "adamw" else SGD(groups, lr=lr, momentum=0.9, fused=True)
 
 
-def make_schedule(
-    optimizer: Optimizer,
-    steps: int,
-    *,
-    schedule: str = "cosine",
-    warmup: int = 100,
-    milestones: Sequence[float] = (8 / 12, 11 / 12),
-) -> LambdaLR:
-    """Linear warm-up, then cosine to zero or a tenth at each milestone.
+def make_schedule(optimizer: Optimizer, steps: int, *, schedule: str = "cosine", warmup: int = 100) -> LambdaLR:
+    """Linear warm-up, then cosine to zero or a tenth at each of two milestones.
 
     Args:
         optimizer: its learning rate is the peak.
         steps: optimiser steps of the whole training.
         schedule: "cosine" or "steps".
         warmup: steps of the linear warm-up, at most a tenth of `steps`.
-        milestones: for "steps", shares of the training; the default is MMDetection's 1x schedule.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {SCHEDULES}, got {schedule!r}")
     warmup = min(warmup, steps // 10)
 
     def factor(step: int) -> float:
@@ -240,6 +234,6 @@ def make_schedule(
         progress = min(1.0, (step - warmup) / max(1, steps - warmup))
         if schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * progress))
-        return 0.1 ** sum(step >= m * steps for m in milestones)
+        return 0.1 ** sum(step >= m * steps for m in MILESTONES)
 
     return LambdaLR(optimizer, factor)

@@ -7,6 +7,7 @@ from ..evaluation.coco import checked, exit_accuracy, is_single_object
 from ..evaluation.collect import collect_records
 from ..evaluation.scores import evaluate_exits
 from ..files import provenance, write_json
+from ..model.backbone import EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.factories import ExitClassifier, count_parameters, load_model, read_config
 from ..weights import parse_card, save_weights
@@ -59,7 +60,7 @@ def _metrics(model: EarlyExitRetinaNet | ExitClassifier, dataset: CocoDataset) -
     metrics = {}
     if isinstance(model, EarlyExitRetinaNet):
         records = collect_records(model, dataset)
-        by_exit = {k: evaluate_exits(records, records.all_at(k)) for k in (1, 2, 3, 4)}
+        by_exit = {k: evaluate_exits(records, records.all_at(k)) for k in EXITS}
         metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
     if is_single_object(dataset):
         metrics["accuracy"] = exit_accuracy(model, dataset)

@@ -1,6 +1,5 @@
 """What `earlyexit train` does: from a COCO-layout folder and settings to a run folder that tells its own story."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..data.coco import CocoDataset, coco_split, train_transforms
 from ..evaluation.coco import coco_metrics, detect_all
 from ..evaluation.pictures import TRUTH_COLOUR, draw_boxes, draw_detection, image_grid, save_figure
-from ..files import provenance, write_whole
+from ..files import provenance, write_json
 from ..model.backbone import DynPerceiver
 from ..model.detector import EarlyExitRetinaNet
 from ..model.factories import load_init, load_warm_start, make_model, reset_classifiers, trunk_weights_of
@@ -205,7 +204,7 @@ def train(
 
     return fit(
         model,
-        _augmented(settings, dataset, **sizes),
+        dataset.with_transforms(train_transforms(jitter=settings.jitter, **sizes)),  # the first is for pictures
         settings,
         groups=shape_groups(dataset) if settings.shape_groups else None,
         about=card,
@@ -226,7 +225,7 @@ def _check_steps(s: TrainSettings, dataset: CocoDataset) -> None:
 def _write_story(out: Path, story: dict) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "settings.json", lambda path: path.write_text(json.dumps(story, indent=1)))
+        write_json(out / "settings.json", story)
     except OSError as error:
         raise OSError(f"--out must be a folder that can be written to, got {str(out)!r}: {error.strerror}") from error
 
@@ -268,11 +267,6 @@ def _make_model(s: TrainSettings, classes: list[str]) -> torch.nn.Module:
         freeze_all_but_early(model)
     model.transform._skip_resize = s.jitter > 0  # torchvision's switch: the augmentation has resized the image already
     return set_norms(model, s.norm).to(memory_format=torch.channels_last)
-
-
-def _augmented(s: TrainSettings, dataset: CocoDataset, min_size: int, max_size: int) -> CocoDataset:
-    """The data set again, with the transforms of the training; the first stays as it is for pictures."""
-    return dataset.with_transforms(train_transforms(min_size=min_size, max_size=max_size, jitter=s.jitter))
 
 
 def _watcher(s: TrainSettings, out: Path, dataset: CocoDataset) -> Watcher:

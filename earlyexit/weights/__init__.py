@@ -4,6 +4,7 @@ Beside each `NAME.safetensors` of the package lies `NAME.json`: the card with co
 """
 
 import json
+import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -25,34 +26,28 @@ REMOVED_FILLERS = ("topdown",)
 LAST_WITH_THEM = "0d16035"  # the last commit whose code has them
 
 
+def _is_text(value) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value) -> bool:
+    return type(value) is int
+
+
 def _is_size(value) -> bool:
-    return type(value) is int and value > 0
+    return _is_whole(value) and value > 0
 
 
 def _is_number(value) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _are_names(value) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_text(name) for name in value)
+def _is_limit(value) -> bool:  # None stands for infinity, which JSON does not have
+    return value is None or (_is_number(value) and value >= 0)
 
 
-def _are_exits(value) -> bool:
-    return isinstance(value, list) and all(type(exit) is int for exit in value)
-
-
-def _are_thresholds(value) -> bool:  # None stands for infinity, which JSON does not have
-    three = isinstance(value, list) and len(value) == 3
-    return three and all(t is None or (_is_number(t) and t >= 0) for t in value)
-
-
-def _are_scales(value) -> bool:
-    pairs = isinstance(value, list) and all(isinstance(pair, list) for pair in value)
-    return pairs and all(_is_number(number) for pair in value for number in pair)
-
-
-def _is_text(value) -> bool:
-    return isinstance(value, str)
+def _list_of(fits, least: int = 0, most: float = math.inf):
+    return lambda value: isinstance(value, list) and least <= len(value) <= most and all(map(fits, value))
 
 
 def _entry(what: str, fits, **default) -> Any:
@@ -68,17 +63,17 @@ class ModelConfig:
 
     task: str = _entry("detect or classify", lambda value: value in ("detect", "classify"))
     model: str = _entry("the name of a model", _is_text)
-    classes: list[str] = _entry("a list of the classes' names", _are_names)
+    classes: list[str] = _entry("a list of the classes' names", _list_of(_is_text, least=1))
     trunk: str | None = _entry("the name of a trunk", _is_text, default=None)
     filler: str = _entry("the name of a filler", _is_text, default="downsample")
-    widths: tuple[int, ...] | None = _entry("a list of numbers of channels", _are_exits, default=None)
-    opinions: tuple[int, ...] = _entry("a list of exits", _are_exits, default=())
+    widths: tuple[int, ...] | None = _entry("a list of numbers of channels", _list_of(_is_whole), default=None)
+    opinions: tuple[int, ...] = _entry("a list of exits", _list_of(_is_whole), default=())
     exit_target: str = _entry("a word", _is_text, default="single")
     min_size: int | None = _entry("a number of pixels", _is_size, default=None)
     max_size: int | None = _entry("a number of pixels", _is_size, default=None)
-    score_scales: list | None = _entry("a list of gains and shifts", _are_scales, default=None)
+    score_scales: list | None = _entry("a list of gains and shifts", _list_of(_list_of(_is_number)), default=None)
     rule: str = _entry("the name of a rule", _is_text, default="max softmax")
-    thresholds: list | None = _entry("three numbers of at least 0", _are_thresholds, default=None)
+    thresholds: list | None = _entry("three numbers of at least 0", _list_of(_is_limit, 3, 3), default=None)
 
     @classmethod
     def of(cls, card: dict) -> "ModelConfig":
@@ -92,7 +87,7 @@ class ModelConfig:
     @property
     def limits(self) -> list[float] | None:
         """The thresholds with infinity for never, for `model(images, thresholds=...)`; None if there are none."""
-        return self.thresholds and [float("inf") if t is None else t for t in self.thresholds]
+        return self.thresholds and [math.inf if t is None else t for t in self.thresholds]
 
 
 def parse_card(text: str, source: object) -> dict:
@@ -110,10 +105,9 @@ def parse_card(text: str, source: object) -> dict:
     if missing:
         raise ValueError(f"the card in {str(source)!r} lacks {' and '.join(missing)}: it has {sorted(card)}")
     for entry in fields(ModelConfig):
-        if entry.name in card and card[entry.name] is None and entry.default is None:
-            continue
-        if entry.name in card and not entry.metadata["fits"](card[entry.name]):
-            what, got = entry.metadata["what"], card[entry.name]
+        got = card.get(entry.name, entry.default)
+        if got is not entry.default and not entry.metadata["fits"](got):
+            what = entry.metadata["what"]
             raise ValueError(f"the card in {str(source)!r} is damaged: {entry.name} must be {what}, got {got!r:.100}")
     refuse_removed(card, source)
     return card

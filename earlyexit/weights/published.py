@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 State = Mapping[str, Tensor]
+CLASSIFIERS = ("classifiers.", "carries.")  # the parts of a backbone that depend on the number of classes
 # Published name (a regular expression) and ours, in the order in which they are applied.
 _ATTENTION = [
     (r"cross_attn\.q_norm", "query_norm"),
@@ -103,16 +104,13 @@ def load_published_weights(
     for module, state in states.values():
         module.load_state_dict(state, strict=False)
     if skipped:
+        classes = getattr(model, "backbone", model).num_classes
         warnings.warn(
-            f"the backbone was trained for another number of classes than {_classes(model)}: its classifiers were "
+            f"the backbone was trained for another number of classes than {classes}: its classifiers were "
             f"not loaded ({len(skipped)} weights: {', '.join(skipped[:3])}, ...)",
             stacklevel=2,
         )
     return skipped
-
-
-def _classes(model: nn.Module) -> int:
-    return getattr(model, "backbone", model).num_classes
 
 
 def read_part(source: State | str | Path, part: str) -> dict[str, Tensor]:
@@ -165,19 +163,16 @@ def _without_foreign_classifiers(module: nn.Module, state: dict[str, Tensor]) ->
     weight = state.get("classifiers.0.weight")
     if weight is None or len(weight) == module.num_classes:
         return state, []
-    ours = [key for key in module.state_dict() if key.startswith(("classifiers.", "carries."))]
-    return {k: v for k, v in state.items() if not k.startswith(("classifiers.", "carries."))}, ours
+    ours = [key for key in module.state_dict() if key.startswith(CLASSIFIERS)]
+    return {k: v for k, v in state.items() if not k.startswith(CLASSIFIERS)}, ours
 
 
 def _check(part: str, module: nn.Module, state: dict[str, Tensor], skipped: list[str]) -> None:
     own = module.state_dict()
     missing = [k for k in own if k not in state and f"{part}.{k}" not in skipped]
     unexpected = [k for k in state if k not in own]
-    misshapen = [
-        f"{k} {tuple(v.shape)}, not {tuple(own[k].shape)}"
-        for k, v in state.items()
-        if k in own and v.shape != own[k].shape
-    ]
+    others = [k for k, v in state.items() if k in own and v.shape != own[k].shape]
+    misshapen = [f"{k} {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in others]
     if missing or unexpected or misshapen:
         raise ValueError(
             f"the weights do not fit the {part}: missing {missing or 'none'}; unexpected {unexpected or 'none'}; "
