@@ -1,12 +1,16 @@
 """Files that appear whole or not at all, and what a result file says of how it came about."""
 
+import csv
 import datetime
+import io
 import json
+import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from . import __version__
@@ -61,3 +65,34 @@ def check_file(option: str, path: Path | None, suffix: str = "") -> None:
 def write_json(path: Path, value: dict) -> Path:
     """Write JSON to a file that appears whole or not at all."""
     return write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def plain(value: Any) -> Any:
+    """`value` with None instead of NaN and infinity, and lists instead of tuples."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_table(path: Path, rows: Sequence[dict]) -> None:
+    """Write rows as CSV, whole or not at all; None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8", newline=""))
+
+
+def read_table(path: str | Path) -> list[dict]:
+    """Read what `write_table` wrote: numbers as numbers, empty fields as None."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> float | int | str | None:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text or None

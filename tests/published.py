@@ -1,4 +1,4 @@
-"""Weights and inputs made from names and shapes, with which the figures in `parity/` were measured."""
+"""Weights and inputs made from names and shapes, with which the figures in `parity/` were measured, and the figures."""
 
 import json
 import zlib
@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from earlyexit import dyn_retinanet_regnet_y_800mf, load_published_weights
+
 PARITY = Path(__file__).parent / "parity"
+SHAPES = {"square": (2, 3, 224, 224), "wide": (1, 3, 256, 320)}
 
 
 def normal(text: str, shape) -> np.ndarray:
@@ -51,6 +54,41 @@ def make_image(tag: str, *shape: int) -> Tensor:
 
 def probe(tensor: Tensor, count: int = 256) -> np.ndarray:
     """At most `count` values of a tensor, evenly spread from its first to its last."""
-    values = tensor.detach().contiguous().flatten().numpy()
+    values = tensor.detach().float().cpu().contiguous().flatten().numpy()
     positions = np.linspace(0, len(values) - 1, min(count, len(values)))
     return values[positions.astype(np.int64)]
+
+
+def published_detector():
+    """The paper's detector with the weights of the figures."""
+    model = dyn_retinanet_regnet_y_800mf(80).eval()
+    left = load_published_weights(model, **{part: make_state(part) for part in ("backbone", "neck", "head")})
+    assert left == []
+    return model
+
+
+def figures_of(model, tag):
+    """The figures of one image, by their keys in `figures.npz`, from a model on any device."""
+    image = make_image(tag, *SHAPES[tag]).to(next(model.parameters()).device)
+    for number, logits in enumerate(model.backbone(image), start=1):
+        yield f"{tag}/logits/{number}", logits.float().cpu().numpy()
+    for reached in model.backbone.exits(image):
+        place = f"{tag}/exit{reached.index}"
+        yield f"{place}/feature_shapes", np.array([f.shape for f in reached.features.values()])
+        for name, feature in reached.features.items():
+            yield f"{place}/{name}", probe(feature)
+        yield from pyramid_of(model, reached.features, f"{place}/downsample")
+        if reached.index <= 2:
+            model.neck.filler = "zero"
+            without_shapes = pyramid_of(model, reached.features, f"{place}/zero")
+            yield from ((key, value) for key, value in without_shapes if not key.endswith("_shape"))
+            model.neck.filler = "downsample"
+
+
+def pyramid_of(model, features, place):
+    classes, boxes = model.head.classification_head, model.head.regression_head
+    for name, level in model.neck(features).items():
+        yield f"{place}/{name}", probe(level)
+        yield f"{place}/{name}_shape", np.array(level.shape)
+        yield f"{place}/cls{name[1]}", probe(classes.cls_logits(classes.conv(level)))
+        yield f"{place}/reg{name[1]}", probe(boxes.bbox_reg(boxes.conv(level)))

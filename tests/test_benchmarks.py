@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
+import earlyexit
+from earlyexit import dyn_retinanet_nano
 from earlyexit.data import keep_single_objects
 from earlyexit.data.scenes import export_scenes
+from earlyexit.evaluation import collect, cost
+from earlyexit.study.finished import RESULTS
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -20,12 +25,12 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     threads = torch.get_num_threads()
 
-    def run(name, *options):
+    def run(name, *options, kept=None):
         path = tmp_path / f"{name}.json"
         script = str(FOLDER / f"{name}.py")
         monkeypatch.setattr(sys, "argv", [script, *map(str, options), "--json", str(path)])
         runpy.run_path(script, run_name="__main__")
-        kept = json.loads((FOLDER / f"{name}.json").read_text())
+        kept = json.loads((kept or FOLDER / f"{name}.json").read_text())
         return json.loads(path.read_text()), kept
 
     yield run
@@ -68,6 +73,28 @@ def test_evaluation(run, tmp_path):
     assert set(found) == set(kept) and set(found["seconds"]) == set(kept["seconds"])
     assert found["published"]["passes"] == 2 * 34 * 2 and found["published"]["sampled_images"] == 68
     assert min(numbers(found)) >= 0
+
+
+def test_gpu(run, monkeypatch):
+    """On a CPU, with small detectors in place of the large ones, and without counting multiply-adds."""
+    for module in (cost, collect):
+        monkeypatch.setattr(module, "count_macs", lambda *_: {k: {"total": k / 4} for k in (1, 2, 3, 4)})
+    monkeypatch.setattr(earlyexit, "dyn_retinanet_regnet_y_800mf", dyn_retinanet_nano, raising=False)
+    peer = lambda num_classes, weights, weights_backbone, **sides: dyn_retinanet_nano(num_classes, **sides)  # noqa: E731
+    monkeypatch.setattr(torchvision.models.detection, "retinanet_resnet50_fpn_v2", peer)
+    small = ["--device", "cpu", "--size", "64,64", "--batches", 2, "--repeats", 1, "--rounds", 1, "--scenes", 12]
+    found, kept = run("gpu", *small, kept=RESULTS / "gpu" / "times.json")
+    assert set(found) == set(kept) and found["device"] == "CPU"
+    for name in ("latency", "policies"):
+        assert [set(row) for row in found[name][:1]] == [set(row) for row in kept[name][:1]]
+        made = {(row["model"], row["dtype"], row.get("exit")) for row in found[name]}
+        assert made == {(row["model"], row["dtype"], row.get("exit")) for row in kept[name]}
+    assert min(row["median_ms"] for row in found["latency"]) > 0
+    for row in found["policies"]:
+        mean = sum(int(exit) / 4 * count for exit, count in row["exits"].items()) / row["images"]
+        assert row["share"] == pytest.approx(mean, abs=1e-4) and row["time"] > 0
+    in_turn = [row["share"] for row in found["policies"] if row["model"] != "nano"]
+    assert in_turn == pytest.approx([0.62, 0.62, 0.5, 0.5], abs=0.02)
 
 
 def test_preparation(run, tmp_path):

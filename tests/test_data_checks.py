@@ -9,11 +9,11 @@ from PIL import Image
 from squares import nano, write_folder
 
 from earlyexit.data.coco import coco_split
+from earlyexit.data.single import first_images
 from earlyexit.evaluation import pictures as photos
 from earlyexit.evaluation.coco import evaluate
 from earlyexit.evaluation.collect import collect_records
 from earlyexit.evaluation.pictures import read_photo
-from earlyexit.study.plan import first_images
 from prepare.boxes import ImageBoxes, fill_size
 from prepare.cleaning import Report
 
@@ -94,3 +94,12 @@ def test_a_picture_is_no_folder(tmp_path):
     lines = photos.detect([tmp_path / "lost.png"], "scenes", None, None, 0.5, tmp_path / "found.png", "cpu", False)
     with pytest.raises(ValueError, match="--save must be a file, got '.*found.png'"):
         next(lines)
+
+
+def test_first_images_are_a_data_set_of_their_own(single, tmp_path):
+    made = first_images(single, tmp_path / "few", 3)
+    whole, few = coco_split(single, "test"), coco_split(made, "test")
+    assert few.ids == whole.ids[:3] and few.classes == whole.classes
+    assert (few[2][0] == whole[2][0]).all()
+    with pytest.raises(ValueError, match="limit 0"):
+        first_images(single, tmp_path / "none", 0)

@@ -6,29 +6,23 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from published import PARITY, make_image, make_state, probe
+from published import PARITY, SHAPES, figures_of, make_state, published_detector
 
 from earlyexit import (
     DynPerceiver,
     calibrate_thresholds,
     count_macs,
-    dyn_retinanet_regnet_y_800mf,
     exit_loss,
     exit_proportions,
     load_published_weights,
 )
 
-SHAPES = {"square": (2, 3, 224, 224), "wide": (1, 3, 256, 320)}
 FIGURES = json.loads((PARITY / "figures.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def published():
-    """The paper's detector with the weights of the figures."""
-    model = dyn_retinanet_regnet_y_800mf(80).eval()
-    left = load_published_weights(model, **{part: make_state(part) for part in ("backbone", "neck", "head")})
-    assert left == []
-    return model
+    return published_detector()
 
 
 @pytest.fixture(scope="session")
@@ -42,32 +36,6 @@ def computed(published):
     """All that `figures.npz` holds, from this package's model: a dict under the same keys."""
     with torch.inference_mode():
         return {key: value for tag in SHAPES for key, value in figures_of(published, tag)}
-
-
-def figures_of(model, tag):
-    image = make_image(tag, *SHAPES[tag])
-    for number, logits in enumerate(model.backbone(image), start=1):
-        yield f"{tag}/logits/{number}", logits.numpy()
-    for reached in model.backbone.exits(image):
-        place = f"{tag}/exit{reached.index}"
-        yield f"{place}/feature_shapes", np.array([f.shape for f in reached.features.values()])
-        for name, feature in reached.features.items():
-            yield f"{place}/{name}", probe(feature)
-        yield from pyramid_of(model, reached.features, f"{place}/downsample")
-        if reached.index <= 2:
-            model.neck.filler = "zero"
-            without_shapes = pyramid_of(model, reached.features, f"{place}/zero")
-            yield from ((key, value) for key, value in without_shapes if not key.endswith("_shape"))
-            model.neck.filler = "downsample"
-
-
-def pyramid_of(model, features, place):
-    classes, boxes = model.head.classification_head, model.head.regression_head
-    for name, level in model.neck(features).items():
-        yield f"{place}/{name}", probe(level)
-        yield f"{place}/{name}_shape", np.array(level.shape)
-        yield f"{place}/cls{name[1]}", probe(classes.cls_logits(classes.conv(level)))
-        yield f"{place}/reg{name[1]}", probe(boxes.bbox_reg(boxes.conv(level)))
 
 
 PLACES = [f"{tag}/{place}" for tag in SHAPES for place in ("logits", "exit1", "exit2", "exit3", "exit4")]

@@ -6,9 +6,10 @@ import math
 import pytest
 from made_study import made_costs, made_early, made_models
 
+from earlyexit.files import plain
 from earlyexit.study import claims, open_study
 from earlyexit.study.claims import summarise, summarise_beyond
-from earlyexit.study.finished import Models, load_models, plain
+from earlyexit.study.finished import Models, load_models
 from earlyexit.study.tables import fillers_table
 
 

@@ -6,16 +6,14 @@ from pathlib import Path
 import pytest
 from made_study import made_models
 
+from earlyexit.files import write_table
 from earlyexit.study import open_study
 from earlyexit.study.finished import (
     Models,
     Study,
     load_models,
     model_path,
-    plain,
-    read_table,
     write_model,
-    write_table,
 )
 from earlyexit.study.tables import accuracy_table
 
@@ -74,18 +72,6 @@ def test_pairs_have_the_same_seeds():
     first, second = Models(found).pairs("proposed", "baseline")
     assert [m["name"] for m in first] == ["proposed-0", "proposed-2"]
     assert [m["name"] for m in second] == ["baseline-0", "baseline-2"]
-
-
-def test_table_comes_back_as_it_was(tmp_path):
-    rows = [{"model": "a", "n": 3, "value": 0.25, "low": None}, {"model": "b", "n": -1, "value": 1e-6, "low": 2.0}]
-    write_table(tmp_path / "t.csv", rows)
-    assert read_table(tmp_path / "t.csv") == rows
-    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
-
-
-def test_json_knows_no_infinity():
-    value = plain({"a": (float("inf"), 1.5), "b": [{"c": float("nan")}], "d": 3})
-    assert json.loads(json.dumps(value, allow_nan=False)) == {"a": [None, 1.5], "b": [{"c": None}], "d": 3}
 
 
 def test_load_models_names_a_broken_file(tmp_path):

@@ -8,7 +8,6 @@ import torch
 from typer.testing import CliRunner
 
 from earlyexit import JointLoss, cli, dyn_retinanet_nano
-from earlyexit.data.coco import coco_split
 from earlyexit.model.necks import FILLERS
 from earlyexit.study.finished import deciding
 from earlyexit.study.paper import paper_pairs
@@ -16,7 +15,6 @@ from earlyexit.study.plan import (
     ABLATIONS,
     FAIR_EXITS,
     RECIPE,
-    first_images,
     is_trained,
     plan,
     recipe,
@@ -127,12 +125,3 @@ def test_finished_run_is_known_by_epochs_and_settings(finished_run):
     assert not is_trained(replace(settings, epochs=2))
     assert not is_trained(replace(settings, theta=0.5))
     assert not is_trained(replace(settings, out=str(finished_run / "elsewhere")))
-
-
-def test_first_images_are_a_data_set_of_their_own(single, tmp_path):
-    made = first_images(single, tmp_path / "few", 3)
-    whole, few = coco_split(single, "test"), coco_split(made, "test")
-    assert few.ids == whole.ids[:3] and few.classes == whole.classes
-    assert (few[2][0] == whole[2][0]).all()
-    with pytest.raises(ValueError, match="limit 0"):
-        first_images(single, tmp_path / "none", 0)

@@ -6,8 +6,9 @@ import math
 import pytest
 from made_study import FULL_GMACS, made_early, made_models
 
+from earlyexit.files import write_table
 from earlyexit.study import open_study, tables
-from earlyexit.study.finished import Models, load_models, write_table
+from earlyexit.study.finished import Models, load_models
 from earlyexit.study.plan import ABLATIONS, plan
 from earlyexit.study.tables import (
     BEYOND_TABLES,

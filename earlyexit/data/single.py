@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import shutil
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ..files import write_whole
 from .checks import check_records
+from .coco import annotation_file, read_coco
+from .photos import stays_inside
 
 Coco = dict[str, Any]
 LOST = "unusable_annotations"  # key of an image: how many of its annotations were left out
+SPLITS = ("train", "calibration", "test")
 
 KEPT = "kept"
 NO_OBJECT = "no annotation"
@@ -86,3 +95,24 @@ def _verdict(annotations: list[Coco], lost: int) -> str:
     _, _, width, height = annotation["bbox"]
     # "area" is that of the outline; a data set without outlines may leave it out.
     return KEPT if width > 0 and height > 0 and annotation.get("area", width * height) > 0 else NO_AREA
+
+
+def first_images(folder: str | Path, out: str | Path, limit: int, splits: Sequence[str] = SPLITS) -> Path:
+    """Copy the first `limit` images of each split into a COCO layout of their own, to try things out; returns `out`."""
+    if limit < 1:
+        raise ValueError(f"at least one image is needed, got the limit {limit}")
+    folder, out = Path(folder), Path(out)
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{str(out)!r} is the data set that is read; give another folder")
+    for split in splits:
+        content = read_coco(annotation_file(folder, split), outlines=False)
+        content = take_images(content, set(sorted(image["id"] for image in content["images"])[:limit]))
+        for name in (image["file_name"] for image in content["images"]):
+            if not stays_inside(name):
+                raise ValueError(f"file name {name!r} leaves the image folder; it has to be relative to it")
+            (out / split / name).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out / split / name, functools.partial(shutil.copyfile, folder / split / name))
+        path, text = annotation_file(out, split), json.dumps(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda temporary, text=text: temporary.write_text(text))
+    return out

@@ -203,8 +203,8 @@ def cheaper_in_time(latency: Sequence[dict]) -> dict:
 def best_theta(models: Models) -> dict:
     """The pair (0.0115, 1) against the best of the nine others."""
     text = "Of the ten pairs, theta 0.0115 and lambda 1 reach the highest mAP at full depth."
-    ours = (THETA, LAMBDA)
-    others = {pair: _final(model)["mAP"] for pair, model in models.grid().items() if pair != ours}
+    ours, others = (THETA, LAMBDA), models.grid()
+    others = {pair: rows_at([others[pair]], "sweep", FULL)[0]["mAP"] for pair in others if pair != ours}
     best = max(others, key=others.get)
     paper = {pair: paper_sweep(theta=pair[0], lambda_=pair[1])[FULL - 1]["mAP"] for pair in paper_pairs()}
     published = {"against the second best": paper.pop(ours) - max(paper.values())}
@@ -241,48 +241,34 @@ def accuracy_and_map(models: Models) -> dict:
     return row("accuracy and mAP", text, "section 5.2", paper, ours, unit="rank correlation", detail=detail)
 
 
-def _final(model: dict) -> dict:
-    return rows_at([model], "sweep", FULL)[0]
-
-
 def _finals(models: Models) -> list[float]:
     """The mAP at full depth of the proposed models, which differ by their seed alone."""
-    return [_final(model)["mAP"] for model in models.group("proposed")]
+    return [row["mAP"] for row in rows_at(models.group("proposed"), "sweep", FULL)]
 
 
-def noise_between_seeds(models: Models) -> float:
-    """Half the 95 % interval of the difference of two single trainings, from the spread of the proposed models."""
-    finals = _finals(models)
+def _noise(finals: Sequence[float]) -> float:
+    """Half the 95 % interval of the difference of two single trainings, from the spread of several."""
     return seed_half(finals) * float(np.sqrt(2 * len(finals)))
 
 
-def _gap(models: Models, first: tuple[float, float], second: tuple[float, float]) -> Estimate:
-    grid = models.grid()
-    found = difference([_final(grid[first])], [_final(grid[second])])
-    return around(found.mean, float(np.hypot(found.half, noise_between_seeds(models))), found.seeds)
+def _gap(models: Models, *pairs: tuple[float, float]) -> Estimate:
+    found = difference(*(rows_at([models.grid()[pair]], "sweep", FULL) for pair in pairs))
+    return around(found.mean, float(np.hypot(found.half, _noise(_finals(models)))), found.seeds)
 
 
-def _paper_gap(first: tuple[float, float], second: tuple[float, float]) -> dict:
-    reached = {name: [paper_sweep(name, *pair)[FULL - 1]["mAP"] for pair in (first, second)] for name in DATASETS}
-    return {name: maps[0] - maps[1] for name, maps in reached.items()}
+def _paper_gap(*pairs: tuple[float, float]) -> dict:
+    reached = {name: [paper_sweep(name, *pair)[FULL - 1]["mAP"] for pair in pairs] for name in DATASETS}
+    return {name: first - second for name, (first, second) in reached.items()}
 
 
-# Each claim about models, with the groups that it needs, in the order of the page of claims.
-CLAIMS: tuple[tuple[Callable[[Models], dict | list[dict]], tuple[str, ...]], ...] = (
-    (full_depth, ("baseline", "proposed")),
-    (same_or_less_compute, ("baseline", "proposed")),
-    (rises_by_3_8, ("baseline", "proposed")),
-    (along_the_sweep, ("baseline", "proposed")),
-    (last_accuracy, ("baseline", "proposed")),
-    (beats_random, ("proposed",)),
-    (downsampling_published, ("proposed",)),
-    (downsampling_fair, ("fair",)),
-    (best_theta, ("proposed", "grid")),
-    (small_changes, ("proposed", "grid")),
-    (smaller_lambda, ("proposed", "grid")),
-    (accuracy_and_map, ("grid",)),
-    (calibrated_shares, ("proposed",)),
-    (easy_and_hard, ("proposed",)),
+# The claims about models by the groups that they need, in the order of the page of claims.
+CLAIMS: tuple[tuple[tuple[str, ...], tuple[Callable[[Models], dict | list[dict]], ...]], ...] = (
+    (("baseline", "proposed"), (full_depth, same_or_less_compute, rises_by_3_8, along_the_sweep, last_accuracy)),
+    (("proposed",), (beats_random, downsampling_published)),
+    (("fair",), (downsampling_fair,)),
+    (("proposed", "grid"), (best_theta, small_changes, smaller_lambda)),
+    (("grid",), (accuracy_and_map,)),
+    (("proposed",), (calibrated_shares, easy_and_hard)),
 )
 _SIZES = {"fair": 2, "grid": 10}
 
@@ -290,11 +276,7 @@ _SIZES = {"fair": 2, "grid": 10}
 def summarise(models: Models, compute: Sequence[dict], latency: Sequence[dict], benchmark: Path | None = None) -> dict:
     """The verdicts on all claims whose models are there.
 
-    Args:
-        models: those measured.
-        compute: rows of `compute_table`.
-        latency: rows of `latency_table`.
-        benchmark: the JSON that benchmarks/evaluation.py writes.
+    `compute` and `latency` are the tables of these names, `benchmark` the JSON that benchmarks/evaluation.py writes.
 
     Returns:
         "claims": rows of "name", "claim", "where" in the paper, "paper" (its figures), "ours" ("mean", "low", "high"),
@@ -303,30 +285,24 @@ def summarise(models: Models, compute: Sequence[dict], latency: Sequence[dict], 
         with several proposed models, "noise between seeds" and the standard "deviation of a training".
     """
     complete = {group for group in GROUPS if len(models.group(group)) >= _SIZES.get(group, 1)}
-    rows, left_out = [], []
-    for claim, needed in CLAIMS:
-        if complete.issuperset(needed):
-            found = claim(models)
-            rows += found if isinstance(found, list) else [found]
-        else:
-            left_out.append(claim.__name__)
+    ready = {claim: complete.issuperset(needed) for needed, claims in CLAIMS for claim in claims}
+    found = [claim(models) for claim, is_ready in ready.items() if is_ready]
+    rows = [row for one in found for row in (one if isinstance(one, list) else [one])]
+    left_out = [claim.__name__ for claim, is_ready in ready.items() if not is_ready]
     summary = {"claims": [*rows, ceiling(compute), cheaper_in_time(latency)], "left_out": left_out}
     measured = json.loads(benchmark.read_text()) if benchmark and benchmark.is_file() else {}
     for name in ("passes_ratio", "time_ratio"):
         summary[name] = None if measured.get(name) is None else round(measured[name], 1)
-    if len(models.group("proposed")) > 1:
-        summary["noise between seeds"] = round(noise_between_seeds(models), 2)
-        summary["deviation of a training"] = round(float(np.std(_finals(models), ddof=1)), 3)
+    if len(finals := _finals(models)) > 1:
+        summary["noise between seeds"] = round(_noise(finals), 2)
+        summary["deviation of a training"] = round(float(np.std(finals, ddof=1)), 3)
     return summary
 
 
 def summarise_beyond(early: Sequence[dict], proposed: Sequence[dict], times: dict[str, dict]) -> dict:
-    """The rows of the project's aims.
+    """The rows of the project's aims, from results of the whole recipe and of the proposed models, a seed each.
 
-    Args:
-        early: results of `measure` of the whole recipe, one for each seed.
-        proposed: results of the study's proposed models.
-        times: by "batch1" and "batch16", see `time_ratio`.
+    `times` are what `time_ratio` gave for "batch1" and "batch16".
 
     Returns:
         "map_kept" {"0.62": ..., "0.50": ..., "0.35": ...}, shares of the mAP at full depth, each with "gmacs_share",

@@ -40,17 +40,15 @@ def study_command(
 
     It may be stopped and started again at any point: what is done is not done twice.
     """
+    from ..data.single import first_images
     from .finished import RESULTS
-    from .plan import first_images, plan
+    from .plan import plan
 
-    trial = model is not None or epochs_factor != 1 or limit is not None
-    if trial and out is None and not (show or check):
-        raise ValueError("a trial with --model, --epochs-factor or --limit needs an --out of its own")
-    results = Path("results") / data
+    trial, results = model is not None or epochs_factor != 1 or limit is not None, Path("results") / data
     if check:
         _check(out or (results if results.is_dir() else RESULTS / data))
         return
-    out = out or results
+    out = _results(data, out, trial and not show)
     folder = folder or (SCENES if data == "scenes" else None)
     if folder is None:
         raise ValueError(f"--folder is missing: the COCO-layout folder of {data}, see data_prep/README.md")
@@ -93,10 +91,7 @@ def beyond_command(
     from .plan import plan
     from .run import export_early, write_fresh
 
-    results = Path("results") / data
-    out = out or results
-    if (model is not None or epochs_factor != 1) and out == results and not show:
-        raise ValueError("a trial with --model or --epochs-factor needs an --out of its own")
+    out = _results(data, out, (model is not None or epochs_factor != 1) and not show)
     if export:
         typer.echo(export_early(out, runs, export))
         return
@@ -108,8 +103,15 @@ def beyond_command(
             raise ValueError(f"there is no data in COCO layout in {str(needed)!r}, see data_prep/README.md")
     failed = _run(trainings, data, out, show, jobs=jobs)
     if fresh and not show:
-        write_fresh(out, runs, fresh, _say)
+        write_fresh(out, runs, fresh, typer.echo)
     _end(failed, len(trainings))
+
+
+def _results(data: str, out: Path | None, trial: bool) -> Path:
+    results = Path("results") / data
+    if trial and out in (None, results):
+        raise ValueError("a trial with --model, --epochs-factor or --limit needs an --out of its own")
+    return out or results
 
 
 def _run(trainings: list, data: str, out: Path, show: bool, **options) -> list[str]:
@@ -117,7 +119,7 @@ def _run(trainings: list, data: str, out: Path, show: bool, **options) -> list[s
     from .run import run_study
 
     if not show:
-        return run_study(trainings, data, out, say=_say, **options)
+        return run_study(trainings, data, out, say=typer.echo, **options)
     for training in trainings:
         typer.echo(f"{training.name:30} {training.settings.epochs:3} epochs")
     return []
@@ -137,8 +139,3 @@ def _check(out: Path) -> None:
         typer.echo(f"since {out} was made, other numbers come out: {', '.join(numbers)}")
         raise typer.Exit(1)
     typer.echo(f"{out} is of the code as it is: a sample of trainings and evaluations gives the same numbers")
-
-
-def _say(line: str) -> None:
-    typer.echo(line)
-    typer.get_text_stream("stdout").flush()

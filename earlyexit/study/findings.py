@@ -24,10 +24,11 @@ from ..evaluation.scores import (
     rescale_records,
     sweep,
 )
+from ..files import plain
 from ..model.backbone import EXITS
 from ..model.exits import RULES, make_rule
 from .estimates import spearman
-from .finished import limits, plain
+from .finished import limits
 
 RANDOM_REPEATS = 10  # section 4.4.1
 SETTING = 20  # the threshold index of section 5.4, about easy and hard images
@@ -39,12 +40,9 @@ RULE_REPEATS = 30
 
 
 def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[dict]:
-    """The 34 settings of Tables 6 and 7 with an interval of the mAP over images.
+    """The 34 settings of Tables 6 and 7, with an interval of the mAP over images.
 
-    Args:
-        records: of the test images.
-        confidence: (4, images), of the calibration images.
-        repeats: bootstrap samples.
+    Thresholds are set on `confidence`, (4, images), of the calibration images; `repeats` are bootstrap samples.
 
     Returns:
         Rows of "index", "thresholds" (None for never), "wanted" and "realised" shares of exits 1-4, "gmacs",
@@ -79,11 +77,9 @@ def random_rows(records: ExitRecords, swept: list[dict], repeats: int) -> list[d
 
 def forced_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """All images at one exit, for each exit: COCO's metrics, GMACs, and the interval of the mAP over images."""
-    intervals = [_rounded(_map_interval(records, records.all_at(exit), repeats)) for exit in EXITS]
-    return [
-        {"exit": row["exit"], **_reached(row), **interval}
-        for row, interval in zip(forced(records), intervals, strict=True)
-    ]
+    rows = forced(records)
+    found = [_rounded(_map_interval(records, records.all_at(row["exit"]), repeats)) for row in rows]
+    return [{"exit": row["exit"], **_reached(row), **more} for row, more in zip(rows, found, strict=True)]
 
 
 def forced(records: ExitRecords) -> list[dict]:
@@ -122,26 +118,20 @@ def _rounded(found: Interval) -> dict:
 
 
 def difficulty_numbers(records: ExitRecords, dataset: CocoDataset, chosen: Tensor, repeats: int) -> dict:
-    """Everything about easy and hard images that is kept of a model.
+    """Everything about easy and hard images that is kept of a model, from images with one object each.
 
-    Args:
-        records: of the images, each with one object.
-        dataset: the same images; annotations of scenes say how difficult they are and why.
-        chosen: (N,) the exits taken at `SETTING`.
-        repeats: bootstrap samples.
+    `dataset` has the same images; annotations of scenes say how difficult they are and why. `chosen`, (N,), are the
+    exits taken at `SETTING`.
 
     Returns:
         "setting"; "exits_taken", a digit for each image; "correlations", "thirds", see those; "easiest" and "hardest",
         image ids for a picture such as Figure 10.
     """
     traits = traits_of(dataset, records.image_ids.tolist())
-    return {
-        "setting": SETTING,
-        "exits_taken": "".join(map(str, chosen.tolist())),
-        "correlations": correlations(records, chosen, traits, repeats),
-        "thirds": thirds(records, chosen, traits, repeats),
-        **extremes(records, chosen),
-    }
+    found = {"setting": SETTING, "exits_taken": "".join(map(str, chosen.tolist()))}
+    found["correlations"] = correlations(records, chosen, traits, repeats)
+    found["thirds"] = thirds(records, chosen, traits, repeats)
+    return {**found, **extremes(records, chosen)}
 
 
 def traits_of(dataset: CocoDataset, ids: list[int]) -> dict[str, np.ndarray]:
@@ -162,9 +152,8 @@ def traits_of(dataset: CocoDataset, ids: list[int]) -> dict[str, np.ndarray]:
 def correlations(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> list[dict]:
     """Spearman's rank correlation of each trait with the confidences and with the exit taken, with intervals.
 
-    Returns:
-        Rows of "of" ("exit taken", "confidence 1" to "confidence 4"), "with" (the trait), "value", "low", "high"; None
-        where one of both is the same for all images.
+    Rows of "of" ("exit taken", "confidence 1" to "confidence 4"), "with" (the trait), "value", "low", "high"; None
+    where one of both is the same for all images.
     """
     signals = {f"confidence {exit}": values.numpy() for exit, values in zip(EXITS, records.confidence, strict=True)}
     rows = []
@@ -220,10 +209,7 @@ def extremes(records: ExitRecords, chosen: Tensor) -> dict[str, list[int]]:
 
 
 def budgets(test: ExitRecords, calibration: ExitRecords, repeats: int) -> list[dict]:
-    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach.
-
-    `repeats` are bootstrap samples for the bound on the loss.
-    """
+    """The best thresholds of the exits' confidence for each budget that can be kept, and what they reach."""
     most = evaluate_exits(test, test.all_at(4), metrics=("mAP",))["mAP"]
     rows = []
     for share, gmacs in affordable(calibration, BUDGETS):
@@ -249,16 +235,12 @@ def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
 
 
 def rule_score(
-    records: ExitRecords,
-    scores: Tensor,
-    calibration: ExitRecords,
-    calibration_scores: Tensor,
-    repeats: int = RULE_REPEATS,
+    records: ExitRecords, scores: Tensor, calibration: ExitRecords, there: Tensor, repeats: int = RULE_REPEATS
 ) -> dict:
     """(area of the rule - random) / (oracle - random) under the curve of mAP over GMACs, with an interval over images.
 
-    For each budget, thresholds are chosen on the calibration images. Random exits take the shares that the rule
-    realised; the oracle takes its mean compute.
+    For each budget, thresholds are chosen on the calibration images by the rule's scores `there`. Random exits take the
+    shares that the rule realised; the oracle takes its mean compute.
 
     Returns:
         "points": rows of "budget" (share), "share" (realised), "mAP", "random", "oracle"; "score", "low", "high" and
@@ -267,7 +249,7 @@ def rule_score(
     matches = match_records(records)
     chosen, points = [], []
     for number, (share, gmacs) in enumerate(affordable(calibration, SHARES)):
-        found = thresholds_for_budget(calibration, gmacs=gmacs, scores=calibration_scores, repeats=2)
+        found = thresholds_for_budget(calibration, gmacs=gmacs, scores=there, repeats=2)
         exits = threshold_exits(scores, found.thresholds)
         mean = float(records.gmacs.gather(0, exits[None] - 1).mean())
         shares = torch.bincount(exits, minlength=5)[1:].double() / len(exits)

@@ -3,22 +3,19 @@
 The file of a model is the unit in which the study is resumed, also on another machine.
 """
 
-import csv
 import hashlib
 import json
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from ..data.coco import coco_split
-from ..files import write_whole
+from ..data.single import SPLITS
+from ..files import plain, read_table, write_whole
 from ..training.settings import FREE_TO_CHANGE, TrainSettings
 from ..weights import refuse_removed
-from .plan import SPLITS
 
 RESULTS = Path(__file__).parent / "results"  # those that come with the package
 WIDTH = 76  # of what is printed
@@ -51,46 +48,9 @@ def write_model(path: Path, value: dict) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
 
-def plain(value: Any) -> Any:
-    """`value` with None instead of NaN and infinity, and lists instead of tuples."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def limits(thresholds: Sequence[float | None]) -> list[float]:
     """Thresholds as they were before `plain`: None stands for never."""
     return [math.inf if threshold is None else threshold for threshold in thresholds]
-
-
-def write_table(path: Path, rows: Sequence[dict]) -> None:
-    """Write rows with the same keys as CSV, whole or not at all; None becomes an empty field."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_whole(path, write)
-
-
-def read_table(path: str | Path) -> list[dict]:
-    """Read what `write_table` wrote: numbers as numbers, empty fields as None."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
-
-
-def _value(text: str) -> float | int | str | None:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text or None
 
 
 def describe_data(folder: str | Path) -> dict[str, dict]:
@@ -136,15 +96,11 @@ def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -
     return True
 
 
+@dataclass(frozen=True)
 class Models:
-    """The results of all models of a study, by what they are compared for.
+    """The results of all models of a study by name, as `load_models` gives them; and by what they are compared for."""
 
-    Args:
-        by_name: as `load_models` gives them.
-    """
-
-    def __init__(self, by_name: dict[str, dict]):
-        self.by_name = by_name
+    by_name: dict[str, dict]
 
     def group(self, group: str) -> list[dict]:
         """The models of a group; those of baseline and proposed in the order of their seeds."""
@@ -153,9 +109,9 @@ class Models:
 
     def pairs(self, first: str, second: str) -> tuple[list[dict], list[dict]]:
         """The models of two groups with the seeds that both have."""
-        seeds = {m["settings"]["seed"] for m in self.group(first)} & {m["settings"]["seed"] for m in self.group(second)}
-        of = [[m for m in self.group(group) if m["settings"]["seed"] in seeds] for group in (first, second)]
-        return of[0], of[1]
+        groups = [{m["settings"]["seed"]: m for m in self.group(group)} for group in (first, second)]
+        seeds = [seed for seed in groups[0] if seed in groups[1]]
+        return tuple([group[seed] for seed in seeds] for group in groups)
 
     def grid(self) -> dict[tuple[float, float], dict]:
         """The models of the grid by (theta, lambda)."""
@@ -177,17 +133,18 @@ class Models:
 class Study:
     """What a study found: the tables, verdicts and story that `earlyexit study` and `earlyexit beyond` wrote.
 
-    Args:
-        folder: where it lies.
-
-    Raises:
-        ValueError: if no finished study lies there.
+    Attributes:
+        folder: where it lies; `ValueError` if no finished study lies there.
+        summary: the verdicts, see `summarise`.
+        manifest: how the results came about.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not (self.folder / "manifest.json").is_file():
             raise ValueError(f"{str(folder)!r} holds no finished study: `earlyexit study --out {folder}` makes one")
+        names = ("study_summary", "manifest")
+        self.summary, self.manifest = (json.loads((self.folder / f"{n}.json").read_text("utf-8")) for n in names)
 
     def table(self, name: str) -> list[dict]:
         """The rows of one of the CSV files, numbers as numbers."""
@@ -195,16 +152,6 @@ class Study:
         if name not in known:
             raise ValueError(f"the tables of this study are {', '.join(known)}, got {name!r}")
         return read_table(self.folder / f"{name}.csv")
-
-    @cached_property
-    def summary(self) -> dict:
-        """The verdicts, see `summarise`."""
-        return json.loads((self.folder / "study_summary.json").read_text(encoding="utf-8"))
-
-    @cached_property
-    def manifest(self) -> dict:
-        """How the results came about, see `write_results`."""
-        return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
 
     def claim(self, name: str) -> dict:
         """The verdict on one claim by its name."""
@@ -221,11 +168,8 @@ class Study:
         m = self.manifest
         hours = sum(m["seconds"].values()) / 3600
         images = ", ".join(f"{m['data'][split]['images']:,} {split}" for split in SPLITS)
-        lines = [
-            f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}",
-            m["command"],
-            f"{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} process hours",
-        ]
+        lines = [f"{len(m['models'])} models, seeds {', '.join(map(str, m['seeds']))}; images: {images}", m["command"]]
+        lines.append(f"{m['date']}, commit {m['commit']}, {m['machine']}, {hours:.1f} process hours")
         return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
 
 
@@ -233,10 +177,9 @@ def _in_words(claim: dict) -> str:
     paper = claim["paper"]
     if isinstance(paper, dict):
         paper = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in paper.items())
-    title = textwrap.fill(f"{claim['claim']} ({claim['where']})", WIDTH, subsequent_indent="  ")
     lines = [f"published: {paper}", f"here: {interval_text(claim)}; holds: {claim['holds']}", claim.get("detail") or ""]
-    wrapped = [textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ") for line in lines if line]
-    return "\n".join([title, *wrapped])
+    lines = [f"{claim['claim']} ({claim['where']})", *(f"  {line}" for line in lines if line)]
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines)
 
 
 def interval_text(claim: dict) -> str:

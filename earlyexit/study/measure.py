@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -33,22 +32,11 @@ from ..files import provenance
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.export import OnnxDetector, export_onnx, for_inference
-from ..model.factories import dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, load_detector
+from ..model.factories import dyn_retinanet_regnet_y_800mf, load_detector
 from ..model.inputs import network_size
 from ..processes import pick_device
+from . import findings
 from .estimates import estimate
-from .findings import (
-    SETTING,
-    accuracy_rows,
-    budgets,
-    difficulty_numbers,
-    forced,
-    forced_rows,
-    policy_rows,
-    random_rows,
-    rules,
-    sweep_rows,
-)
 from .finished import describe_data, limits, model_path, write_model
 from .plan import BEYOND, GROUPS, Training, training_of
 
@@ -62,21 +50,14 @@ Detect = Callable[[list[Tensor]], object]
 
 
 def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path:
-    """Measure a model that has been trained, and write its results.
+    """Measure a trained model and write its results into the folder `out`; returns the file.
 
-    Args:
-        training: where its run lies and which group it belongs to. Grids are measured under their own filler, without
-            random exits and difficulty; "joint" and "ablation" at each exit; "early" and "many" with thresholds for
-            budgets, too, "early" under all rules of leaving, "many" with images skipped that are taken for empty.
-        out: the folder of results.
-        repeats: bootstrap samples over the test images.
-
-    Returns:
-        The file that was written.
+    The group says what is measured. Grids: under their own filler, without random exits and difficulty; "joint" and
+    "ablation": at each exit; "early" and "many": with thresholds for budgets, too, "early" under all rules of leaving,
+    "many" with images skipped that are taken for empty. `repeats` are bootstrap samples over the test images.
 
     Raises:
-        ValueError: for an unknown group; in the paper's groups, if an image has no object or several, or there are
-            fewer than three test images.
+        ValueError: for an unknown group; in the paper's groups, see `checked_split`.
     """
     if training.group not in (*GROUPS, *BEYOND):
         raise ValueError(f"the group must be one of {', '.join((*GROUPS, *BEYOND))}, got {training.group!r}")
@@ -94,16 +75,17 @@ def _of_the_paper(training: Training, model: EarlyExitRetinaNet, repeats: int) -
     settings, started = training.settings, time.perf_counter()
     confidence, records = recorded(training, model)
     collected = time.perf_counter()
-    own, numbers = records[settings.filler], {}
-    for name, of_filler in records.items():
-        numbers[name] = {"sweep": sweep_rows(of_filler, confidence, repeats), "forced": forced_rows(of_filler, repeats)}
-    result = {"fillers": numbers, "accuracy": accuracy_rows(own, repeats)}
-    test = coco_split(settings.data, "test")
+    own, test = records[settings.filler], coco_split(settings.data, "test")
+    numbers = {
+        name: {"sweep": findings.sweep_rows(r, confidence, repeats), "forced": findings.forced_rows(r, repeats)}
+        for name, r in records.items()
+    }
+    result = {"fillers": numbers, "accuracy": findings.accuracy_rows(own, repeats)}
     if training.group != "grid":
         swept = numbers[settings.filler]["sweep"]
-        numbers[settings.filler]["random"] = random_rows(own, swept, repeats)
-        chosen = threshold_exits(own.confidence, limits(swept[SETTING - 1]["thresholds"]))
-        result["difficulty"] = difficulty_numbers(own, test, chosen, repeats)
+        numbers[settings.filler]["random"] = findings.random_rows(own, swept, repeats)
+        chosen = threshold_exits(own.confidence, limits(swept[findings.SETTING - 1]["thresholds"]))
+        result["difficulty"] = findings.difficulty_numbers(own, test, chosen, repeats)
     with open(Path(settings.out) / "log.csv", newline="") as file:
         trained = sum(float(row["seconds"]) for row in csv.DictReader(file))
     seconds = {"training": trained, "images": collected - started, "numbers": time.perf_counter() - collected}
@@ -141,39 +123,30 @@ def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict
         return collect_records(model, coco_split(settings.data, split), path=path)
 
     records = of(split)
-    result: dict = {"split": split, "forced": forced(records)}
+    result: dict = {"split": split, "forced": findings.forced(records)}
     if group in ("early", "many"):
         calibration = of("calibration")
         scales = fit_score_scales(calibration)
-        result |= {"score_scales": scales, "budgets_unscaled": budgets(records, calibration, repeats=2)}
+        result |= {"score_scales": scales, "budgets_unscaled": findings.budgets(records, calibration, repeats=2)}
         records, calibration = (rescale_records(r, scales) for r in (records, calibration))
-        result["budgets"] = budgets(records, calibration, repeats)
+        result["budgets"] = findings.budgets(records, calibration, repeats)
     if group == "early":
-        result["rules"] = rules(records, calibration)
+        result["rules"] = findings.rules(records, calibration)
     if group == "many":
-        size = network_size(model, coco_split(settings.data, "test")[0][0])
-        result["empty"] = skip_empty(records, records.all_at(4), EMPTY, count_macs(model, size)[1]["backbone"])
+        size, full = network_size(model, coco_split(settings.data, "test")[0][0]), records.all_at(NUM_EXITS)
+        result["empty"] = skip_empty(records, full, EMPTY, count_macs(model, size)[1]["backbone"])
     return {"seconds": round(time.perf_counter() - started, 1), **result}
 
 
 def fresh_rows(result: dict, run: Path, folder: str | Path) -> list[dict]:
-    """What a model of the whole recipe reaches on images that nobody has looked at, the split "test" of a COCO layout.
+    """What a model of the whole recipe reaches on the split "test" of images that nobody has looked at.
 
-    No choice of the recipe can have been made by them; thresholds and scales of scores are those of `result`, which
-    `measure` found on the calibration split.
-
-    Returns:
-        Rows of "model", "policy" ("exit 1" to "exit 4", "budget 0.62", ...), "mAP", "kept", "share" and "images".
+    No choice of the recipe can have been made by them; thresholds and scales of scores are those of its `result`. Rows
+    of "model", and see `policy_rows`.
     """
     model = load_detector(run / "model.safetensors")[0].to(pick_device("auto"))
     records = collect_records(model, coco_split(folder, "test"), path=run / "records-fresh.safetensors")
-    return [{"model": result["name"], **row} for row in policy_rows(records, result)]
-
-
-def nano_detector(num_classes: int, weights: str | None = None) -> EarlyExitRetinaNet:
-    """The detector that is timed beside the paper's, in eval mode."""
-    torch.manual_seed(0)
-    return dyn_retinanet_nano(num_classes, weights=weights).eval()
+    return [{"model": result["name"], **row} for row in findings.policy_rows(records, result)]
 
 
 def paper_detector(**options) -> EarlyExitRetinaNet:
@@ -192,15 +165,10 @@ def same_size(dataset: CocoDataset, most: int = 64) -> list[Tensor]:
 def latency_table(
     model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS, turns: int = 10
 ) -> list[dict]:
-    """Time of an image at each exit: nano on test images, the paper's detector at 800x1216 with random weights.
+    """Time of an image at each exit, over rounds: nano on test images, the paper's with random weights at 800x1216.
 
-    The paper's detector runs one image at a time on a CPU, where a batch of sixteen takes minutes and saves nothing.
-
-    Args:
-        model: a nano detector, on the device that is timed.
-        dataset: its images.
-        rounds: both detectors are timed so often, by turns.
-        turns: of nano in each round; the paper's detector takes a third of them on a CPU.
+    The nano `model` takes so many `turns` in each round, on its own device. On a CPU the paper's detector takes a third
+    of them, and runs one image at a time: a batch of sixteen takes minutes and saves nothing.
 
     Returns:
         Rows of "model", "batch_size", "exit", the medians over rounds of "median_ms" and "p95_ms" of an image, and the
@@ -236,20 +204,15 @@ def time_ratio(
 ) -> dict[str, float]:
     """Time with thresholds divided by time at full depth, the two taking turns batch by batch on the same images.
 
-    Args:
-        early, full: detectors to call with a list of images.
-        images: where they are needed; what is left over by whole batches is not used.
-        batch_size: images in a call.
-        rounds: passes over the images; the ratio of each is one value.
+    Images lie where they are needed; what is left over by whole batches is not used. Each round is a pass over them
+    that gives one value of the ratio.
 
     Returns:
         "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
     """
     batches = [list(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)]
     if not batches or rounds < 1:
-        raise ValueError(
-            f"at least one batch of {batch_size} images and one round are needed, got {len(images)} images"
-        )
+        raise ValueError(f"one batch of {batch_size} images and one round are needed, got {len(images)} and {rounds}")
     times = take_turns((early, full), batches[:1] * 2 + batches * rounds, images[0].device, warmup=2)
     sums = times.reshape(2, rounds, -1).sum(2)
     ms, ms_full = 1000 * np.median(sums, axis=1) / (len(batches) * batch_size)
@@ -262,14 +225,13 @@ def times_of_budgets(
 ) -> list[dict]:
     """Time of the thresholds for several budgets against full depth, beside what they keep of the mAP.
 
-    On a CPU it is measured with one thread: the threads of PyTorch and of onnxruntime in one process would take the
-    cores from one another.
+    On a CPU it is measured with one thread, since the threads of PyTorch and of onnxruntime in one process would take
+    the cores from one another.
 
     Args:
         model: in eval mode, on the device that is timed; onnxruntime is timed too if that is a CPU.
         images: of one size, a multiple of 16, so many that the exits taken are those of the split.
         budgets: rows of "budget", "thresholds" (None for never), "share" and "kept", as `measure` finds them.
-        rounds: see `time_ratio`.
 
     Returns:
         Rows of "budget", "share", "kept" and "times", what `time_ratio` gave for "batch1", "batch16", "onnx batch1" and
@@ -294,15 +256,10 @@ def times_of_budgets(
 
 
 def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: int = 3) -> list[dict]:
-    """Time of each forced exit for one image of noise, beside its compute.
+    """Time of each forced exit for one image of noise, (height, width) in the network, beside its compute.
 
     What the weights are does not matter to the time of the network. It does to post-processing: untrained weights find
-    nothing, so that there is next to none.
-
-    Args:
-        model: its weights may be random; it is timed on its device, on a CPU with one thread.
-        size: height and width of the image in the network.
-        rounds: see `time_ratio`.
+    nothing, so that there is next to none. On a CPU there is one thread.
 
     Returns:
         Rows of "exit", "height", "width", "share", "time" (both of full depth) and "ms".
@@ -320,12 +277,7 @@ def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: 
     return rows
 
 
-def main(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
-    group: Annotated[str, typer.Argument(help="Of the model, such as proposed or early.")],
-    out: Annotated[Path, typer.Argument(help="The folder of results.")],
-    repeats: Annotated[int, typer.Argument(help="Bootstrap samples.")] = REPEATS,
-) -> None:
+def main(run: Path, group: str, out: Path, repeats: int = REPEATS) -> None:
     """Measure one model."""
     try:
         typer.echo(f"wrote {measure(training_of(run, group), out, repeats)}")

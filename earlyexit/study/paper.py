@@ -10,14 +10,10 @@ DATASETS = ("coco_single", "ilsvrc_single")
 
 
 def paper_sweep(dataset: str = "coco_single", theta: float = 0.0115, lambda_: float = 1.0) -> list[dict]:
-    """The 34 settings of one model of Tables 6 (COCO-Single) and 7 (ILSVRC-Single).
+    """The 34 settings of one model of Tables 6 (COCO-Single) and 7 (ILSVRC-Single); `ValueError` if it is in neither.
 
-    Returns:
-        Rows {"index": 1-34, "gmacs": mean of an image, "mAP": percent}; those of ILSVRC-Single are VOC's AP at an IoU
-        of 0.5, as its published code computes it.
-
-    Raises:
-        ValueError: with the pairs that there are, if the paper has no such model.
+    Rows of "index" (1-34), "gmacs" (mean of an image) and "mAP" in percent; those of ILSVRC-Single are VOC's AP at an
+    IoU of 0.5, as its published code computes it.
     """
     if dataset not in DATASETS:
         raise ValueError(f"the paper's data sets are {', '.join(DATASETS)}, got {dataset!r}")

@@ -10,24 +10,18 @@ the backbone and the data of the study, whose proposed models are what these are
 """
 
 import csv
-import functools
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ..data.coco import annotation_file, coco_split, read_coco
-from ..data.photos import stays_inside
-from ..data.single import take_images
-from ..files import write_whole
+from ..data.coco import coco_split
 from ..model.necks import FILLERS
 from ..training.settings import TrainSettings, as_options, check_resumable, preset
 from ..weights import refuse_removed
 from .paper import paper_pairs
 
-SPLITS = ("train", "calibration", "test")
 GROUPS = ("baseline", "proposed", "grid", "fair")
 BEYOND = ("joint", "early", "many", "ablation")
 THETA, LAMBDA = 0.0115, 1.0
@@ -72,17 +66,10 @@ _NO_OPTION = {"data", "resume", "progress"}
 
 @dataclass(frozen=True)
 class Training:
-    """One model of the study.
-
-    Attributes:
-        name: of its run's folder and of its results.
-        group: one of `GROUPS` or `BEYOND`.
-        settings: everything that decides how it ends.
-        first: the training whose result it goes on from, if there is one.
-    """
+    """One model of the study: its name, its group, all that decides how it ends, and the training it goes on from."""
 
     name: str
-    group: str
+    group: str  # one of `GROUPS` or `BEYOND`
     settings: TrainSettings
     first: "Training | None" = None
 
@@ -106,13 +93,11 @@ def plan(
     """All trainings of the paper's study or, with `many`, those beyond it, in the order in which they run.
 
     Args:
-        data: "scenes", "coco_single" or "ilsvrc_single".
-        folder: of the data, in COCO layout with the splits train, calibration and test.
+        data: "scenes", "coco_single" or "ilsvrc_single", in COCO layout in `folder`: splits train, calibration, test.
         runs: the folder of the runs' folders.
         many: images with any number of objects; for what goes beyond the paper.
         seeds: of baseline and proposed or, beyond, of the whole recipe; all others have the first of them.
-        model: "nano" instead of the data's own detector, to try things out.
-        epochs_factor: for trying out, too; every training has one epoch at least.
+        model, epochs_factor: to try things out, "nano" instead of the data's detector, and a share of the epochs.
 
     Raises:
         ValueError: for unknown data, no or repeated seeds, or a factor that is not positive.
@@ -139,14 +124,13 @@ def _paper(training: Callable[..., Training], seeds: Sequence[int]) -> list[Trai
 
 
 def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) -> list[Training]:
-    whole = []
+    found = []
     for seed in seeds:
         joint = training(f"joint-{seed}", "joint", seed=seed, **RECIPE)
-        start = {"warm_start": f"{joint.settings.out}/model.safetensors", "seed": seed}
-        alone = training(f"early-{seed}", "early", **{**RECIPE, **ONLY_EARLY, **start})
-        whole.append(replace(alone, first=joint))
-    parts = [training(f"ablation-{name}", "ablation", **{**RECIPE, **part}) for name, part in ABLATIONS.items()]
-    return [*whole, training("many", "many", **RECIPE, **MANY, data=many), *parts]
+        alone = {**RECIPE, **ONLY_EARLY, "warm_start": f"{joint.settings.out}/model.safetensors"}
+        found.append(replace(training(f"early-{seed}", "early", seed=seed, **alone), first=joint))
+    found.append(training("many", "many", **RECIPE, **MANY, data=many))
+    return found + [training(f"ablation-{k}", "ablation", **{**RECIPE, **part}) for k, part in ABLATIONS.items()]
 
 
 def recipe(data: str, model: str | None = None) -> TrainSettings:
@@ -171,8 +155,8 @@ def training_of(run: str | Path, group: str) -> Training:
     """The training whose run lies in a folder, from its own story."""
     story = json.loads((Path(run) / "settings.json").read_text())["settings"]
     refuse_removed(story, run)
-    known = {f.name for f in fields(TrainSettings)}
-    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in story.items() if name in known}
+    known = {f.name: story[f.name] for f in fields(TrainSettings) if f.name in story}
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
     return Training(Path(run).name, group, TrainSettings(**{**settings, "out": str(run)}))
 
 
@@ -181,32 +165,9 @@ def is_trained(settings: TrainSettings) -> bool:
     run = Path(settings.out)
     if not all((run / name).exists() for name in ("checkpoint.pt", "log.csv", "model.safetensors", "settings.json")):
         return False
-    with open(run / "log.csv", newline="") as file:
-        if len(list(csv.DictReader(file))) < settings.epochs:
-            return False
     try:
         check_resumable(replace(settings, resume=True), run, len(coco_split(settings.data, "train")))
     except ValueError:
         return False  # which the training then says itself
-    return True
-
-
-def first_images(folder: str | Path, out: str | Path, limit: int) -> Path:
-    """Copy the first `limit` images of each split into a COCO layout of their own, to try things out; returns `out`."""
-    if limit < 1:
-        raise ValueError(f"at least one image is needed, got the limit {limit}")
-    folder, out = Path(folder), Path(out)
-    if out.resolve() == folder.resolve():
-        raise ValueError(f"{str(out)!r} is the data set that is read; give another folder")
-    for split in SPLITS:
-        content = read_coco(annotation_file(folder, split), outlines=False)
-        content = take_images(content, set(sorted(image["id"] for image in content["images"])[:limit]))
-        for name in (image["file_name"] for image in content["images"]):
-            if not stays_inside(name):
-                raise ValueError(f"file name {name!r} leaves the image folder; it has to be relative to it")
-            (out / split / name).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out / split / name, functools.partial(shutil.copyfile, folder / split / name))
-        path, text = annotation_file(out, split), json.dumps(content)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda temporary, text=text: temporary.write_text(text))
-    return out
+    with open(run / "log.csv", newline="") as file:
+        return len(list(csv.DictReader(file))) >= settings.epochs

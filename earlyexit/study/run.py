@@ -4,18 +4,14 @@ Each model is trained and measured by processes of its own, a few at a time, see
 small sample of what the study computes, `fingerprint`: computed again, it says whether this code would give the same.
 """
 
-import ctypes
 import json
 import math
-import os
 import shlex
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -23,36 +19,20 @@ import torch
 
 from ..data.coco import coco_split
 from ..data.scenes import export_scenes
-from ..data.single import keep_single_objects
+from ..data.single import SPLITS, keep_single_objects
 from ..evaluation.scores import random_exit, sweep
-from ..files import provenance, write_json
-from ..model.factories import load_detector
-from ..processes import pick_device
+from ..files import plain, provenance, read_table, write_json, write_table
+from ..model.factories import dyn_retinanet_nano, load_detector
+from ..processes import Job, Say, pick_device, run_jobs
 from ..training.release import export, export_paths
 from ..training.run import train
+from . import measure
 from .claims import summarise, summarise_beyond
-from .finished import Models, check_model, describe_data, load_models, model_path, plain, read_table, write_table
-from .measure import (
-    NANO_SIZE,
-    PAPER_SIZE,
-    REPEATS,
-    ROUNDS,
-    checked_split,
-    fresh_rows,
-    latency_table,
-    measure,
-    nano_detector,
-    paper_detector,
-    recorded,
-    same_size,
-    times_of_budgets,
-    times_of_exits,
-)
-from .plan import GROUPS, NECK, SPLITS, Training, is_trained, plan, train_arguments
+from .finished import Models, check_model, describe_data, interval_text, load_models, model_path
+from .plan import GROUPS, NECK, Training, is_trained, plan, train_arguments
 from .tables import BEYOND_TABLES, TABLES, clock_table, compute_table, times_table
 
 BENCHMARK = Path("benchmarks/evaluation.json")  # in a checkout, from where `make study` runs
-LAST_LINES = 15  # of a log, when something failed
 TIMED = 128  # test images
 TIME_BUDGET = 0.62
 EXPORTED_BUDGET = 0.5  # whose thresholds are stored with the weights
@@ -61,7 +41,6 @@ SAMPLED = ("proposed-0", "fair-downsample", "fair-zero")
 # Relative: other processors round differently, and four steps of training make that larger. Of a few images, a single
 # detection that changes its rank moves the mAP.
 TOLERANCE, TOLERANCE_MAP = 0.01, 0.05
-Say = Callable[[str], object]
 
 
 def run_study(
@@ -70,22 +49,14 @@ def run_study(
     out: str | Path,
     *,
     jobs: int = 2,
-    repeats: int = REPEATS,
-    rounds: int = ROUNDS,
+    repeats: int = measure.REPEATS,
+    rounds: int = measure.ROUNDS,
     say: Say = print,
 ) -> list[str]:
     """Train and measure all models of a `plan`, then write tables, verdicts and manifest.
 
-    What goes beyond the paper lies in OUT/beyond and is compared with the proposed models in `out`.
-
-    Args:
-        trainings: of the paper's study, all on the same folder, or beyond it.
-        data: "scenes", "coco_single" or "ilsvrc_single".
-        out: the folder of results.
-        jobs: models at a time.
-        repeats: bootstrap samples.
-        rounds: of timing, see `latency_table`.
-        say: gets a line for all that happens.
+    What goes beyond the paper lies in OUT/beyond and is compared with the proposed models in `out`, the folder of
+    results. `say` gets a line for all that happens.
 
     Returns:
         The names of the models that failed; tables and verdicts are then of the others.
@@ -93,23 +64,20 @@ def run_study(
     Raises:
         ValueError: before anything is trained, if the paper's data are unfit or `out` holds results of other settings.
     """
-    out = Path(out)
-    of_paper = any(training.group in GROUPS for training in trainings)
+    out, of_paper = Path(out), any(training.group in GROUPS for training in trainings)
     models = out if of_paper else out / "beyond"
     done = {t.name for t in trainings if model_path(models, t.name).exists()}
     if of_paper:
         folder = trainings[0].settings.data
         for split in SPLITS:
-            checked_split(folder, split)
+            measure.checked_split(folder, split)
         described = describe_data(folder)
         done = {t.name for t in trainings if check_model(model_path(out, t.name), t.settings, described, repeats)}
     say(f"{len(trainings)} models, {len(done)} of them measured already")
-    todo = []
-    for training in trainings:
-        if training.name not in done:
-            log = Path(training.settings.out).parent / "logs" / f"{training.name}.log"
-            todo.append(Job(training.name, tuple(_steps(training, models, repeats)), log))
-    failed = run_jobs(todo, jobs, say) if todo else []
+    todo = [t for t in trainings if t.name not in done]
+    logs = [Path(t.settings.out).parent / "logs" / f"{t.name}.log" for t in todo]
+    work = [Job(t.name, tuple(_steps(t, models, repeats)), log) for t, log in zip(todo, logs, strict=True)]
+    failed = run_jobs(work, jobs, say) if work else []
     if of_paper:
         _write_results(trainings, data, out, rounds, say)
     else:
@@ -124,7 +92,7 @@ def _steps(training: Training | None, out: Path, repeats: int) -> list[tuple[str
     settings = training.settings
     word = f"training {training.name}" if training.first else "training"
     train = [] if is_trained(settings) else [(word, train_arguments(settings))]
-    arguments = ["-m", measure.__module__, settings.out, training.group, str(out), str(repeats)]
+    arguments = ["-m", measure.__name__, settings.out, training.group, str(out), str(repeats)]
     return [*_steps(training.first, out, repeats), *train, ("measuring", arguments)]
 
 
@@ -140,9 +108,7 @@ def _write_results(trainings: Sequence[Training], data: str, out: Path, rounds: 
     summary = summarise(models, *_costs(data, folder, out, rounds, say), BENCHMARK)
     write_json(out / "study_summary.json", plain(summary))
     for claim in summary["claims"]:
-        ours = claim["ours"]
-        figures = f"{ours['mean']:.2f} ({ours['low']:.2f} to {ours['high']:.2f}) {claim['unit']}"
-        say(f"{claim['holds']:12} {claim['claim']} {figures}")
+        say(f"{claim['holds']:12} {claim['claim']} {interval_text(claim)}")
     seconds = {part: sum(model["seconds"][part] for model in found) for part in ("training", "images", "numbers")}
     seconds |= {"tables": tabled - started, "compute and latency": time.perf_counter() - tabled}
     about = {"numpy": numpy.__version__, "data": {"name": data, **describe_data(folder)}}
@@ -195,14 +161,19 @@ def _write_manifest(out: Path, models: Iterable[dict], keys: Sequence[str], abou
 def _costs(data: str, folder: str, out: Path, rounds: int, say: Say) -> list[list[dict]]:
     """The tables of compute and latency; one that is there is read. Last, when no training disturbs the clock."""
     test = coco_split(folder, "test")
-    nano = nano_detector(len(test.classes), "scenes" if data == "scenes" else None).to(pick_device("auto"))
-    detectors = {"nano": (nano, NANO_SIZE), "regnet_y_800mf": (paper_detector(), PAPER_SIZE)}
-    tables = {"compute": lambda: compute_table(detectors), "latency": lambda: latency_table(nano, test, rounds=rounds)}
-    for name, make in tables.items():
+    torch.manual_seed(0)
+    nano = dyn_retinanet_nano(len(test.classes), weights="scenes" if data == "scenes" else None)
+    nano = nano.eval().to(pick_device("auto"))
+    detectors = {"nano": (nano, measure.NANO_SIZE), "regnet_y_800mf": (measure.paper_detector(), measure.PAPER_SIZE)}
+    makers = {
+        "compute": lambda: compute_table(detectors),
+        "latency": lambda: measure.latency_table(nano, test, rounds=rounds),
+    }
+    for name, make in makers.items():
         if not (out / f"{name}.csv").exists():
             say(f"{name} ...")
             write_table(out / f"{name}.csv", make())
-    return [read_table(out / f"{name}.csv") for name in tables]
+    return [read_table(out / f"{name}.csv") for name in makers]
 
 
 def _times(training: Training, result: dict, path: Path, say: Say) -> dict[str, list[dict]]:
@@ -212,11 +183,11 @@ def _times(training: Training, result: dict, path: Path, say: Say) -> dict[str, 
     say("times ...")
     device = pick_device("auto")
     model = load_detector(Path(training.settings.out) / "model.safetensors")[0].to(device).eval()
-    images = same_size(coco_split(training.settings.data, "test"), TIMED)
-    small = times_of_exits(model, tuple(images[0].shape[-2:]), rounds=30)
-    large = times_of_exits(paper_detector(**NECK).to(device), PAPER_SIZE)
+    images = measure.same_size(coco_split(training.settings.data, "test"), TIMED)
+    small = measure.times_of_exits(model, tuple(images[0].shape[-2:]), rounds=30)
+    large = measure.times_of_exits(measure.paper_detector(**NECK).to(device), measure.PAPER_SIZE)
     exits = [{"detector": name, **row} for name, rows in (("ours", small), ("the paper's", large)) for row in rows]
-    times = {"budgets": times_of_budgets(model, images, result["budgets"]), "exits": exits}
+    times = {"budgets": measure.times_of_budgets(model, images, result["budgets"]), "exits": exits}
     write_json(path, plain(times))
     return times
 
@@ -226,24 +197,17 @@ def write_fresh(out: Path, runs: Path, folder: Path, say: Say) -> None:
     rows = []
     for result in Models(load_models(out / "beyond")).group("early"):
         say(f"{result['name']}: fresh images ...")
-        rows += fresh_rows(result, runs / result["name"], folder)
+        rows += measure.fresh_rows(result, runs / result["name"], folder)
     write_table(out / "beyond_fresh.csv", rows)
     say(f"wrote {out / 'beyond_fresh.csv'}")
 
 
 def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
-    """The best model beyond the paper as weights: the seed that promises the smallest loss at half of the GMACs.
+    """The best model beyond the paper as weights in the file `name`; `ValueError` if none was measured.
 
-    It is written with its thresholds and scales of scores. The promise is of the calibration split: a choice by test
-    images would make the card look better than the model.
-
-    Args:
-        out: the folder of results.
-        runs: the folder of the runs.
-        name: the safetensors file; its card is the JSON beside it.
-
-    Raises:
-        ValueError: if no model of the whole recipe was measured.
+    It is the seed that promises the smallest loss at half of the GMACs, written with its thresholds and scales of
+    scores. The promise is of the calibration split: a choice by test images would make the card look better than the
+    model.
     """
 
     def at_budget(model: dict) -> dict:
@@ -260,97 +224,6 @@ def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
     metrics |= {"accuracy": [r["accuracy"] for r in best["forced"]], "thresholds": reached}
     export(run, Path(name), None, "test", about=more, metrics=metrics)
     return export_paths(run, Path(name))[0]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one process after another does for a model: commands (arguments of Python), each with a word for it."""
-
-    name: str
-    steps: tuple[tuple[str, list[str]], ...]
-    log: Path
-
-
-def run_jobs(jobs: Sequence[Job], at_a_time: int, say: Say = print) -> list[str]:
-    """Run all jobs in their order, `at_a_time` of them side by side; returns the names of those that failed.
-
-    A job that fails is reported with the last lines of its log, while the others go on. However this function is
-    left, with Ctrl-C, too, no process stays behind. Each job gets its share of the cores, since two trainings of one
-    thread are faster than one after the other of two threads.
-    """
-    if at_a_time < 1:
-        raise ValueError(f"at least one job must run at a time, got {at_a_time}")
-    threads = max(1, (os.cpu_count() or 1) // at_a_time)
-    labels = [f"[{number}/{len(jobs)}] {job.name}" for number, job in enumerate(jobs, 1)]
-    waiting = [(job, _work(job, label, threads, say)) for job, label in zip(jobs, labels, strict=True)]
-    running, failed = [], []
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_a_time:
-                running.append(waiting.pop(0))
-            for job, work in list(running):
-                state = next(work)
-                if state is not None:
-                    running.remove((job, work))
-                    failed += [] if state else [job.name]
-            time.sleep(0.05)
-    finally:
-        for _, work in running:
-            work.close()
-    return [job.name for job in jobs if job.name in failed]
-
-
-def _work(job: Job, label: str, threads: int, say: Say) -> Generator[bool | None, None, None]:
-    """Do the steps of a job: None while it goes on, then whether all succeeded. Closed, it ends its process."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    for word, arguments in job.steps:
-        started = time.perf_counter()
-        say(f"{label}: {word} ...")
-        with open(job.log, "ab") as log, open(job.log, "rb") as seen:
-            seen.seek(0, os.SEEK_END)
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-                preexec_fn=_end_with_parent() if sys.platform == "linux" else None,
-            )
-            rest = b""
-            try:
-                while True:
-                    ended = process.poll() is not None  # before reading, so that the last lines are there
-                    *lines, rest = (rest + seen.read()).split(b"\n")
-                    for line in lines:
-                        if line.startswith(b"epoch "):
-                            say(f"{label}: {line.decode('utf-8', errors='replace').rstrip()}")
-                    if ended:
-                        break
-                    yield None
-            finally:
-                _end(process)
-        if process.returncode:
-            lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-            failed = f"{label}: {word} FAILED with exit code {process.returncode}, {job.log} ends:"
-            say("\n    ".join([failed, *lines]))
-            yield False
-        say(f"{label}: {word} done in {time.perf_counter() - started:.0f} s")
-    yield True
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _end_with_parent() -> Callable[[], object]:
-    """Asks Linux to end a new process when the study is killed: a second study must not find it at work."""
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(1, signal.SIGKILL)
 
 
 def fingerprint() -> dict[str, float]:
@@ -413,7 +286,7 @@ def _trained(trainings: Sequence[Training]) -> dict[str, float]:
 
 def _measured(trainings: Sequence[Training]) -> dict[str, float]:
     """Of the weights "scenes", as if they were of the first training."""
-    confidence, found = recorded(trainings[0], load_detector("scenes")[0])
+    confidence, found = measure.recorded(trainings[0], load_detector("scenes")[0])
     numbers = {"calibration, confidence": float(confidence.mean())}
     for name, records in found.items():
         numbers[f"{name}, scores"] = float(records.found.scores.sum())

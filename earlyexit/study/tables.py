@@ -182,21 +182,22 @@ def _thirds(found: list[dict]) -> list[dict]:
         first = same[0]
         at = {"of": f"exit {first['exit']}", "with": f"{first['third']} ({first['by']})"}
         rows.append({"measure": "mAP", **at, **_interval(_joined(same, "mAP"), "value")})
-        numbers = [("accuracy", at["of"], [row["accuracy"] for row in same])]
+        rows.append({"measure": "accuracy", **at, **_alone([row["accuracy"] for row in same])})
         for exit in EXITS if first["exit"] == "taken" else ():
-            numbers.append(("share", f"exit {exit}", [100 * row["shares"][exit - 1] for row in same]))
-        for measure, of, values in numbers:
-            rows.append({"measure": measure, **at, "of": of, "value": _mean(values), "low": None, "high": None})
+            shares = [100 * row["shares"][exit - 1] for row in same]
+            rows.append({"measure": "share", **at, "of": f"exit {exit}", **_alone(shares)})
     return rows
 
 
+def _alone(values: Sequence[float]) -> dict:
+    return {"value": _mean(values), "low": None, "high": None}
+
+
 def _changes(found: list[dict]) -> list[dict]:
-    pairs = itertools.combinations([np.array(list(model["exits_taken"])) for model in found], 2)
-    changed = [100 * float(np.mean(a != b)) for a, b in pairs]
-    if not changed:
-        return []
-    known = Estimate(float(np.mean(changed)), min(changed), max(changed), len(found))
-    return [{"measure": "exit changes", "of": "exit taken", "with": "another seed", **_interval(known, "value")}]
+    taken = [np.array(list(model["exits_taken"])) for model in found]
+    changed = [100 * float(np.mean(a != b)) for a, b in itertools.combinations(taken, 2)]
+    at = {"measure": "exit changes", "of": "exit taken", "with": "another seed", "value": _mean(changed or [0.0])}
+    return [{**at, "low": round(min(changed), 2), "high": round(max(changed), 2)}] if changed else []
 
 
 def _joined(rows: Sequence[dict], key: str) -> Estimate | None:
