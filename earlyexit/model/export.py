@@ -49,119 +49,6 @@ def _after(norm: nn.BatchNorm2d) -> nn.Module:
     return nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()
 
 
-class ToExit(nn.Module):
-    """The backbone from the exit `start` (0: from the images) to `stop`; of all that it makes, what is `wanted`."""
-
-    def __init__(self, backbone: DynPerceiver, start: int, stop: int, wanted: Collection[str]):
-        super().__init__()
-        self.backbone, self.start, self.stop = backbone, start, stop
-        last = min(start, 2)  # the last exit with a latent classifier
-        self.inputs = (_maps(start)[-1], f"latents_{last}", f"logits_{last}") if start else ("images",)
-        if (start, stop) == (2, 3):
-            self.inputs = self.inputs[:1]  # no latents take part in this step
-        made = [name for k in range(start + 1, stop + 1) for name in (_maps(k)[-1], f"latents_{k}", f"logits_{k}")]
-        self.outputs = tuple(name for name in made if name in wanted)
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The tensors `inputs` give the tensors `outputs`."""
-        if self.start == 0:
-            state = self.backbone.begin(*inputs)
-        else:
-            x, latents, logits = (*inputs, None, None)[:3]
-            so_far = [None] * self.start
-            so_far[min(self.start, 2) - 1] = logits
-            state = State(x, latents, {}, tuple(so_far))
-        made = {}
-        for k in range(self.start + 1, self.stop + 1):
-            reached, state = self.backbone.advance(state, k)
-            made |= {_maps(k)[-1]: state.x, f"latents_{k}": state.latents, f"logits_{k}": reached.logits}
-        return tuple(made[name] for name in self.outputs)
-
-
-class AtExit(nn.Module):
-    """Neck and head at an exit, on its maps, on the latents (a neck of its own) and on logits (a class opinion)."""
-
-    outputs = ("cls_logits", "bbox_regression")
-
-    def __init__(self, model: EarlyExitRetinaNet, exit: int):
-        super().__init__()
-        self.model, self.exit = model, exit
-        latents, *said = _told(exit)
-        said = said[: min(exit, 2)] if str(exit) in model.opinions else []
-        self.inputs = (*_maps(exit), *([latents] if str(exit) in model.early_necks else []), *said)
-
-    def reached(self, *inputs: Tensor) -> Exit:
-        """The exit, from the tensors `inputs`."""
-        return exit_of(self.exit, dict(zip(self.inputs, inputs, strict=True)))
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The tensors `inputs` give the tensors `outputs`."""
-        outputs, _ = self.model.predict(self.reached(*inputs))
-        return tuple(outputs[name] for name in self.outputs)
-
-
-class MatrixPool(nn.Module):
-    """`AdaptiveAvgPool2d` as two matrix products.
-
-    ONNX has no such pooling. What the exporter makes of it gathers every pixel of every cell, which took 28% of
-    the nano backbone's time up to exit 1 at 128 pixels.
-    """
-
-    def __init__(self, cells: int):
-        super().__init__()
-        self.cells = cells
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, cells, cells)."""
-        height, width = (self._means(size).to(x) for size in x.shape[-2:])
-        return height @ x @ width.T
-
-    def _means(self, size: int) -> Tensor:
-        """(cells, size), each row the mean over its cell; cells overlap where `size` is no multiple of `cells`."""
-        limits = [(i * size // self.cells, -(-(i + 1) * size // self.cells)) for i in range(self.cells)]
-        return torch.tensor([[(a <= k < b) / (b - a) for k in range(size)] for a, b in limits])
-
-
-def parts(model: EarlyExitRetinaNet, exits: Sequence[int]) -> dict[str, ToExit | AtExit]:
-    """The parts of a detector by name, in the order in which they run; `exits` in increasing order, the last is 4."""
-    found, wanted = {}, set()
-    for start, stop in reversed(list(zip((0, *exits), exits, strict=False))):  # the last first: it says what it reads
-        head = AtExit(model, stop).eval()
-        wanted |= {f"logits_{stop}", *head.inputs}
-        step = ToExit(model.backbone, start, stop, wanted).eval()
-        wanted |= {*step.inputs}
-        found |= {f"detect_at_exit_{stop}": head, f"backbone_to_exit_{stop}": step}
-    return dict(reversed(found.items()))
-
-
-def exit_of(exit: int, known: Mapping[str, Tensor]) -> Exit:
-    """An exit from the tensors there, by name; latents and logits that nobody looks at may be missing."""
-    features = {name[:2]: known[name] for name in _maps(exit)}
-    so_far = tuple(known.get(f"logits_{k}") for k in range(1, exit + 1))
-    return Exit(exit, so_far, features, known.get(_told(exit)[0]))
-
-
-def tensors_of(reached: Exit) -> dict[str, Tensor]:
-    """The tensors of an exit by name: what `exit_of` was given."""
-    logits = {f"logits_{k}": value for k, value in enumerate(reached.so_far, 1)}
-    named = dict(zip(_maps(reached.index), reached.features.values(), strict=True)) | logits
-    named[_told(reached.index)[0]] = reached.latents
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def _maps(exit: int) -> tuple[str, ...]:
-    """Names of the feature maps at an exit. Exit 4's C5 is made from exit 3's, which has a name of its own, then."""
-    return ("c3", "c4", "c5_3" if exit == 3 else "c5")[: min(exit, 3)]
-
-
-def _told(exit: int) -> tuple[str, str, str]:
-    """Names of an exit's latents, of its logits and of those of the last latent classifier before it.
-
-    Exits 1 and 2 have one; the latents stay the same after it. At exit 1 the last of the names is nobody's.
-    """
-    return f"latents_{min(exit, 2)}", f"logits_{exit}", f"logits_{min(exit - 1, 2)}"
-
-
 @torch.no_grad()
 def export_onnx(
     model: EarlyExitRetinaNet,
@@ -205,99 +92,6 @@ def export_onnx(
     names = list(classes or map(str, range(model.num_classes)))
     card = {"classes": names, "image_size": (height, width), "exits": exits, "graphs": graphs, "levels": levels}
     return _write(Path(folder), programs, card)
-
-
-def check_installed(*packages: str) -> None:
-    """`ValueError` that says what to install unless all `packages` are there."""
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise ValueError(f"not installed: {', '.join(missing)}; try: pip install {' '.join(missing)}")
-
-
-def _checked_size(model: EarlyExitRetinaNet, image_size: tuple[int, int] | None) -> tuple[int, int]:
-    step, side = model.transform.size_divisible, min(model.transform.min_size[-1], model.transform.max_size)
-    size = (math.ceil(side / step) * step,) * 2 if image_size is None else tuple(image_size)
-    if len(size) != 2 or any(type(n) is not int or n < step or n % step for n in size):
-        raise ValueError(f"image_size must be (height, width), multiples of {step}, got {image_size}")
-    return size
-
-
-def _exportable(model: EarlyExitRetinaNet) -> EarlyExitRetinaNet:
-    """A copy with the same results whose graphs are simple; in channels last, strides would be computed in them."""
-    model = copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
-    for read in model.backbone.reads:
-        read.pool = MatrixPool(read.pool.output_size)
-    return model
-
-
-def _program(part: nn.Module, example: tuple[Tensor, ...]):
-    batch = torch.export.Dim("batch")
-    shapes = (tuple({0: batch} for _ in example),)
-    names = {"input_names": part.inputs, "output_names": part.outputs}
-    with warnings.catch_warnings():
-        # All inputs have the same batch size, and it has one name: that is what is wanted.
-        warnings.filterwarnings("ignore", ".*axis name: batch will not be used", UserWarning)
-        return torch.onnx.export(part, example, dynamo=True, verbose=False, dynamic_shapes=shapes, **names)
-
-
-def _write(folder: Path, programs: dict, card: dict) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "card.json").unlink(missing_ok=True)  # it is written last: a folder with a card is whole
-    for old in (*folder.glob("backbone_to_exit_?.onnx"), *folder.glob("detect_at_exit_?.onnx")):
-        old.unlink()  # of exits that are not exported any more
-    paths = [write_whole(folder / name, program.save) for name, program in programs.items()]
-    return [*paths, write_json(folder / "card.json", card)]
-
-
-class _Graph:
-    """A graph as a function from named tensors to named tensors, on the CPU."""
-
-    def __init__(self, path: Path):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        # Every graph has threads of its own. When it is done, they are not to keep the cores from the next graph.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a kind of its own for every way to be no graph
-            what = " ".join(str(error).split())
-            raise ValueError(f"{str(path)!r} is no graph that onnxruntime can run: {what:.200}") from error
-        self.inputs = [value.name for value in self.session.get_inputs()]
-        self.outputs = [value.name for value in self.session.get_outputs()]
-
-    def __call__(self, known: dict[str, Tensor]) -> dict[str, Tensor]:
-        outputs = self.session.run(self.outputs, {name: known[name].numpy() for name in self.inputs})
-        return dict(zip(self.outputs, map(torch.from_numpy, outputs), strict=True))
-
-
-class _Backbone:
-    """The graphs between the exits, with the `exits` of a `DynPerceiver`."""
-
-    def __init__(self, folder: Path, card: dict, heads: dict[int, _Graph]):
-        self.image_size = card["image_size"]
-        self.graphs = {exit: _Graph(folder / f"backbone_to_exit_{exit}.onnx") for exit in heads}
-        self.read_after = {  # by exit: what images that run on take with them
-            exit: {name for k in heads if k > exit for graph in (self.graphs[k], heads[k]) for name in graph.inputs}
-            for exit in heads
-        }
-
-    def exits(self, images: Tensor) -> Generator[Exit, Tensor | None, None]:
-        """The exits that were exported, lazily; takes what `DynPerceiver.exits` takes."""
-        if images.shape[-2:] != self.image_size:
-            raise ValueError(
-                f"these graphs are for images of {self.image_size} pixels (height, width) after resizing and padding, "
-                f"got {tuple(images.shape[-2:])}: export with this image_size"
-            )
-        known = {"images": images.float().cpu()}
-        for exit, graph in self.graphs.items():
-            known |= graph(known)
-            keep = yield exit_of(exit, known)
-            # Logits stay for rules that look at those of earlier exits.
-            kept = {name for name in known if name.startswith("logits")} | self.read_after[exit]
-            known = {name: value for name, value in known.items() if name in kept}
-            if keep is not None:
-                known = {name: value[keep] for name, value in known.items()}
 
 
 class OnnxDetector(EarlyExitRetinaNet):
@@ -359,6 +153,160 @@ class OnnxDetector(EarlyExitRetinaNet):
         return super().train(False)
 
 
+def check_installed(*packages: str) -> None:
+    """`ValueError` that says what to install unless all `packages` are there."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ValueError(f"not installed: {', '.join(missing)}; try: pip install {' '.join(missing)}")
+
+
+class ToExit(nn.Module):
+    """The backbone from the exit `start` (0: from the images) to `stop`; of all that it makes, what is `wanted`."""
+
+    def __init__(self, backbone: DynPerceiver, start: int, stop: int, wanted: Collection[str]):
+        super().__init__()
+        self.backbone, self.start, self.stop = backbone, start, stop
+        last = min(start, 2)  # the last exit with a latent classifier
+        self.inputs = (_maps(start)[-1], f"latents_{last}", f"logits_{last}") if start else ("images",)
+        if (start, stop) == (2, 3):
+            self.inputs = self.inputs[:1]  # no latents take part in this step
+        made = [name for k in range(start + 1, stop + 1) for name in (_maps(k)[-1], f"latents_{k}", f"logits_{k}")]
+        self.outputs = tuple(name for name in made if name in wanted)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The tensors `inputs` give the tensors `outputs`."""
+        if self.start == 0:
+            state = self.backbone.begin(*inputs)
+        else:
+            x, latents, logits = (*inputs, None, None)[:3]
+            so_far = [None] * self.start
+            so_far[min(self.start, 2) - 1] = logits
+            state = State(x, latents, {}, tuple(so_far))
+        made = {}
+        for k in range(self.start + 1, self.stop + 1):
+            reached, state = self.backbone.advance(state, k)
+            made |= {_maps(k)[-1]: state.x, f"latents_{k}": state.latents, f"logits_{k}": reached.logits}
+        return tuple(made[name] for name in self.outputs)
+
+
+class AtExit(nn.Module):
+    """Neck and head at an exit, on its maps, on the latents (a neck of its own) and on logits (a class opinion)."""
+
+    outputs = ("cls_logits", "bbox_regression")
+
+    def __init__(self, model: EarlyExitRetinaNet, exit: int):
+        super().__init__()
+        self.model, self.exit = model, exit
+        latents, *said = _told(exit)
+        said = said[: min(exit, 2)] if str(exit) in model.opinions else []
+        self.inputs = (*_maps(exit), *([latents] if str(exit) in model.early_necks else []), *said)
+
+    def reached(self, *inputs: Tensor) -> Exit:
+        """The exit, from the tensors `inputs`."""
+        return exit_of(self.exit, dict(zip(self.inputs, inputs, strict=True)))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The tensors `inputs` give the tensors `outputs`."""
+        outputs, _ = self.model.predict(self.reached(*inputs))
+        return tuple(outputs[name] for name in self.outputs)
+
+
+def parts(model: EarlyExitRetinaNet, exits: Sequence[int]) -> dict[str, ToExit | AtExit]:
+    """The parts of a detector by name, in the order in which they run; `exits` in increasing order, the last is 4."""
+    found, wanted = {}, set()
+    for start, stop in reversed(list(zip((0, *exits), exits, strict=False))):  # the last first: it says what it reads
+        head = AtExit(model, stop).eval()
+        wanted |= {f"logits_{stop}", *head.inputs}
+        step = ToExit(model.backbone, start, stop, wanted).eval()
+        wanted |= {*step.inputs}
+        found |= {f"detect_at_exit_{stop}": head, f"backbone_to_exit_{stop}": step}
+    return dict(reversed(found.items()))
+
+
+def exit_of(exit: int, known: Mapping[str, Tensor]) -> Exit:
+    """An exit from the tensors there, by name; latents and logits that nobody looks at may be missing."""
+    features = {name[:2]: known[name] for name in _maps(exit)}
+    so_far = tuple(known.get(f"logits_{k}") for k in range(1, exit + 1))
+    return Exit(exit, so_far, features, known.get(_told(exit)[0]))
+
+
+def tensors_of(reached: Exit) -> dict[str, Tensor]:
+    """The tensors of an exit by name: what `exit_of` was given."""
+    logits = {f"logits_{k}": value for k, value in enumerate(reached.so_far, 1)}
+    named = dict(zip(_maps(reached.index), reached.features.values(), strict=True)) | logits
+    named[_told(reached.index)[0]] = reached.latents
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _maps(exit: int) -> tuple[str, ...]:
+    """Names of the feature maps at an exit. Exit 4's C5 is made from exit 3's, which has a name of its own, then."""
+    return ("c3", "c4", "c5_3" if exit == 3 else "c5")[: min(exit, 3)]
+
+
+def _told(exit: int) -> tuple[str, str, str]:
+    """Names of an exit's latents, of its logits and of those of the last latent classifier before it.
+
+    Exits 1 and 2 have one; the latents stay the same after it. At exit 1 the last of the names is nobody's.
+    """
+    return f"latents_{min(exit, 2)}", f"logits_{exit}", f"logits_{min(exit - 1, 2)}"
+
+
+class MatrixPool(nn.Module):
+    """`AdaptiveAvgPool2d` as two matrix products.
+
+    ONNX has no such pooling. What the exporter makes of it gathers every pixel of every cell, which took 28% of
+    the nano backbone's time up to exit 1 at 128 pixels.
+    """
+
+    def __init__(self, cells: int):
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, cells, cells)."""
+        height, width = (self._means(size).to(x) for size in x.shape[-2:])
+        return height @ x @ width.T
+
+    def _means(self, size: int) -> Tensor:
+        """(cells, size), each row the mean over its cell; cells overlap where `size` is no multiple of `cells`."""
+        limits = [(i * size // self.cells, -(-(i + 1) * size // self.cells)) for i in range(self.cells)]
+        return torch.tensor([[(a <= k < b) / (b - a) for k in range(size)] for a, b in limits])
+
+
+def _exportable(model: EarlyExitRetinaNet) -> EarlyExitRetinaNet:
+    """A copy with the same results whose graphs are simple; in channels last, strides would be computed in them."""
+    model = copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
+    for read in model.backbone.reads:
+        read.pool = MatrixPool(read.pool.output_size)
+    return model
+
+
+def _checked_size(model: EarlyExitRetinaNet, image_size: tuple[int, int] | None) -> tuple[int, int]:
+    step, side = model.transform.size_divisible, min(model.transform.min_size[-1], model.transform.max_size)
+    size = (math.ceil(side / step) * step,) * 2 if image_size is None else tuple(image_size)
+    if len(size) != 2 or any(type(n) is not int or n < step or n % step for n in size):
+        raise ValueError(f"image_size must be (height, width), multiples of {step}, got {image_size}")
+    return size
+
+
+def _program(part: nn.Module, example: tuple[Tensor, ...]):
+    batch = torch.export.Dim("batch")
+    shapes = (tuple({0: batch} for _ in example),)
+    names = {"input_names": part.inputs, "output_names": part.outputs}
+    with warnings.catch_warnings():
+        # All inputs have the same batch size, and it has one name: that is what is wanted.
+        warnings.filterwarnings("ignore", ".*axis name: batch will not be used", UserWarning)
+        return torch.onnx.export(part, example, dynamo=True, verbose=False, dynamic_shapes=shapes, **names)
+
+
+def _write(folder: Path, programs: dict, card: dict) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.json").unlink(missing_ok=True)  # it is written last: a folder with a card is whole
+    for old in (*folder.glob("backbone_to_exit_?.onnx"), *folder.glob("detect_at_exit_?.onnx")):
+        old.unlink()  # of exits that are not exported any more
+    paths = [write_whole(folder / name, program.save) for name, program in programs.items()]
+    return [*paths, write_json(folder / "card.json", card)]
+
+
 def _read_card(folder: Path) -> dict:
     path = folder / "card.json"
     if not path.is_file():
@@ -371,3 +319,55 @@ def _read_card(folder: Path) -> dict:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"{str(path)!r} is damaged ({said}): write the graphs again with export_onnx") from error
+
+
+class _Graph:
+    """A graph as a function from named tensors to named tensors, on the CPU."""
+
+    def __init__(self, path: Path):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Every graph has threads of its own. When it is done, they are not to keep the cores from the next graph.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a kind of its own for every way to be no graph
+            what = " ".join(str(error).split())
+            raise ValueError(f"{str(path)!r} is no graph that onnxruntime can run: {what:.200}") from error
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.outputs = [value.name for value in self.session.get_outputs()]
+
+    def __call__(self, known: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = self.session.run(self.outputs, {name: known[name].numpy() for name in self.inputs})
+        return dict(zip(self.outputs, map(torch.from_numpy, outputs), strict=True))
+
+
+class _Backbone:
+    """The graphs between the exits, with the `exits` of a `DynPerceiver`."""
+
+    def __init__(self, folder: Path, card: dict, heads: dict[int, _Graph]):
+        self.image_size = card["image_size"]
+        self.graphs = {exit: _Graph(folder / f"backbone_to_exit_{exit}.onnx") for exit in heads}
+        self.read_after = {  # by exit: what images that run on take with them
+            exit: {name for k in heads if k > exit for graph in (self.graphs[k], heads[k]) for name in graph.inputs}
+            for exit in heads
+        }
+
+    def exits(self, images: Tensor) -> Generator[Exit, Tensor | None, None]:
+        """The exits that were exported, lazily; takes what `DynPerceiver.exits` takes."""
+        if images.shape[-2:] != self.image_size:
+            raise ValueError(
+                f"these graphs are for images of {self.image_size} pixels (height, width) after resizing and padding, "
+                f"got {tuple(images.shape[-2:])}: export with this image_size"
+            )
+        known = {"images": images.float().cpu()}
+        for exit, graph in self.graphs.items():
+            known |= graph(known)
+            keep = yield exit_of(exit, known)
+            # Logits stay for rules that look at those of earlier exits.
+            kept = {name for name in known if name.startswith("logits")} | self.read_after[exit]
+            known = {name: value for name, value in known.items() if name in kept}
+            if keep is not None:
+                known = {name: value[keep] for name, value in known.items()}

@@ -16,26 +16,6 @@ LEVELS = ("p3", "p4", "p5", "p6", "p7")
 FINEST = LEVELS[:2]
 
 
-class P6P7(ExtraFPNBlock):
-    """P6 and P7 by stride-2 convolutions on P5.
-
-    torchvision's `LastLevelP6P7` has a ReLU between the two; the published detector has none.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        for conv in (self.p6, self.p7):
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            nn.init.zeros_(conv.bias)
-
-    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """Append P6 and P7 to the pyramid `results`."""
-        p6 = self.p6(results[-1])
-        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
-
-
 class EarlyExitFPN(nn.Module):
     """An FPN over C3-C5 that also works when C4 and C5 never came to be.
 
@@ -88,27 +68,6 @@ class EarlyExitFPN(nn.Module):
         return dict(zip(LEVELS, self.fpn.extra_blocks(levels, maps, list(MAPS))[0], strict=True))
 
 
-def _half(height: int, width: int) -> tuple[int, int]:
-    """The size that a stride-2 stage gives: half, rounded up."""
-    return (height + 1) // 2, (width + 1) // 2
-
-
-class Refine(nn.Module):
-    """A residual block with group normalisation: the depth that the backbone had no time for, on a coarse map."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, channels) for _ in range(2))
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) gives the same shape."""
-        y = x
-        for norm, conv in zip(self.norms, self.convs, strict=True):
-            y = conv(F.relu(norm(y)))
-        return x + y
-
-
 class EarlyPyramid(nn.Module):
     """P4-P7, or P3-P7, from C3 alone, from C3 and C4, or from all three.
 
@@ -157,6 +116,47 @@ class EarlyPyramid(nn.Module):
         if self.to_p3 is not None:
             levels.insert(0, self.to_p3(c3) + _resized(levels[0], c3))
         return dict(zip(LEVELS[-len(levels) :], levels, strict=True))
+
+
+class P6P7(ExtraFPNBlock):
+    """P6 and P7 by stride-2 convolutions on P5.
+
+    torchvision's `LastLevelP6P7` has a ReLU between the two; the published detector has none.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        for conv in (self.p6, self.p7):
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """Append P6 and P7 to the pyramid `results`."""
+        p6 = self.p6(results[-1])
+        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
+
+
+class Refine(nn.Module):
+    """A residual block with group normalisation: the depth that the backbone had no time for, on a coarse map."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, channels) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) gives the same shape."""
+        y = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            y = conv(F.relu(norm(y)))
+        return x + y
+
+
+def _half(height: int, width: int) -> tuple[int, int]:
+    """The size that a stride-2 stage gives: half, rounded up."""
+    return (height + 1) // 2, (width + 1) // 2
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

@@ -177,11 +177,7 @@ def train(
     check_settings(settings)
     out = Path(settings.out)
     dataset = coco_split(settings.data, settings.split)
-    begun = (out / "checkpoint.pt").exists()
-    if begun:
-        check_resumable(settings, out, len(dataset), dataset.classes)
-    elif (out / "model.safetensors").exists() and not settings.resume:  # a first epoch that was killed may leave one
-        raise ValueError(f"{str(out)!r} already holds a run, but no checkpoint.pt to go on from: choose another --out")
+    begun = _has_begun(settings, out, dataset)
     _check_steps(settings, dataset)
     watcher = _watcher(settings, out, dataset)
     torch.manual_seed(settings.seed)
@@ -212,6 +208,16 @@ def train(
         on_step=watcher.on_step,
         on_epoch=finished,
     )
+
+
+def _has_begun(s: TrainSettings, out: Path, dataset: CocoDataset) -> bool:
+    """Whether `out` holds a run to go on with; `ValueError` if it holds another, or one that cannot be gone on with."""
+    if (out / "checkpoint.pt").exists():
+        check_resumable(s, out, len(dataset), dataset.classes)
+        return True
+    if (out / "model.safetensors").exists() and not s.resume:  # a first epoch that was killed may leave one
+        raise ValueError(f"{str(out)!r} already holds a run, but no checkpoint.pt to go on from: choose another --out")
+    return False
 
 
 def _check_steps(s: TrainSettings, dataset: CocoDataset) -> None:
