@@ -23,6 +23,7 @@ class ImageBoxes:
         width, height: in pixels, 0 while unknown.
         objects: (class name, box) pairs; boxes are xyxy in pixels, the image's top left corner is (0, 0).
         lost: how many objects were there but could not be used.
+        split: which split the image is of, where the source says so.
     """
 
     source: str
@@ -31,6 +32,7 @@ class ImageBoxes:
     height: int = 0
     objects: list[tuple[str, Box]] = field(default_factory=list)
     lost: int = 0
+    split: str = ""
 
     @property
     def is_single(self) -> bool:

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from earlyexit.data import LOST, Coco, open_image, stays_inside, take_images
 from earlyexit.data.checks import annotation_problem, category_ids, image_problem, image_size, is_id, label
 from earlyexit.files import write_whole
+from earlyexit.progress import progress
 
 ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them
 
@@ -29,10 +28,12 @@ class Report:
     Attributes:
         dropped: (file or record, reason) of everything that was left out.
         mended: (file or record, what was done) of everything that was put right.
+        notes: what was taken for what, a line each.
     """
 
     dropped: list[tuple[str, str]] = field(default_factory=list)
     mended: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def drop(self, file: str, reason: str) -> None:
         """Note that a file or record is left out."""
@@ -42,18 +43,23 @@ class Report:
         """Note that a file or record was put right."""
         self.mended.append((str(file), what))
 
+    def note(self, line: str) -> None:
+        """Note what was taken for what."""
+        self.notes.append(line)
+
     def extend(self, other: Report) -> None:
         """Take over everything from another report."""
         self.dropped += other.dropped
         self.mended += other.mended
+        self.notes += other.notes
 
     def counts(self) -> dict[str, int]:
         """How many were dropped for each reason, without its details, the most frequent first."""
         return {reason: len(files) for reason, files in _groups(self.dropped)}
 
     def lines(self, limit: int = 10) -> list[str]:
-        """The report for people: each reason with its count and, indented, at most `limit` files with details."""
-        found = []
+        """The report for people: notes, then each reason with its count and, indented, at most `limit` files."""
+        found = list(self.notes)
         for action, entries in (("dropped", self.dropped), ("mended", self.mended)):
             for reason, files in _groups(entries):
                 found.append(f"{action}, {reason}: {len(files)}")
@@ -208,7 +214,7 @@ def check_photos(coco: Coco, images: str | Path, report: Report, workers: int | 
     # Threads suffice: Pillow lets go of Python's lock while it decodes.
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         read = pool.map(functools.partial(_read_size, Path(images)), names)
-        sizes = list(tqdm(read, "checking images", len(names), leave=False, disable=None))
+        sizes = list(progress(read, "checking images", len(names)))
     kept = {}
     for image, (size, problem) in zip(coco["images"], sizes, strict=True):
         said = image.get("width") or 0, image.get("height") or 0
