@@ -30,10 +30,11 @@ def find_sources(source: Path, ending: str) -> dict[Path, str]:
     names = [name for name in list_files(source, (ending,)) if name.count("/") < DEPTH]
     if not names:
         raise ValueError(f"{str(source)!r} holds no *{ending} file; give the file, or the folder that it is in")
-    known = {name: split for name in names if (split := split_of_name(PurePosixPath(name).stem) or split_of_path(name))}
+    known = {name: split_of_name(PurePosixPath(name).stem) or split_of_path(name) for name in names}
+    known = only_several({name: split for name, split in known.items() if split}) or dict.fromkeys(names, "")
     groups = defaultdict(list)
-    for name in names if not only_several(known) else known:
-        groups[known.get(name, "") if only_several(known) else ""].append(name)
+    for name, split in known.items():
+        groups[split].append(name)
     return {source / _choose(source, files): split for split, files in groups.items()}
 
 

@@ -1,12 +1,12 @@
-"""The splits that a data set has already: found by folders, lists and names of files, and called as this package does."""
+"""The splits that a data set has already: found by folders, lists and names of files, and called by our names."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from earlyexit.data import Coco, take_images
 
@@ -36,15 +36,17 @@ def split_of_path(path: str | PurePosixPath) -> str | None:
     return next(filter(None, named), None)
 
 
-def only_several(found: dict[str, str]) -> dict[str, str]:
-    """{image: split} if there are several splits, training among them; otherwise nothing is divided yet."""
-    splits = set(found.values())
-    return found if "train" in splits and len(splits) > 1 else {}
+def only_several(found: Mapping[Any, str | None]) -> dict[Any, str]:
+    """The entries with a split if there are several splits, training among them; otherwise nothing is divided yet."""
+    known = {key: split for key, split in found.items() if split}
+    return known if "train" in known.values() and len(set(known.values())) > 1 else {}
 
 
-def splits_by_folder(names: Iterable[str]) -> dict[str, str]:
-    """{file name: split} by the folders of the images; nothing unless several are splits."""
-    return only_several({name: split for name in names if (split := split_of_path(name))})
+def splits_of(coco: Coco) -> dict[int, str]:
+    """{image id: split} by what the images say under "split", or else by their folders; nothing if that is not so."""
+    told = {image["id"]: split_of_name(str(image.get("split", ""))) for image in coco["images"]}
+    by_folder = {image["id"]: split_of_path(image["file_name"]) for image in coco["images"]}
+    return only_several(told) or only_several(by_folder)
 
 
 def read_lists(folder: str | Path) -> dict[str, str]:
@@ -75,24 +77,26 @@ def note_split(found: dict[str, str], name: str, split: str) -> None:
         raise ValueError(f"{name!r} is in {found[name]} and in {split}, so one would not be a test: {ANEW}")
 
 
-def take_splits(coco: Coco, images: Path, splits: Mapping[str, str], report: Report) -> dict[str, tuple[Coco, Path]]:
-    """A data set as its splits say, each with the folder of its images; what is in none is left out and counted.
+def drop_others(coco: Coco, splits: Mapping[int, str], report: Report) -> Coco:
+    """The images that are in a split; the others are left out and counted."""
+    for image in coco["images"]:
+        if image["id"] not in splits:
+            report.drop(image["file_name"], f"image in no split: {ANEW}")
+    return take_images(coco, set(splits))
+
+
+def take_splits(coco: Coco, images: Path, splits: Mapping[int, str]) -> dict[str, tuple[Coco, Path]]:
+    """A data set as its splits say, each with the folder of its images.
 
     File names become relative to the folder that all images of a split are in: train/images/a.jpg becomes a.jpg,
     which is then written as train/a.jpg.
 
     Args:
-        coco: instances in COCO's layout; it is not changed.
+        coco: instances in COCO's layout, without an image in no split; it is not changed.
         images: the folder that file names are relative to.
-        splits: {file name: split}.
-        report: takes a line for every image in no split.
+        splits: {image id: split}.
     """
-    ids = defaultdict(set)
-    for image in coco["images"]:
-        split = splits.get(image["file_name"])
-        ids[split].add(image["id"])
-        if not split:
-            report.drop(image["file_name"], "image in no split")
+    ids = {split: {image["id"] for image in coco["images"] if splits[image["id"]] == split} for split in SPLITS}
     return {split: _below(take_images(coco, ids[split]), images) for split in SPLITS if ids[split]}
 
 
@@ -104,14 +108,8 @@ def _below(coco: Coco, images: Path) -> tuple[Coco, Path]:
     return {**coco, "images": renamed}, images / common
 
 
-def kept_lines(splits: Mapping[str, str]) -> list[str]:
-    """What was taken as what, for people.
-
-    Args:
-        splits: {file name: split} of the images that are left.
-    """
-    counts = Counter(splits.values())
-    said = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
-    missing = [split for split in SPLITS if not counts[split]]
-    lines = [f"the splits that are there are kept: {said} images ({ANEW})"]
+def kept_lines(parts: Mapping[str, Coco]) -> list[str]:
+    """That splits were kept, and which are not there, for people."""
+    missing = [split for split in SPLITS if split not in parts]
+    lines = [f"the splits that are there are kept; valid is called calibration here ({ANEW})"]
     return lines + [f"no images for {' and '.join(missing)}"] * bool(missing)

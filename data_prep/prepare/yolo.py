@@ -23,8 +23,8 @@ ROUNDING = 1e-3
 YOLO_SPLITS = dict(zip(SPLITS, ("train", "val", "test"), strict=True))  # what other tools call ours
 
 
-def read_yolo(source: Path, images: Path | None, report: Report) -> tuple[list[ImageBoxes], Path]:
-    """The objects of every image, in pixels, and the folder that file names are relative to.
+def read_yolo(source: Path, images: Path | None, report: Report) -> tuple[list[ImageBoxes], dict[str, str], Path]:
+    """The objects of every image, in pixels; the classes in the order of their numbers; the folder of all images.
 
     A line is a class's number and x, y, width and height of the box, x and y of its centre, as shares of the image.
     More numbers are the corners of an outline, or of a turned box, which the box then encloses. A file that is empty
@@ -53,7 +53,8 @@ def read_yolo(source: Path, images: Path | None, report: Report) -> tuple[list[I
         if _to_pixels(record, found.root, report):
             records.append(record)
     _note(found, records, len(splits.keys() - labelled.keys()), report)
-    return records, found.root
+    used = {name for record in records for name, _ in record.objects}
+    return records, {name: name for _, name in sorted(found.classes.items()) if name in used}, found.root
 
 
 def _read_labels(found: YoloSet, source: Path, report: Report) -> list[ImageBoxes]:

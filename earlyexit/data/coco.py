@@ -17,6 +17,7 @@ from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
 from .checks import check_records
+from .outlines import add_box
 from .photos import open_image, to_rgb
 
 
@@ -93,13 +94,14 @@ def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
 
     Args:
         annotations: the file.
-        outlines: keep "segmentation", which is most of a COCO file; boxes and areas are always kept.
+        outlines: keep "segmentation", which is most of a COCO file; boxes and areas are always kept. An annotation
+            without a box gets the one around its outline.
     """
     name, collects = str(annotations), gc.isenabled()
     gc.disable()  # it would search the growing millions of records for garbage again and again, and find none
     try:
         text = Path(annotations).read_text(encoding="utf-8-sig")
-        return json.loads(text, object_hook=None if outlines else _without_outline)
+        return json.loads(text, object_hook=add_box if outlines else _without_outline)
     except FileNotFoundError:
         raise ValueError(f"no annotation file {name!r}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -110,6 +112,7 @@ def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
 
 
 def _without_outline(record: dict) -> dict:
+    add_box(record)
     record.pop("segmentation", None)
     return record
 
