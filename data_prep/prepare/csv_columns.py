@@ -178,7 +178,7 @@ def _box(known: _Header) -> tuple[str, tuple[int, ...], list[str]]:
         return kind, (*start, *size), []
     if centre == (None, None):
         start = starts[0]
-    if not any(place is not None for place in (*start, *size)):
+    if not any(place is not None for place in (*start, *centre)):
         _check_other_ways(known)
     return "", (), [name for name, place in zip("xywh", (*start, *size), strict=True) if place is None]
 
