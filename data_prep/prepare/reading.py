@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from earlyexit.data import Coco, load_coco
+from earlyexit.data import Coco, load_coco, without_ending
 
 from .boxes import ImageBoxes, fill_size, find_images, fit_boxes, to_coco
 from .cleaning import Report, check_photos, clean_coco
@@ -48,7 +48,7 @@ def read(kind: Kind, source: Path, images: Path | None, origin: int, faults: Rep
         records = find_images(read_xml_folder(source, faults, origin=origin), folder, faults)
         lists = read_lists(source.parent / "ImageSets" / "Main")
         for record in records:
-            record.split = lists.get(Path(record.file_name).stem, "")
+            record.split = lists.get(without_ending(PurePosixPath(record.file_name)), "")
     elif kind == Kind.csv:
         tables = [_table(file, split, folder, faults) for file, split in find_sources(source, ".csv").items()]
         records = find_images([record for table in tables for record in table], folder, faults, by_source=False)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from earlyexit.data import Coco, take_images
+from earlyexit.data import Coco, take_images, without_ending
 
 from .cleaning import Report
 from .layout import SPLITS
@@ -59,7 +59,10 @@ def read_lists(folder: str | Path) -> dict[str, str]:
     for path in sorted(Path(folder).glob("*.txt")):
         split = SPLIT_OF.get(path.stem.casefold())  # not dog_train.txt: VOC has such lists of every class, too
         for line in read_lines(path) if split else ():
-            note_split(found, PurePosixPath(line.split()[0]).stem, split)
+            named = PurePosixPath(
+                re.sub(r"\s+-?[01]$", "", line).replace("\\", "/")
+            )  # VOC may add whether it shows one
+            note_split(found, without_ending(named), split)
     return only_several(found)
 
 

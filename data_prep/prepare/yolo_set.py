@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from earlyexit.data import list_files
+from earlyexit.data import list_files, without_ending
 
 from .splits import read_lines, read_lists, split_of_name
 
@@ -110,7 +110,7 @@ def _from_folder(source: Path, images: Path | None) -> YoloSet:
         raise ValueError(f"no images below {str(root)!r}; say with --images where they are")
     found = {}
     for name in names:
-        found.setdefault(splits.get(PurePosixPath(name).stem, ""), []).append(name)
+        found.setdefault(splits.get(without_ending(PurePosixPath(name)), ""), []).append(name)
     classes = read_lines(lists[0])
     return YoloSet(root, dict(enumerate(classes)), found, notes=[f"{len(classes)} classes from {str(lists[0])!r}"])
 
@@ -170,10 +170,13 @@ def label_folders(found: YoloSet, source: Path) -> dict[Path, str | None]:
 def label_files(folder: Path) -> list[Path]:
     """The text files of a folder that may hold labels."""
     found = folder.iterdir() if folder.is_dir() else ()
-    labels = (path for path in found if path.suffix.lower() == ".txt" and path.stem.casefold() not in NO_LABELS)
-    return sorted(path for path in labels if not path.name.startswith((".", "README")) and not split_list(path))
+    texts = (path for path in found if path.suffix.lower() == ".txt" and not path.name.startswith("."))
+    return sorted(path for path in texts if path.stem.casefold().split(".")[0] not in NO_LABELS and not _is_list(path))
 
 
-def split_list(path: Path) -> bool:
-    """Whether a text file is called like a list of the images of a split."""
-    return path.stem.casefold() in ("train", "val", "valid", "test", "trainval")
+def _is_list(path: Path) -> bool:
+    """Whether a text file lists the images of a split; it may as well be the labels of a photo of a train."""
+    if path.stem.casefold() not in ("train", "val", "valid", "test", "trainval"):
+        return False
+    with open(path, "rb") as file:
+        return not file.read(1).strip(b"0123456789 \t\r\n") == b""
