@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from earlyexit.cli import run_app
-from earlyexit.data import annotation_file, keep_single_objects, list_files, load_coco
+from earlyexit.data import annotation_file, check_plausible, keep_single_objects, list_files, load_coco
 from earlyexit.files import check_file
 from prepare import commands
 from prepare.boxes import ImageBoxes, fill_size, find_images, fit_boxes, to_coco
@@ -35,7 +35,7 @@ class Kind(str, Enum):
 def read(kind: Kind, source: Path, images: Path, origin: int, faults: Report) -> dict:
     """The annotations as COCO instances, without what cannot be used; images are opened to their last byte."""
     if kind == Kind.coco:
-        coco = clean_coco(load_coco(source, outlines=False), faults, source.name)
+        coco = clean_coco(load_coco(source, outlines=False), faults, source.name, fit=False)
         return clean_coco(check_photos(coco, images, faults), faults, source.name)  # now all sizes are known
     if kind == Kind.voc:
         records = find_images(read_xml_folder(source, faults, origin=origin), images, faults)
@@ -59,7 +59,7 @@ def check_places(source: Path, images: Path | None, out: Path) -> Path:
 
 def fitted(records: list[ImageBoxes], images: Path, faults: Report) -> list[ImageBoxes]:
     """The records whose size is known or can be read, with boxes inside their images."""
-    records = [record for record in records if fill_size(record, images, faults)]
+    records = [record for record in records if fill_size(record, images, faults, compare=True)]
     for record in records:
         fit_boxes(record, faults)
     return records
@@ -107,6 +107,7 @@ def main(
         echo(*summary_lines(summarise(coco)))
         if not coco["annotations"]:
             raise ValueError(f"nothing to learn from: {source} leaves {len(coco['images'])} images and no object")
+        echo(*check_plausible(coco))
         parts = divide(coco, shares, seed)
         write_splits({split: (part, images) for split, part in parts.items()}, out, link.value)
         echo(*(f"{split}: {len(p['images'])} images, {len(p['annotations'])} objects" for split, p in parts.items()))
