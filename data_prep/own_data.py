@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from earlyexit.cli import run_app
-from earlyexit.data import Coco, annotation_file, keep_single_objects, list_files
+from earlyexit.data import Coco, annotation_file, check_plausible, keep_single_objects, list_files
 from earlyexit.files import check_file
 from prepare import commands
 from prepare.cleaning import Report
@@ -125,6 +125,7 @@ def main(
         echo(*summary_lines(summarise(coco)))
         if not coco["annotations"]:
             raise ValueError(f"nothing to learn from: {source} leaves {len(coco['images'])} images and no object")
+        echo(*check_plausible(coco))
         found = find_copies([image["file_name"] for image in coco["images"]], folder) if copies else Copies()
         parts = parts_of(coco, folder, splits, found, split_share or SHARES, seed)
         write_splits(parts, out, link.value)

@@ -206,8 +206,3 @@ def test_lines_that_cannot_be_used_are_dropped_by_number(read):
         ("boxes.csv line 9", "line without a box of four numbers"),
     ]
     assert report.mended == [("boxes.csv line 6", "corners swapped: 'cat', (9, 2, 3, 1)")]
-
-
-def test_shares_of_the_image_are_refused(read):
-    with pytest.raises(ValueError, match=r"\(0.1, 0.2, 0.5, 1\): shares of the image.*in pixels"):
-        read("file,label,x1,y1,x2,y2\na.jpg,dog,0.1,0.2,0.5,1\n")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.data import Coco
+from earlyexit.data import Coco, check_plausible
 from earlyexit.files import check_file
 
 from .cleaning import Report
@@ -95,6 +95,7 @@ def write_single(
         link: how images get into the folder.
     """
     coco, images = train
+    echo(*check_plausible(coco))
     if protocol == Protocol.paper:
         parts = {"train": coco, "calibration": coco}
         note = "protocol of the paper: the calibration images ARE the training images"

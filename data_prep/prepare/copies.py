@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from earlyexit.data import open_image, to_rgb
+from earlyexit.data import open_photo
 from earlyexit.progress import progress
 
 SIDE = 8  # of the small picture by which photos are compared
@@ -107,10 +107,8 @@ def find_copies(names: Sequence[str], images: str | Path, workers: int | None = 
 
 def _small(path: Path) -> np.ndarray:
     """The picture at 8 x 8 pixels, (192,) floats from 0 to 255."""
-    with open_image(path) as image:
-        image.draft("RGB", (256, 256))  # a large JPEG is decoded small
-        rgb = to_rgb(image)
-    return np.asarray(rgb.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
+    image = open_photo(path, longest=256).image  # a large JPEG is decoded small
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
 
 
 def _alike(pictures: np.ndarray, block: int = 256) -> list[tuple[int, int]]:

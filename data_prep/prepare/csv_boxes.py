@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +29,7 @@ def read_csv(path: str | Path, report: Report) -> list[ImageBoxes]:
     corners in the wrong order are swapped.
 
     Raises:
-        ValueError: the file is not readable, a column is missing or could mean two things, numbers could mean two
-            things, or the boxes are shares of the image, not pixels.
+        ValueError: the file is not readable, a column is missing, or a column or a number could mean two things.
     """
     header, lines = _read_lines(Path(path))
     columns = find_columns(header, str(path))
@@ -44,7 +43,6 @@ def read_csv(path: str | Path, report: Report) -> list[ImageBoxes]:
         if record and columns.size:
             sizes[record.file_name].add(tuple(row[place].strip() for place in columns.size))
     _set_sizes(records, sizes)
-    _check_pixels(records.values(), str(path))
     return list(records.values())
 
 
@@ -157,12 +155,3 @@ def _set_sizes(records: Mapping[str, ImageBoxes], sizes: Mapping[str, set[tuple[
         sides = [_number(text) for text in next(iter(found))]
         if len(found) == 1 and all(side.is_integer() and side > 0 for side in sides):
             records[name].width, records[name].height = map(int, sides)
-
-
-def _check_pixels(records: Iterable[ImageBoxes], path: str) -> None:
-    boxes: list[Box] = [box for record in records for _, box in record.objects]
-    if boxes and max(max(box) for box in boxes) <= 1:
-        raise ValueError(
-            f"{path!r}: all coordinates are between 0 and 1, such as {show_box(boxes[0])}: shares of the image. "
-            "Multiply them by its width and height; boxes are in pixels"
-        )

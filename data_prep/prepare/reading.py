@@ -59,7 +59,7 @@ def read(kind: Kind, source: Path, images: Path | None, origin: int, faults: Rep
 
 def _part(file: Path, split: str, images: Path, faults: Report) -> Coco:
     """One COCO file, clean; file names are relative to `images`."""
-    coco = clean_coco(load_coco(file, outlines=False), faults, file.name)
+    coco = clean_coco(load_coco(file, outlines=False), faults, file.name, fit=False)
     folder = images_of(file, split, images, [image["file_name"] for image in coco["images"][:100]])
     more = {"split": split} if split else {}
     before = f"{folder}/" if folder else ""
@@ -79,7 +79,7 @@ def _table(file: Path, split: str, images: Path, faults: Report) -> list[ImageBo
 
 def _coco(records: list[ImageBoxes], images: Path, classes: Mapping[str, str] | None, faults: Report) -> Coco:
     """The records whose size is known or can be read, with boxes inside their images."""
-    records = [record for record in records if fill_size(record, images, faults)]
+    records = [record for record in records if fill_size(record, images, faults, compare=True)]
     for record in records:
         fit_boxes(record, faults)
     coco, splits = to_coco(records, classes), {record.file_name: record.split for record in records}

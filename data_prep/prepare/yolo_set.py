@@ -179,4 +179,4 @@ def _is_list(path: Path) -> bool:
     if path.stem.casefold() not in ("train", "val", "valid", "test", "trainval"):
         return False
     with open(path, "rb") as file:
-        return not file.read(1).strip(b"0123456789 \t\r\n") == b""
+        return file.read(1).strip(b"0123456789 \t\r\n") != b""

@@ -35,7 +35,7 @@ def classify_images(coco: Coco) -> dict[int, str]:
     Raises:
         ValueError: a record cannot be used (see :func:`check_records`), or a file name occurs twice.
     """
-    check_records(coco, sized=False)
+    check_records(coco)
     if not coco["images"]:
         raise ValueError('"images" is empty; at least one image is needed')
     name, count = Counter(image["file_name"] for image in coco["images"]).most_common(1)[0]

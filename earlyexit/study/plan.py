@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..data.coco import annotation_file, coco_split, read_coco
-from ..data.photos import stays_inside
+from ..data.finder import stays_inside
 from ..data.single import take_images
 from ..files import write_whole
 from ..model.necks import FILLERS
