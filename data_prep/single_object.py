@@ -12,10 +12,20 @@ from typing import Annotated
 import typer
 
 from earlyexit.cli import run_app
-from earlyexit.data import KEPT, Coco, classify_images, find_photos, keep_single_objects, load_coco, tidy
+from earlyexit.data import (
+    KEPT,
+    Coco,
+    annotation_file,
+    classify_images,
+    find_photos,
+    keep_single_objects,
+    load_coco,
+    tidy,
+)
 from prepare import commands
 from prepare.commands import Link
 from prepare.layout import check_earlier, check_places, check_writable, write_images
+from prepare.next_steps import train_command
 
 
 def with_photos(coco: Coco, folder: Path) -> Coco:
@@ -75,6 +85,9 @@ def main(
             typer.echo(f"  dropped, {reason}: {count}")
     typer.echo(f"images after: {counts[KEPT]}, each with one object")
     typer.echo(f"wrote {out / 'annotations' / annotations.name}")
+    split = images.resolve().name
+    if annotation_file(out, split).name == annotations.name:
+        typer.echo(f"next: {train_command(out, '--split', split)}")
 
 
 if __name__ == "__main__":
