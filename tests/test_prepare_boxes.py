@@ -55,7 +55,10 @@ def test_images_that_are_missing_or_not_clear_are_dropped(tmp_path):
     assert not first.is_single  # the other file saw an object, too
     assert report.dropped == [
         ("b.xml", "image described twice: 'a.jpg', first by 'a.xml'"),
-        ("twice.xml", "no such image, or several: looked for 'twice'"),
+        (
+            "twice.xml",
+            "no such image, or several: looked for 'twice'; there are several, such as 'x/twice.jpg' and 'y/twice.jpg'",
+        ),
         ("no.xml", "no such image, or several: looked for 'no' and 'none.jpg'"),
     ]
 

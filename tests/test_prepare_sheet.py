@@ -106,7 +106,7 @@ def test_summary_counts_by_hand():
     }
     lines = summary_lines(summary, most=2)
     assert lines[0] == "4 images, 4 objects of 3 classes"
-    assert lines[-3:] == ["  dog      3", "  cat      1", "  classes without an object: 1"]
+    assert lines[-3:] == ["  dog      3", "  cat      1", "  classes without an object: 1, cow"]
     assert summary_lines(summary, most=1)[-2] == "  and 1 more, down to 'cat' with 1"
     assert summarise(make([1], {}, []))["side"] is None
     coco = make([1, 2], {1: "cat"}, [(1, 1, [0, 0, 9, 9]), (2, 1, [0, 0, 9, 9])])

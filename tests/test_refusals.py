@@ -125,9 +125,8 @@ def same_id(coco):
     coco["images"][1]["id"] = 100
 
 
-def text_id(coco):
-    coco["images"][0]["id"] = coco["annotations"][0]["image_id"] = "first"
-    coco["images"], coco["annotations"] = coco["images"][:1], coco["annotations"][:1]
+def no_id(coco):
+    coco["images"][0]["id"] = coco["annotations"][0]["image_id"] = None
 
 
 def no_categories(coco):
@@ -142,7 +141,7 @@ def no_categories(coco):
         (outside, "annotation 3: bbox outside its image: [64, 0, 10, 10] in 64 x 64"),
         (huge, "image 102, '2.png', has the box [0, 0, 1000000000.0, 1000000000.0], most of which is outside"),
         (same_id, "have the same id"),
-        (text_id, "image number 1: id is not a whole number: 'first'"),
+        (no_id, "image number 1: id is neither a whole number nor a text: None"),
         (no_categories, "its annotations have no categories"),
         (lambda coco: coco.update(images=[], annotations=[]), "there is nothing to train on: 0 images"),
     ],
@@ -307,7 +306,7 @@ def test_a_file_name_that_no_disk_takes_is_left_out(photos, tmp_path):
     source = coco_file(tmp_path / "x.json", ["a.jpg", "b.jpg", "c.jpg", "y" * 5000], range(4))
     result = prepare("own_data", "coco", source, "--images", photos, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "dropped, unreadable image: 1" in result.output
+    assert "dropped, no such image: 1" in result.output
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from .checks import category_ids, check_records, image_problem, image_size
 from .finder import PhotoFiles
-from .photos import open_photo, read_header, size_problem
+from .photos import Header, open_photo, read_header, size_problem
 from .plausible import check_plausible
 from .tidy import outline_box, tidy
 
@@ -85,13 +85,15 @@ class CocoDataset(CocoDetection):
         for image_id, info in self.coco.imgs.items():
             path = self.photo(image_id)
             with _naming(info):
-                _check_size(info, read_header(path).size, path)
+                header = read_header(path)
+            _check_size(info, header)
 
     def _load_image(self, id: int) -> Image.Image:
         path, info = self.photo(id), self.coco.imgs[id]
         with _naming(info):
             photo = open_photo(path)
-            _check_size(info, photo.size, path)
+        if photo.size != image_size(info):
+            _check_size(info, read_header(path))
         return photo.image
 
     def _load_target(self, id: int) -> dict:
@@ -111,12 +113,13 @@ def _naming(info: dict) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"image {info['id']}, {info['file_name']!r}, cannot be used: {error}") from None
+        raise ValueError(f"image {info['id']}, {info['file_name']!r}, cannot be read: {error}") from None
 
 
-def _check_size(info: dict, size: tuple[int, int], path: Path) -> None:
-    if size != (info["width"], info["height"]):
-        raise ValueError(size_problem((info["width"], info["height"]), read_header(path)))
+def _check_size(info: dict, header: Header) -> None:
+    problem = size_problem(image_size(info), header)
+    if problem:
+        raise ValueError(f"image {info['id']}, {info['file_name']!r}: {problem}")
 
 
 def _with_sizes(images: list, files: PhotoFiles) -> list:
@@ -147,9 +150,8 @@ def _check_orientations(content: dict, files: PhotoFiles) -> None:
             header = read_header(files.path(image["file_name"]))
         except ValueError:
             continue  # likewise: said when it is needed
-        with _naming(image):
-            if header.size != header.size[::-1] == image_size(image):
-                raise ValueError(size_problem(image_size(image), header))
+        if header.size[::-1] == image_size(image):
+            _check_size(image, header)
 
 
 def coco_split(data: str | Path, split: str, transforms: Callable | None = None) -> CocoDataset:

@@ -79,7 +79,7 @@ class PhotoFinder:
             own: the annotation's path without its ending; empty where it says nothing about the photo.
             named: what the annotation calls the photo; empty if it does not say.
         """
-        named = PurePosixPath(str(named).replace("\\", "/")) if named.name else named
+        named = PurePosixPath(str(named).strip().replace("\\", "/")) if named.name else named
         choices = [(self._by_path, str(own)), (self._by_name, own.name)]
         if named.name:
             other = named.with_name(without_ending(named))
@@ -98,8 +98,11 @@ class PhotoFinder:
 
     def nearest(self, named: str) -> str:
         """A photo that is called nearly so, and what differs, for a message; "" if there is none."""
-        name = PurePosixPath(named.replace("\\", "/")).name
-        photos = {PurePosixPath(photo).name: photo for group in self._by_name.values() for photo in group}
+        name = without_ending(PurePosixPath(named.replace("\\", "/")))
+        same = self._by_name.get(_key(name), [])
+        if len(same) > 1:
+            return f"there are several, such as {same[0]!r} and {same[1]!r}"
+        photos = {PurePosixPath(p).with_suffix("").name: p for group in self._by_name.values() for p in group}
         near = difflib.get_close_matches(name, photos, 1) if len(name) < 256 else []
         if not near:
             return ""

@@ -52,10 +52,10 @@ def open_photo(path: str | Path, *, longest: int | None = None) -> Photo:
         ValueError: with the reason, whatever it is that stops the photo from being used.
     """
     with _opened(path) as image:
+        deep = "RGB;16" in str(getattr(image, "tile", ""))  # of which Pillow keeps the upper eight bits
         size, orientation = _header(image)
         if longest:
             image.draft("RGB", (longest, longest))
-        deep = "RGB;16" in str(getattr(image, "tile", ""))  # of which Pillow keeps the upper eight bits
         image.load()
         if orientation in TURNS and image.format != "TIFF":  # which Pillow turns itself
             image = image.transpose(TURNS[orientation])
@@ -99,8 +99,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         with _open(path) as image:
             yield image
     except Image.DecompressionBombError as error:
-        remedy = "make it smaller first, a detector sees some 1,000 pixels a side at most"
-        raise ValueError(f"{error} {remedy} (or raise PIL.Image.MAX_IMAGE_PIXELS, if you trust the file)") from None
+        remedy = "make it smaller first, for a detector sees it much smaller anyway"
+        raise ValueError(f"{str(error).rstrip('.')}: {remedy} (or raise PIL.Image.MAX_IMAGE_PIXELS)") from None
     except Exception as error:  # Pillow raises errors of many kinds for broken files
         raise ValueError(str(error) or type(error).__name__) from None
 
@@ -122,8 +122,10 @@ def _open(path: str | Path) -> Image.Image:
 
 
 def _header(image: Image.Image) -> Header:
+    # For a mark that comes after them, Pillow decodes the pixels of every PNG.
+    late = image.format != "PNG" or b"eXIf" in _rest(image)
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = (image.getexif() if late else Image.Image.getexif(image)).get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged mark is no mark: the pixels may be well
         orientation = 1
     orientation = orientation if orientation in range(1, 9) else 1
@@ -131,6 +133,13 @@ def _header(image: Image.Image) -> Header:
     if image.format == "TIFF":  # of which some versions of Pillow turn the size when they open it
         size = image.tag_v2[256], image.tag_v2[257]
     return Header(size[::-1] if orientation >= 5 else size, orientation)
+
+
+def _rest(image: Image.Image) -> bytes:
+    position = image.fp.tell()
+    rest = image.fp.read()
+    image.fp.seek(position)
+    return rest
 
 
 def _eight_bits(image: Image.Image, deep: bool) -> tuple[Image.Image, str]:
