@@ -13,11 +13,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from earlyexit.data import list_files
+from earlyexit.progress import progress
 
 from .boxes import Box, ImageBoxes, order_corners, show_box
 from .cleaning import Report
 
 CHUNK = 500  # files a process takes at a time
+WORK = f"reading XML files, {CHUNK} at a time"
 # Below this other processes start, and import torch, more slowly than the first one reads the files alone.
 PARALLEL_FROM = 100_000
 MOST_WORKERS = 8
@@ -89,10 +91,10 @@ def read_xml_folder(
     if workers is None:
         workers = min(os.cpu_count() or 1, MOST_WORKERS) if len(names) >= PARALLEL_FROM else 1
     if workers == 1:
-        return _join(map(read, chunks), report)
+        return _join(progress(map(read, chunks), WORK, len(chunks)), report)
     # A fresh interpreter per worker: forking a process that has threads (as torch does) can hang.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        return _join(pool.imap(read, chunks), report)
+        return _join(progress(pool.imap(read, chunks), WORK, len(chunks)), report)
 
 
 def _read_chunk(folder: Path, origin: int, names: Sequence[str]) -> tuple[list[ImageBoxes], Report]:
