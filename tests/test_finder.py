@@ -75,6 +75,7 @@ SPELLINGS = [
     ("a b.png", "a%20b.png"),
     ("a%20b.png", "a b.png"),
     ("Ärger 1.jpg", "%C3%84rger%201.jpg"),
+    ("in/a b.png", "in%2Fa%20b.png"),
     ("é.jpg", unicodedata.normalize("NFD", "é.jpg")),
     (unicodedata.normalize("NFD", "Ünïcode/É.webp"), "ünïcode/é.webp"),
     ("고양이.jpg", unicodedata.normalize("NFD", "고양이.jpg")),
@@ -102,6 +103,23 @@ def test_what_is_there_is_taken_and_nobody_gets_it_twice(tmp_path):
     assert [photo for photo, _ in found] == ["a.jpg", None, None, None, "d.jpg", "e.jpg", "E.png"]
     assert found[1][1] == "no such image: the only one it could be, 'a.jpg', is that of another record"
     assert "'b/c.jpg', is that of another record" in found[2][1]
+
+
+def test_names_that_differ_in_their_spelling_alone_are_two_photos(tmp_path):
+    names = [
+        "a b.jpg",
+        "a%20b.jpg",
+        "A B.jpg",
+        unicodedata.normalize("NFC", "é.png"),
+        unicodedata.normalize("NFD", "é.png"),
+    ]
+    touch(tmp_path, *names)
+    if len(list_files(tmp_path)) < len(names):
+        pytest.skip("this disk does not tell them apart")
+    finder = PhotoFinder(tmp_path)
+    assert [photo for photo, _ in find_photos(tmp_path, names)] == names
+    assert [finder.find(PurePosixPath(), PurePosixPath(name)) for name in names] == names
+    assert finder.find(PurePosixPath(), PurePosixPath("a B.jpg")) is None
 
 
 def test_names_that_are_none(tmp_path):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earlyexit.data import classify_images, keep_single_objects, load_coco, read_coco
+from earlyexit.data import classify_images, coco_split, keep_single_objects, load_coco, read_coco
 from earlyexit.data.single import KEPT, UNUSABLE
 from prepare.cleaning import Report, check_photos, clean_coco
+from prepare.layout import write_splits
 
 
 def record(image_id):
@@ -282,6 +283,56 @@ def test_sizes_are_compared_and_filled_in(images, coco):
     assert report.dropped == [("a.jpg", reason)]
     assert report.mended == [(name, "size filled in from the image: 32 x 24") for name in ("b.jpg", "d.png")]
     assert [(i["id"], i["width"], i["height"]) for i in checked["images"]] == [(4, 32, 24), (3, 32, 24), (2, 32, 24)]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_sizes_are_those_of_the_upright_photo(images, coco, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lying = Image.new("RGB", (24, 32) if orientation > 4 else (32, 24))
+    for name in NAMES:
+        lying.save(images / name, exif=exif)
+    coco["images"][1].update(width=24, height=32)
+    coco["images"][2] = {"id": 3, "file_name": "d.png"}
+    report = Report()
+    checked = check_photos(coco, images, report)
+    assert [(i["file_name"], i["width"], i["height"]) for i in checked["images"]] == [
+        (name, 32, 24) for name in ("a.jpg", "d.png", "deep/c.jpg")
+    ]
+    ((name, reason),) = report.dropped
+    assert (name, reason.partition(",")[0]) == ("b.jpg", "annotations for the other orientation: 24 x 32")
+
+
+def test_photos_are_found_under_the_names_of_another_system(images, coco, tmp_path):
+    for image, name in zip(coco["images"], ["A.JPG", r"C:\data\b.jpg", "d%2Epng", r"deep\c.jpeg"], strict=True):
+        image["file_name"] = name
+    report = Report()
+    checked = check_photos(coco, images, report)
+    assert [image["file_name"] for image in checked["images"]] == NAMES
+    assert len(checked["annotations"]) == 4 and not report.dropped
+    assert report.mended[0] == ("A.JPG", "file name that is written otherwise: 'a.jpg'")
+    write_splits({"train": (checked, images)}, tmp_path / "out")
+    assert [image.shape for image, _ in coco_split(tmp_path / "out", "train")] == [(3, 24, 32)] * 4
+
+
+def test_the_nearest_name_is_said(images, coco):
+    coco["images"][3]["file_name"] = "deep/\u0441.jpg"  # a Cyrillic letter that looks the same
+    (images / "deep" / "c.jpg").rename(images / "deep" / "photo c.jpg")
+    coco["images"][0]["file_name"], coco["images"][3]["file_name"] = "a.jpg", "deep/photo \u0441.jpg"
+    report = Report()
+    check_photos(coco, images, report)
+    reason = r"no such image: the nearest is 'deep/photo c.jpg', with 'c' for '\u0441'"
+    assert report.dropped == [("deep/photo \u0441.jpg", reason)]
+
+
+def test_twelve_bits_in_a_file_of_sixteen_are_said(images, coco):
+    Image.fromarray(np.linspace(0, 4095, 768).astype(np.uint16).reshape(24, 32)).save(images / "d.png")
+    report = Report()
+    assert len(check_photos(coco, images, report)["images"]) == 4
+    assert report.lines() == [
+        "mended, 12 bits in a file of 16: 1",
+        "  d.png (the largest value is 4095, so 4095 is taken for white)",
+    ]
 
 
 def test_missing_folder_is_named(tmp_path, coco):

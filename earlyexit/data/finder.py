@@ -79,18 +79,18 @@ class PhotoFinder:
             own: the annotation's path without its ending; empty where it says nothing about the photo.
             named: what the annotation calls the photo; empty if it does not say.
         """
-        named = PurePosixPath(str(named).strip().replace("\\", "/")) if named.name else named
+        written, named = named.name, PurePosixPath(unquote(str(named)).strip().replace("\\", "/"))
         choices = [(self._by_path, str(own)), (self._by_name, own.name)]
         if named.name:
             other = named.with_name(without_ending(named))
             choices += [(self._by_path, str(own.parent / other)), (self._by_path, str(other))]
             choices += [(self._by_name, other.name)]
-        photos = (self._choose(known.get(_key(key), []), named.name) for known, key in choices)
+        photos = (self._choose(known.get(_key(key), []), written, named.name) for known, key in choices)
         return next(filter(None, photos), None)
 
-    def _choose(self, photos: list[str], named: str) -> str | None:
+    def _choose(self, photos: list[str], written: str, named: str) -> str | None:
         """The only photo, or the only one that is named so; a link and what it leads to are one."""
-        for same in (lambda name: name == named, lambda name: _key(name) == _key(named), lambda name: True):
+        for same in (written.__eq__, named.__eq__, lambda name: _key(name) == _key(named), lambda name: True):
             left = {os.path.realpath(self.folder / p): p for p in photos if same(PurePosixPath(p).name)}
             if left:
                 return next(iter(left.values())) if len(left) == 1 else None

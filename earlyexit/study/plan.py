@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..data.coco import annotation_file, coco_split, read_coco
-from ..data.finder import stays_inside
+from ..data.finder import PhotoFiles, stays_inside
 from ..data.single import take_images
 from ..files import write_whole
 from ..model.necks import FILLERS
@@ -216,11 +216,13 @@ def first_images(folder: str | Path, out: str | Path, limit: int) -> Path:
     for split in SPLITS:
         content = read_coco(annotation_file(folder, split), outlines=False)
         content = take_images(content, set(sorted(image["id"] for image in content["images"])[:limit]))
-        for name in (image["file_name"] for image in content["images"]):
+        names = [image["file_name"] for image in content["images"]]
+        files = PhotoFiles(folder / split, names)
+        for name in names:
             if not stays_inside(name):
                 raise ValueError(f"file name {name!r} leaves the image folder; it has to be relative to it")
             (out / split / name).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out / split / name, functools.partial(shutil.copyfile, folder / split / name))
+            write_whole(out / split / name, functools.partial(shutil.copyfile, files.path(name)))
         path, text = annotation_file(out, split), json.dumps(content)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda temporary, text=text: temporary.write_text(text))
