@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from earlyexit.cli import run_app
-from earlyexit.data import annotation_file, read_coco
+from earlyexit.data import annotation_file, check_plausible, read_coco
 from earlyexit.files import check_file
 from prepare.commands import refusals
 from prepare.sheet import contact_sheet, summarise, summary_lines
@@ -33,7 +33,7 @@ def main(
         check_file("--out", out, ".png")
         coco = read_coco(annotation_file(data, split))
         shown = contact_sheet(coco, data / split, out, per_class=per_class, most=most, seed=seed)
-    typer.echo("\n".join(summary_lines(summarise(coco))))
+    typer.echo("\n".join(summary_lines(summarise(coco)) + check_plausible(coco)))
     typer.echo(f"wrote {out}, {shown} images")
 
 

@@ -12,6 +12,7 @@ from earlyexit.cli import run_app
 from earlyexit.data.scenes import export_scenes
 from prepare.commands import refusals
 from prepare.layout import check_writable
+from prepare.next_steps import train_command
 
 
 def main(
@@ -38,6 +39,9 @@ def main(
     for split, path in paths.items():
         typer.echo(f"{split}: {counts[split]} scenes, {path}")
     typer.echo(f"done in {time.perf_counter() - start:.0f} s")
+    if counts.get("train"):
+        options = ("--val-split", "calibration") if counts.get("calibration") else ()
+        typer.echo(f"next: {train_command(out, *options)}")
 
 
 if __name__ == "__main__":

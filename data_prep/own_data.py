@@ -5,70 +5,73 @@ python data_prep/own_data.py voc Annotations --images JPEGImages --out data/mine
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from earlyexit.cli import run_app
-from earlyexit.data import annotation_file, keep_single_objects, list_files, load_coco
+from earlyexit.data import Coco, annotation_file, check_plausible, keep_single_objects, list_files
 from earlyexit.files import check_file
 from prepare import commands
-from prepare.boxes import ImageBoxes, fill_size, find_images, fit_boxes, to_coco
-from prepare.cleaning import Report, check_photos, clean_coco
+from prepare.cleaning import Report
 from prepare.commands import Link, echo
-from prepare.csv_boxes import read_csv
-from prepare.layout import SPLITS, check_writable, divide, parse_shares, write_splits
+from prepare.copies import Copies, find_copies
+from prepare.layout import SPLITS, check_writable, divide, parse_shares, photos_of, write_splits
+from prepare.next_steps import next_lines
+from prepare.reading import Kind, read
 from prepare.sheet import contact_sheet, missing_classes, summarise, summary_lines
-from prepare.xml_boxes import read_xml_folder
+from prepare.sources import find_sources
+from prepare.splits import drop_others, kept_lines, splits_of, take_splits
+
+SHARES = "0.7,0.1,0.2"
 
 
-class Kind(str, Enum):
-    """What the annotations are."""
-
-    coco = "coco"
-    voc = "voc"
-    csv = "csv"
-
-
-def read(kind: Kind, source: Path, images: Path, origin: int, faults: Report) -> dict:
-    """The annotations as COCO instances, without what cannot be used; images are opened to their last byte."""
-    if kind == Kind.coco:
-        coco = clean_coco(load_coco(source, outlines=False), faults, source.name)
-        return clean_coco(check_photos(coco, images, faults), faults, source.name)  # now all sizes are known
-    if kind == Kind.voc:
-        records = find_images(read_xml_folder(source, faults, origin=origin), images, faults)
-    else:
-        records = find_images(read_csv(source, faults), images, faults, by_source=False)
-    return check_photos(to_coco(fitted(records, images, faults)), images, faults)
-
-
-def check_places(source: Path, images: Path | None, out: Path) -> Path:
-    """The folder of the images; `ValueError` if what is read is not there, or if it would be written to."""
+def check_places(kind: Kind, source: Path, images: Path | None, out: Path) -> None:
+    """`ValueError` if what is read is not there, or if it would be written to."""
     if not source.exists():
-        raise ValueError(f"there is no {str(source)!r}: SOURCE is a JSON file, a folder of XML files, or a CSV file")
-    if source.resolve() in [annotation_file(out, split).resolve() for split in SPLITS]:
+        what = "a JSON file, a folder of XML files, a CSV file, a data.yaml, or a folder with one of them"
+        raise ValueError(f"there is no {str(source)!r}: SOURCE is {what}")
+    ending = {Kind.coco: ".json", Kind.csv: ".csv"}.get(kind)
+    files = {path.resolve() for path in (find_sources(source, ending) if ending else [source])}
+    if files.intersection(annotation_file(out, split).resolve() for split in SPLITS):
         raise ValueError(f"--out {out} would overwrite {str(source)!r}, which is read; give another folder")
-    folder = images or (source if source.is_dir() else source.parent)
-    if folder.resolve() in (out.resolve(), *out.resolve().parents):  # its images would be found by the next run
-        hint = "give another folder" if images else "say with --images where they are"
-        raise ValueError(f"--out {out} lies in the folder of the images, {str(folder)!r}; {hint}")
-    return folder
+    check_apart(out, images or (source if source.is_dir() else source.parent), told=images is not None)
 
 
-def fitted(records: list[ImageBoxes], images: Path, faults: Report) -> list[ImageBoxes]:
-    """The records whose size is known or can be read, with boxes inside their images."""
-    records = [record for record in records if fill_size(record, images, faults)]
-    for record in records:
-        fit_boxes(record, faults)
-    return records
+def check_apart(out: Path, images: Path, told: bool) -> None:
+    """`ValueError` if the images of the new folder would be found, as some more of its own, by the next run."""
+    if images.resolve() in (out.resolve(), *out.resolve().parents):
+        hint = "give another folder" if told else "say with --images where they are"
+        raise ValueError(f"--out {out} lies in the folder of the images, {str(images)!r}; {hint}")
 
 
-def unused(coco: dict, images: Path) -> str:
+def unused(coco: Coco, images: Path) -> str:
     """A line on the images in the folder that are not in the data set."""
     left = set(list_files(images)) - {image["file_name"] for image in coco["images"]}
     return f"images in {images} that are not used: {len(left)}" + (f", such as {min(left)}" if left else "")
+
+
+def parts_of(
+    coco: Coco, images: Path, splits: Mapping[int, str], copies: Copies, shares: str, seed: int
+) -> dict[str, tuple[Coco, Path]]:
+    """The splits that are there, or new ones, each with the folder of its images; copies are said and kept together."""
+    echo(*copies.lines())
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    coco = {**coco, "images": [{k: v for k, v in image.items() if k != "split"} for image in coco["images"]]}
+    if splits:
+        parts = take_splits(coco, images, splits)
+        echo(*kept_lines(parts))
+        echo(*copies.across({split: [names[i["id"]] for i in part["images"]] for split, (part, _) in parts.items()}))
+        return parts
+    ids = {name: image_id for image_id, name in names.items()}
+    groups = [[ids[name] for name in group] for group in copies.groups]
+    shares = parse_shares(shares)
+    if len(photos_of(names, groups)) < sum(share > 0 for share in shares):
+        echo("WARNING: there are fewer different photos than splits, so copies are divided, too: no split is a test")
+        groups = []
+    return {split: (part, images) for split, part in divide(coco, shares, seed, groups).items()}
 
 
 app = typer.Typer(add_completion=False)
@@ -76,14 +79,26 @@ app = typer.Typer(add_completion=False)
 
 @app.command(no_args_is_help=True)
 def main(
-    kind: Annotated[Kind, typer.Argument(help="coco: an instances JSON; voc: a folder of XML files; csv: a CSV file.")],
-    source: Annotated[Path, typer.Argument(help="The file or folder; or VOC's, with Annotations/ and JPEGImages/.")],
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            help="coco: an instances JSON; voc: a folder of XML files; csv: a CSV file; yolo: data.yaml or classes.txt."
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(help="The file; or a folder with it, or with one for each split.")],
     out: Annotated[Path, typer.Option(help="Folder to make: annotations/ and a folder of images for each split.")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images; that of SOURCE unless told.")] = None,
     origin: Annotated[int, typer.Option(min=0, max=1, help="First pixel in XML: 1 in VOC, 0 in other tools.")] = 1,
-    split_share: Annotated[str, typer.Option(help="Of training, calibration, test images; 0: none.")] = "0.7,0.1,0.2",
+    split_share: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Divide into training, calibration and test images so; 0: none. [default: {SHARES}, "
+            "or the splits that are there]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed divides the images otherwise.")] = 0,
     single: Annotated[bool, typer.Option("--single", help="Keep only the images with exactly one object.")] = False,
+    copies: Annotated[bool, typer.Option(help="Look for copies of one photo; they stay in one split.")] = True,
     link: commands.LinkOption = Link.hard,
     strict: commands.Strict = False,
     report: commands.ReportFile = None,
@@ -93,28 +108,34 @@ def main(
     if kind == Kind.voc and images is None and (source / "Annotations").is_dir() and (source / "JPEGImages").is_dir():
         source, images = source / "Annotations", source / "JPEGImages"
     with commands.refusals():
-        shares = parse_shares(split_share)
+        parse_shares(split_share or SHARES)
         check_file("--report", report)
         check_file("--sheet", sheet, ".png")
         check_writable(out)
-        images = check_places(source, images, out)
+        check_places(kind, source, images, out)
         faults = Report()
-        coco = read(kind, source, images, origin, faults)
+        coco, folder = read(kind, source, images, origin, faults)
+        check_apart(out, folder, told=True)
+        splits = {} if split_share else splits_of(coco)
+        coco = drop_others(coco, splits, faults) if splits else coco
         commands.tell(faults, report, strict)
-        echo(unused(coco, images))
+        echo(unused(coco, folder))
         if single and coco["images"]:
             coco = keep_single_objects(coco)
         echo(*summary_lines(summarise(coco)))
         if not coco["annotations"]:
             raise ValueError(f"nothing to learn from: {source} leaves {len(coco['images'])} images and no object")
-        parts = divide(coco, shares, seed)
-        write_splits({split: (part, images) for split, part in parts.items()}, out, link.value)
+        echo(*check_plausible(coco))
+        found = find_copies([image["file_name"] for image in coco["images"]], folder) if copies else Copies()
+        parts = parts_of(coco, folder, splits, found, split_share or SHARES, seed)
+        write_splits(parts, out, link.value)
+        parts = {split: part for split, (part, _) in parts.items()}
         echo(*(f"{split}: {len(p['images'])} images, {len(p['annotations'])} objects" for split, p in parts.items()))
         echo(*missing_classes(parts))
         if sheet:
             shown = contact_sheet(parts["train"], out / "train", sheet)
             echo(f"wrote {sheet}, {shown} training images: look at it before you train")
-        echo(f"wrote {out}")
+        echo(f"wrote {out}", *next_lines(out, parts))
 
 
 if __name__ == "__main__":

@@ -12,27 +12,42 @@ from typing import Annotated
 import typer
 
 from earlyexit.cli import run_app
-from earlyexit.data import KEPT, Coco, classify_images, keep_single_objects, load_coco
+from earlyexit.data import (
+    KEPT,
+    Coco,
+    annotation_file,
+    classify_images,
+    find_photos,
+    keep_single_objects,
+    load_coco,
+    tidy,
+)
 from prepare import commands
 from prepare.commands import Link
 from prepare.layout import check_earlier, check_places, check_writable, write_images
+from prepare.next_steps import train_command
 
 
-def check_present(coco: Coco, folder: Path) -> None:
-    """Raise a ValueError if images are missing, before anything is written."""
+def with_photos(coco: Coco, folder: Path) -> Coco:
+    """The data set with the names of its photos on the disk; `ValueError` if some are missing."""
     if not folder.is_dir():
         raise ValueError(f"--images {folder}: no such folder; give the folder that holds the image files")
-    missing = [image["file_name"] for image in coco["images"] if not (folder / image["file_name"]).is_file()]
+    names = [image["file_name"] for image in coco["images"]]
+    found = find_photos(folder, names)
+    missing = [(name, problem) for name, (photo, problem) in zip(names, found, strict=True) if photo is None]
     if missing:
+        name, problem = missing[0]
         raise ValueError(
-            f"--images {folder}: {len(missing)} of {len(coco['images'])} single-object images are missing, "
-            f"the first is {missing[0]!r}; the folder has to hold every file_name"
+            f"--images {folder}: {len(missing)} of {len(names)} single-object images are missing, "
+            f"the first is {name!r} ({problem}); the folder has to hold every file_name"
         )
+    images = [{**i, "file_name": photo} for i, (photo, _) in zip(coco["images"], found, strict=True)]
+    return {**coco, "images": images}
 
 
 def make_single_object(annotations: Path, images: Path, out: Path, link: Link) -> Counter[str]:
     """Make the reduced data set; return how many images had each verdict."""
-    coco = load_coco(annotations)
+    coco, _ = tidy(load_coco(annotations))
     try:
         verdicts = classify_images(coco)
         single = keep_single_objects(coco)
@@ -43,7 +58,7 @@ def make_single_object(annotations: Path, images: Path, out: Path, link: Link) -
     check_writable(out)
     new_json, new_images = out / "annotations" / annotations.name, out / images.resolve().name
     check_places(single, images, new_images, link.value)
-    check_present(single, images)
+    single = with_photos(single, images)
     if new_json.resolve() == annotations.resolve() or new_images.resolve() == images.resolve():
         raise ValueError(f"--out {out}: this would overwrite the data set that is read; give another folder")
     check_earlier(new_json, single)
@@ -70,6 +85,9 @@ def main(
             typer.echo(f"  dropped, {reason}: {count}")
     typer.echo(f"images after: {counts[KEPT]}, each with one object")
     typer.echo(f"wrote {out / 'annotations' / annotations.name}")
+    split = images.resolve().name
+    if annotation_file(out, split).name == annotations.name:
+        typer.echo(f"next: {train_command(out, '--split', split)}")
 
 
 if __name__ == "__main__":

@@ -175,11 +175,15 @@ def _train(settings: TrainSettings) -> None:
     new = settings.resume and not Path(settings.out, "checkpoint.pt").exists()
     notes = [advice(settings), f"there is no run in {settings.out!r} to go on with: this begins one" if new else None]
 
-    def say_notes() -> None:
-        for note in filter(None, notes):
-            typer.echo(f"note: {note}", err=True)
+    def say_notes(of_the_data: list[str]) -> None:
+        _say([note for note in notes if note] + of_the_data)
 
     train(settings, shlex.join(["earlyexit", *sys.argv[1:]]), lambda row: typer.echo(_as_line(row)), say_notes)
+
+
+def _say(notes: list[str]) -> None:
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def _as_line(row: dict[str, float]) -> str:
@@ -241,9 +245,14 @@ def _model_and_data(data: Path, split: str, weights: str):
     from .data import coco_split
     from .evaluation.coco import checked
     from .model import load_detector
+    from .model.exits import ONE_CLASS
+    from .processes import process_state
 
     model, classes = load_detector(weights)
-    return model, checked(coco_split(data, split), classes)
+    dataset = checked(coco_split(data, split), classes)
+    if process_state().is_main_process:
+        _say(dataset.notes + [ONE_CLASS] * (len(classes) == 1))
+    return model, dataset
 
 
 def _limits(weights: str, thresholds: str | None, exit: int | None) -> tuple[float, ...] | None:

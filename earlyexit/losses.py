@@ -82,12 +82,15 @@ class JointLoss:
     def of_classes(self, logits: Sequence[Tensor], targets: Sequence[dict], exit_target: str = "single") -> Tensor:
         """The exits' loss for what `exit_target` asks of them; 0 if no image of the batch has an answer.
 
+        One class alone can only be there or not: then every image has an answer, and those without an object are the
+        only ones that there is something to learn from.
+
         Args:
             logits: one (N, classes) tensor for each of the four exits.
             targets: of the N images.
             exit_target: see `EarlyExitRetinaNet`.
         """
-        if exit_target == "present":
+        if exit_target == "present" or logits[0].shape[1] == 1:
             present = present_classes(targets, logits[0].shape[1]).to(logits[0])
             return present_loss(logits, present, distillation=self.distillation)
         labels, which = exit_labels(targets, exit_target)
@@ -115,7 +118,8 @@ def exit_loss(
 
     Weighted cross-entropy of every exit, plus `distillation` times the KL divergence of each earlier exit from the
     last exit's softmax, which is detached: the teacher does not learn from its students. The paper's text leaves the
-    distillation out, its code has it; 0 switches it off.
+    distillation out, its code has it; 0 switches it off. Of one class alone, which all images have, the softmax would
+    be 1 whatever the network does; in its place stands the sigmoid, and the binary cross-entropy of its being there.
 
     Args:
         logits: one (N, classes) tensor for each exit, the last one the deepest.
@@ -144,6 +148,8 @@ def _exit_loss(
     temperature: float = 1.0,
 ) -> Tensor:
     """`exit_loss` of labels that were checked before: a look at each batch would make a GPU wait."""
+    if logits[-1].shape[1] == 1:  # the second answer, that it is not there, has the logit 0
+        logits = [F.pad(x, (0, 1)) for x in logits]
     loss = sum(w * F.cross_entropy(x, labels) for w, x in zip(weights, logits, strict=True))
     if distillation:
         teacher = torch.log_softmax(logits[-1].detach() / temperature, dim=1)

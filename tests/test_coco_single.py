@@ -96,6 +96,8 @@ def test_splits_are_what_they_should_be(source, tmp_path):
         "calibration: 2 images",
         "test: 2 images",
         "calibration images are taken out of the training images: 40%, seed 1",
+        f"wrote {out}",
+        f"next: earlyexit train {out} --val-split calibration --out runs/{out.name}",
         "NOT the paper's COCO-Single: 2 validation images, 7 in all; the paper has 593 and 14,486 of "
         "118,287 + 5,000 images",
     ]

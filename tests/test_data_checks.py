@@ -34,7 +34,7 @@ def test_models_are_measured_on_images_of_their_own_classes(measure, tmp_path):
     ("changes", "message"),
     [
         ({"file_name": "../../outside.png"}, "file name '../../outside.png' leaves the image folder"),
-        ({"id": "a"}, "instances_train.json': image number 1: id is not a whole number: 'a'"),
+        ({"id": [1]}, r"instances_train.json': image number 1: id is neither a whole number nor a text: \[1\]"),
     ],
 )
 def test_first_images_stay_in_their_folder(tmp_path, changes, message):

@@ -1,15 +1,19 @@
 """Rules of leaving: the object that decides while the model runs is the one that records are evaluated with."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from made_records import made_records
 
-from earlyexit import load_detector
+from earlyexit import calibrate_thresholds, load_detector
 from earlyexit.data.scenes import scene_dataset
 from earlyexit.evaluation import collect_records, evaluate_records, fit_router, rule_scores, threshold_exits
+from earlyexit.evaluation.scores import correct_classes
 from earlyexit.model import RULES, Router, SkipEmpty, make_rule
+from earlyexit.model.backbone import Exit
+from earlyexit.model.exits import exit_confidence, rule_features
 from earlyexit.weights import ModelConfig, read_about, save_weights
 
 
@@ -109,3 +113,44 @@ def test_rules_without_a_name(rules):
     with pytest.raises(ValueError, match="the rule must be one of .*'router'.*got 'oracle'"):
         make_rule("oracle")
     assert {name: type(rule) for name, rule in rules.items()} == {name: type(make_rule(name)) for name in RULES}
+
+
+# One class: a softmax over one unit would be 1 for every image
+
+
+ONE = torch.tensor([[-2.0], [-0.5], [0.0], [0.5], [2.0]])
+
+
+def test_one_class_is_told_by_its_sigmoid():
+    p = 1 / (1 + torch.exp(-ONE[:, 0]))
+    torch.testing.assert_close(exit_confidence(ONE), p)
+    torch.testing.assert_close(exit_confidence(ONE.expand(4, 5, 1), "largest"), p.expand(4, 5))
+    torch.testing.assert_close(exit_confidence(ONE, "present"), torch.maximum(p, 1 - p))
+    several = torch.tensor([[0.3, -1.0, 2.0]])
+    torch.testing.assert_close(exit_confidence(several), several.softmax(1).amax(1))
+
+
+def test_rules_tell_images_of_one_class_apart():
+    p, before = torch.sigmoid(ONE[:, 0]), torch.sigmoid(ONE.flip(0)[:, 0])
+    reached = Exit(2, (ONE.flip(0), ONE))
+    entropy = -(p * p.log2() + (1 - p) * (1 - p).log2())
+    torch.testing.assert_close(make_rule("entropy")(reached), 1 - entropy)
+    agreement = torch.minimum(p, before) + torch.minimum(1 - p, 1 - before)
+    torch.testing.assert_close(make_rule("agreement")(reached), agreement)
+    torch.testing.assert_close(make_rule("max softmax")(reached), p)
+    features = rule_features(reached)
+    torch.testing.assert_close(features[:, 1], (2 * p - 1).abs())
+    torch.testing.assert_close(features[:, 5], before)
+    assert features.isfinite().all() and (features.std(0) > 1e-3).all()
+
+
+def test_one_class_on_records():
+    """Scores differ from image to image, thresholds share them out, and accuracy is not 100 for nothing."""
+    records = made_records(images=60, classes=2, objects=(1,), crowds=0)
+    records = replace(records, logits=records.logits[..., :1])
+    records.truth.labels[:] = 0
+    assert len(records.confidence.unique()) > 200
+    thresholds = calibrate_thresholds(records.confidence, (0.4, 0.3, 0.2, 0.1))
+    taken = threshold_exits(records.confidence, thresholds).bincount(minlength=5)[1:]
+    assert taken.tolist() == [24, 18, 12, 6]
+    torch.testing.assert_close(correct_classes(records), records.logits[..., 0] > 0)

@@ -113,6 +113,8 @@ def test_opinion_by_hand(exit_target):
     assert said.grad is None and (opinion.gain.grad != 0).all()
     alone = ClassOpinion(1, exit_target)
     torch.testing.assert_close(alone(cls, said)[0, 0], 0.25 * own[0].clamp(min=FLOOR).log(), rtol=1e-5, atol=1e-5)
+    one = torch.tensor([[-1.5]])  # a softmax over one class has no opinion
+    torch.testing.assert_close(alone(torch.zeros(1, 1, 1), one)[0, 0], 0.25 * one[0].sigmoid().log())
 
 
 def test_scales_make_scores_chances():

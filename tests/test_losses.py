@@ -102,3 +102,41 @@ def test_errors(logits):
 def test_a_joint_loss_that_cannot_be(changes, said):
     with pytest.raises(ValueError, match=said):
         JointLoss(**changes)
+
+
+# One class
+
+
+ONE = [torch.tensor([[-1.0], [0.5], [3.0]]) + k for k in range(4)]
+
+
+def test_one_class_is_there_or_not():
+    """The cross-entropy of a softmax over one unit is 0 whatever the network does; this one is not."""
+    labels = torch.zeros(3, dtype=torch.int64)
+    parts = [torch.log(1 + torch.exp(-x)).mean() for x in ONE]
+    expected = sum(w * part for w, part in zip(WEIGHTS, parts, strict=True))
+    torch.testing.assert_close(exit_loss(ONE, labels, distillation=0), expected)
+    p, q = ONE[-1].sigmoid(), [x.sigmoid() for x in ONE[:-1]]
+    divergence = sum((p * (p / s).log() + (1 - p) * ((1 - p) / (1 - s)).log()).mean() for s in q)
+    torch.testing.assert_close(exit_loss(ONE, labels), expected + 0.5 * divergence)
+
+
+def test_images_without_the_one_class_are_what_it_is_learned_from():
+    there, not_there = torch.tensor([0]), torch.tensor([], dtype=torch.int64)
+    box = torch.tensor([[1.0, 2, 3, 4]])
+    targets = [
+        {"labels": there, "boxes": box},
+        {"labels": not_there, "boxes": box[:0]},
+        {"labels": there, "boxes": box},
+    ]
+    aim = torch.tensor([[1.0], [0], [1]])
+    parts = [F.binary_cross_entropy_with_logits(x, aim) for x in ONE]
+    expected = sum(w * part for w, part in zip(WEIGHTS, parts, strict=True))
+    for exit_target in ("single", "largest", "present"):
+        loss = JointLoss(distillation=0).of_classes(ONE, targets, exit_target)
+        torch.testing.assert_close(loss, expected)
+        leaf = ONE[-1].clone().requires_grad_()
+        JointLoss(distillation=0).of_classes([*ONE[:3], leaf], targets, exit_target).backward()
+        torch.testing.assert_close(leaf.grad, 0.5 * (leaf.detach().sigmoid() - aim) / 3)  # the empty one is pushed down
+    nothing = [{"labels": not_there, "boxes": box[:0]}] * 3
+    assert JointLoss().of_classes(ONE, nothing) > 0.5

@@ -1,7 +1,10 @@
 """The photos that annotations belong to, and the numbers of COCO that their objects get."""
 
+import pytest
+from PIL import Image
+
 from earlyexit.data import list_files
-from prepare.boxes import ImageBoxes, find_images, to_coco
+from prepare.boxes import ImageBoxes, fill_size, find_images, fit_boxes, to_coco
 from prepare.cleaning import Report
 
 
@@ -55,7 +58,10 @@ def test_images_that_are_missing_or_not_clear_are_dropped(tmp_path):
     assert not first.is_single  # the other file saw an object, too
     assert report.dropped == [
         ("b.xml", "image described twice: 'a.jpg', first by 'a.xml'"),
-        ("twice.xml", "no such image, or several: looked for 'twice'"),
+        (
+            "twice.xml",
+            "no such image, or several: looked for 'twice'; there are several, such as 'x/twice.jpg' and 'y/twice.jpg'",
+        ),
         ("no.xml", "no such image, or several: looked for 'no' and 'none.jpg'"),
     ]
 
@@ -77,3 +83,34 @@ def test_coco_numbers_follow_names_not_the_order_of_reading():
         (2, 2, 3, [1, 2, 3, 4], 12),
         (3, 2, 1, [0, 0, 1.5, 2], 3),
     ]
+
+
+def save_lying(path, orientation):
+    """A photo that is 40 x 30 when it is upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (30, 40) if orientation > 4 else (40, 30)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_of_the_upright_photo(tmp_path, orientation):
+    save_lying(tmp_path / "a.jpg", orientation)
+    report, box = Report(), ("dog", (20.0, 5.0, 38.0, 28.0))
+    for size in ((0, 0), (40, 30)):
+        record = ImageBoxes("a.xml", "a.jpg", *size, objects=[box])
+        assert fill_size(record, tmp_path, report, compare=True)
+        fit_boxes(record, report)
+        assert (record.width, record.height, record.objects) == (40, 30, [box])
+    assert report.mended == [("a.xml", "size filled in from the image: 40 x 30")]
+    record = ImageBoxes("a.xml", "a.jpg", 30, 40, objects=[box])
+    assert not fill_size(record, tmp_path, report, compare=True)  # before the box is clipped to the wrong size
+    assert report.dropped[0][1].startswith("annotations for the other orientation: 30 x 40, the photo is 40 x 30")
+    assert fill_size(record, tmp_path, report)  # nothing is opened where the size is known and not to be compared
+
+
+def test_a_photo_that_cannot_be_read_is_left_to_those_who_need_it(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no photo")
+    report = Report()
+    assert fill_size(ImageBoxes("a.xml", "a.jpg", 40, 30), tmp_path, report, compare=True)
+    assert not fill_size(ImageBoxes("a.xml", "a.jpg"), tmp_path, report, compare=True)
+    assert report.dropped[0][1].startswith("size unknown and image unreadable: cannot identify")

@@ -63,7 +63,7 @@ def test_a_file_name_that_no_disk_takes_is_left_out(photos, tmp_path):
     source = coco_file(tmp_path / "x.json", ["a.jpg", "b.jpg", "c.jpg", "y" * 5000], range(4))
     result = prepare("own_data", "coco", source, "--images", photos, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "dropped, unreadable image: 1" in result.output
+    assert "dropped, no such image: 1" in result.output
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,13 @@ def test_the_seed_decides_and_the_limit_holds(coco):
     assert {name for name, _ in choose_images(coco, per_class=9, most=4, seed=0)} >= {"ant", "bee"}
 
 
-def test_the_box_is_drawn_where_it_is(tmp_path):
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_box_is_drawn_where_it_is(tmp_path, orientation):
     coco = make([1], {1: "thing"}, [(1, 1, [25, 20, 50, 40])])
-    Image.new("RGB", (100, 80), (128, 128, 128)).save(tmp_path / "1.png")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lying = (80, 100) if orientation == 6 else (100, 80)
+    Image.new("RGB", lying, (128, 128, 128)).save(tmp_path / "1.png", exif=exif)
     assert contact_sheet(coco, tmp_path, tmp_path / "sheet.png") == 1
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
     grey = (abs(pixels - 128) <= 1).all(axis=-1)
@@ -106,7 +110,7 @@ def test_summary_counts_by_hand():
     }
     lines = summary_lines(summary, most=2)
     assert lines[0] == "4 images, 4 objects of 3 classes"
-    assert lines[-3:] == ["  dog      3", "  cat      1", "  classes without an object: 1"]
+    assert lines[-3:] == ["  dog      3", "  cat      1", "  classes without an object: 1, cow"]
     assert summary_lines(summary, most=1)[-2] == "  and 1 more, down to 'cat' with 1"
     assert summarise(make([1], {}, []))["side"] is None
     coco = make([1, 2], {1: "cat"}, [(1, 1, [0, 0, 9, 9]), (2, 1, [0, 0, 9, 9])])

@@ -211,3 +211,34 @@ def test_a_folder_without_xml_says_what_is_wanted(tmp_path):
         read_xml_folder(tmp_path, Report())
     with pytest.raises(ValueError, match="nowhere' is no folder"):
         read_xml_folder(tmp_path / "nowhere", Report())
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        "<polygon><username>me</username>"
+        "<pt><x>12</x><y>20</y></pt><pt><x>40.5</x><y>25</y></pt><pt><x>10</x><y>60</y></pt></polygon>",
+        "<polygon><x1>10</x1><y1>20</y1><x2>40.5</x2><y2>60</y2><x3>10</x3><y3>60</y3></polygon>",
+    ],
+)
+def test_an_outline_alone_gives_the_box_around_it(tmp_path, outline):
+    path = tmp_path / "a.xml"
+    path.write_text(f"<annotation><object><name>dog</name>{outline}</object></annotation>")
+    report = Report()
+    record = read_xml(path, report)
+    assert (record.objects, record.lost, report) == ([("dog", (10, 20, 40.5, 60))], 0, Report())
+    box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    path.write_text(f"<annotation><object><name>dog</name>{outline}{box}</object></annotation>")
+    assert read_xml(path, report).objects == [("dog", (1, 2, 9, 9))]  # a box, where there is one
+
+
+@pytest.mark.parametrize(
+    "points", ["", "<pt><x>1</x><y>2</y></pt>", "<x1>1</x1><y1>2</y1><x2>3</x2><y2>a</y2><x3>4</x3>"]
+)
+def test_what_is_no_outline_is_no_box(tmp_path, points):
+    path = tmp_path / "a.xml"
+    path.write_text(f"<annotation><object><name>dog</name><polygon>{points}</polygon></object></annotation>")
+    report = Report()
+    record = read_xml(path, report)
+    assert (record.objects, record.lost) == ([], 1)
+    assert report.dropped[0][1].startswith("object without a box of four numbers")

@@ -93,10 +93,11 @@ def test_filter_keeps_single_objects_and_all_other_keys(coco):
     assert keep_single_objects(single) == single
 
 
-def test_area_may_be_missing_but_not_zero(coco):
+def test_the_box_decides_whether_there_is_an_area(coco):
     del coco["annotations"][0]["area"]
+    coco["annotations"][4]["area"] = 5
     coco["annotations"][5]["area"] = 0
-    assert [image["id"] for image in keep_single_objects(coco)["images"]] == [10]
+    assert [image["id"] for image in keep_single_objects(coco)["images"]] == [10, 60]
 
 
 def missing_key(coco):
@@ -138,13 +139,13 @@ BAD_LAYOUTS = [
     (unknown_image, "annotation 1: annotation of an unknown image: 999"),
     (no_box, "annotation 1: no 'bbox'"),
     (lambda coco: coco.pop("categories"), "no list 'categories'"),
-    (lambda coco: coco["categories"][0].update(id="a"), "a category is {id: a whole number, name: a word}, got"),
-    (first("images", id=[1]), "image number 1: id is not a whole number: [1]"),
+    (lambda coco: coco["categories"][0].update(id=[1]), "a category is {id: a whole number, name: a word}, got"),
+    (first("images", id=[1]), "image number 1: id is neither a whole number nor a text: [1]"),
     (first("images", file_name=5), "image 10: file name is not a text: 5"),
     (first("annotations", category_id=8), "annotation 1: unknown category: 8"),
     (first("annotations", bbox=["a", 1, 1, 1]), "annotation 1: bbox is not four numbers"),
     (first("annotations", bbox=[90, 90, 5, 5]), "annotation 1: bbox outside its image: [90, 90, 5, 5] in 32 x 24"),
-    (first("annotations", area=None), "annotation 1: area is not a number"),
+    (first("annotations", area=-1), "annotation 1: area is not a number"),
 ]
 
 

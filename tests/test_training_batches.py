@@ -161,9 +161,8 @@ def same_id(coco):
     coco["images"][1]["id"] = 100
 
 
-def text_id(coco):
-    coco["images"][0]["id"] = coco["annotations"][0]["image_id"] = "first"
-    coco["images"], coco["annotations"] = coco["images"][:1], coco["annotations"][:1]
+def no_id(coco):
+    coco["images"][0]["id"] = coco["annotations"][0]["image_id"] = None
 
 
 def no_categories(coco):
@@ -178,7 +177,7 @@ def no_categories(coco):
         (outside, "annotation 3: bbox outside its image: [64, 0, 10, 10] in 64 x 64"),
         (huge, "image 102, '2.png', has the box [0, 0, 1000000000.0, 1000000000.0], most of which is outside"),
         (same_id, "have the same id"),
-        (text_id, "image number 1: id is not a whole number: 'first'"),
+        (no_id, "image number 1: id is neither a whole number nor a text: None"),
         (no_categories, "its annotations have no categories"),
         (lambda coco: coco.update(images=[], annotations=[]), "there is nothing to train on: 0 images"),
     ],

@@ -266,3 +266,40 @@ def test_a_resumed_run_does_not_need_its_beginning(data, tmp_path, started):
     started(settings(data, tmp_path / "run", init=str(init), resume=True))
     with pytest.raises(ValueError, match="init was '.*own.safetensors', is None"):
         started(settings(data, tmp_path / "run", resume=True))
+
+
+# One class
+
+
+def write_one_class(out, empty):
+    """Squares of one class, of which the first `empty` images have no box."""
+    folder = write_folder(out, train=[(64, 64)] * 6)
+    path = folder / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["categories"] = content["categories"][:1]
+    content["annotations"] = [{**found, "category_id": 1} for found in content["annotations"][empty:]]
+    path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("empty", "said"),
+    [
+        (0, "all images show it, so they learn little: add images without it, with --allow-empty"),
+        (2, "for a softmax over one class is always 1"),
+    ],
+)
+def test_one_class_is_said_and_learned(tmp_path, empty, said):
+    folder, notes = write_one_class(tmp_path / "data", empty), []
+    now = settings(folder, tmp_path / "run", epochs=6, allow_empty=empty > 0, theta=1.0)
+    rows = train(now, on_start=notes.extend)
+    (note,) = notes
+    assert note.startswith("one class: the exits say by a sigmoid how surely it is there") and note.endswith(said)
+    assert rows[0]["exit"] > 0.1 and rows[-1]["exit"] < rows[0]["exit"]  # a softmax would have nothing to learn
+
+
+def test_one_class_is_nothing_to_classify(tmp_path):
+    folder = write_one_class(tmp_path / "data", 0)
+    with pytest.raises(ValueError, match="one class, 'red', leaves --task classify nothing to tell apart"):
+        train(settings(folder, tmp_path / "run", task="classify"))
+    assert not (tmp_path / "run").exists()

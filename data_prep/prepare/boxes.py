@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from earlyexit.data import LOST, PhotoFinder, open_image, without_ending
+from earlyexit.data import LOST, PhotoFinder, read_header, size_problem, without_ending
 
 from .cleaning import Report
 
 Box = tuple[float, float, float, float]
+HINTS = 10  # missing images whose nearest names are looked for; a report shows no more
 
 
 @dataclass
@@ -23,6 +24,7 @@ class ImageBoxes:
         width, height: in pixels, 0 while unknown.
         objects: (class name, box) pairs; boxes are xyxy in pixels, the image's top left corner is (0, 0).
         lost: how many objects were there but could not be used.
+        split: which split the image is of, where the source says so.
     """
 
     source: str
@@ -31,6 +33,7 @@ class ImageBoxes:
     height: int = 0
     objects: list[tuple[str, Box]] = field(default_factory=list)
     lost: int = 0
+    split: str = ""
 
     @property
     def is_single(self) -> bool:
@@ -70,14 +73,16 @@ def find_images(
     """
     if not Path(images).is_dir():
         raise ValueError(f"no image folder {str(images)!r}")
-    finder, taken = PhotoFinder(images), {}
+    finder, taken, hints = PhotoFinder(images), {}, HINTS
     for record in records:
         named = PurePosixPath(record.file_name.replace("\\", "/"))  # some tools write Windows paths
         own = PurePosixPath(record.source).with_suffix("") if by_source else PurePosixPath()
         image = finder.find(own, named)
         if image is None:
             looked_for = " and ".join(repr(name) for name in (own.name, named.name) if name)
-            report.drop(record.source, f"no such image, or several: looked for {looked_for}")
+            near, hints = (finder.nearest((named if named.name else own).name) if hints else ""), max(hints - 1, 0)
+            problem = f"no such image, or several: looked for {looked_for}"
+            report.drop(record.source, problem + f"; {near}" * bool(near))
         elif image in taken:
             first = taken[image]
             report.drop(record.source, f"image described twice: {image!r}, first by {first.source!r}")
@@ -90,16 +95,31 @@ def find_images(
     return list(taken.values())
 
 
-def fill_size(record: ImageBoxes, images: Path, report: Report) -> bool:
-    """Read width and height from the image where they are unknown; False, and a line in the report, if it cannot."""
-    if record.width > 0 and record.height > 0:
+def fill_size(record: ImageBoxes, images: Path, report: Report, *, compare: bool = False) -> bool:
+    """Read width and height from the image where they are unknown; False, and a line in the report, if it cannot.
+
+    Args:
+        record: is changed.
+        images: the folder of its image.
+        report: gets what was filled in, or why the record cannot be used.
+        compare: whether a size that is known is compared with the image's, too: boxes must not be clipped to a wrong
+            one. (An image that cannot be read is left to `check_photos` then.)
+    """
+    known = record.width > 0 and record.height > 0
+    if known and not compare:
         return True
     try:
-        with open_image(images / record.file_name) as image:
-            record.width, record.height = image.size
+        header = read_header(images / record.file_name)
     except ValueError as error:
-        report.drop(record.source, f"size unknown and image unreadable: {error}")
-        return False
+        if not known:
+            report.drop(record.source, f"size unknown and image unreadable: {error}")
+        return known
+    if known:
+        problem = size_problem((record.width, record.height), header)
+        if problem:
+            report.drop(record.source, problem)
+        return not problem
+    record.width, record.height = header.size
     report.mend(record.source, f"size filled in from the image: {record.width} x {record.height}")
     return True
 

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
-from earlyexit.data import LOST, Coco, open_image, stays_inside, take_images
-from earlyexit.data.checks import annotation_problem, category_ids, image_problem, image_size, is_id, label
+from earlyexit.data import LOST, Coco, find_photos, open_photo, read_header, size_problem, take_images, tidy
+from earlyexit.data.checks import annotation_problem, category_ids, image_problem, image_size, is_area, is_id, label
 from earlyexit.files import write_whole
+from earlyexit.progress import progress
 
 ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them
 
@@ -29,10 +28,12 @@ class Report:
     Attributes:
         dropped: (file or record, reason) of everything that was left out.
         mended: (file or record, what was done) of everything that was put right.
+        notes: what was taken for what, a line each.
     """
 
     dropped: list[tuple[str, str]] = field(default_factory=list)
     mended: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def drop(self, file: str, reason: str) -> None:
         """Note that a file or record is left out."""
@@ -42,18 +43,23 @@ class Report:
         """Note that a file or record was put right."""
         self.mended.append((str(file), what))
 
+    def note(self, line: str) -> None:
+        """Note what was taken for what."""
+        self.notes.append(line)
+
     def extend(self, other: Report) -> None:
         """Take over everything from another report."""
         self.dropped += other.dropped
         self.mended += other.mended
+        self.notes += other.notes
 
     def counts(self) -> dict[str, int]:
         """How many were dropped for each reason, without its details, the most frequent first."""
         return {reason: len(files) for reason, files in _groups(self.dropped)}
 
     def lines(self, limit: int = 10) -> list[str]:
-        """The report for people: each reason with its count and, indented, at most `limit` files with details."""
-        found = []
+        """The report for people: notes, then each reason with its count and, indented, at most `limit` files."""
+        found = list(self.notes)
         for action, entries in (("dropped", self.dropped), ("mended", self.mended)):
             for reason, files in _groups(entries):
                 found.append(f"{action}, {reason}: {len(files)}")
@@ -91,25 +97,27 @@ def _groups(entries: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
-def clean_coco(coco: Coco, report: Report, name: str) -> Coco:
+def clean_coco(coco: Coco, report: Report, name: str, *, fit: bool = True) -> Coco:
     """A COCO data set without what cannot be used; every record that is left out or mended goes into the report.
 
-    Left out are records without a key that they need, images whose id or file name another image has too (nobody can
-    say whose annotations are whose), annotations of an image that is not there or of an unknown category, with an id
-    that came before, or with a bbox that is not four finite numbers, has a negative side or lies outside its image.
-    A repetition, word for word, of a record is left out and nothing else. A box that lies partly outside is clipped.
+    First it is made `tidy`. Left out are then records without a key that they need, images whose id or file name
+    another image has too (nobody can say whose annotations are whose), annotations of an image that is not there or of
+    an unknown category, or with a bbox that is not four finite numbers, has a negative side or lies outside its image.
+    A repetition, word for word, of a record is left out and nothing else. An area that is none is that of the box, and
+    a box that lies partly outside is clipped.
 
     An image that loses an annotation keeps the others but remembers how many it lost, under the key
     "unusable_annotations". It did show one object more than are left, so `keep_single_objects` leaves it out: dropping
     a bad record must not turn a picture of two objects into one of a single object.
 
-    Boxes are compared with the image only where its width and height are known; `check_photos` fills them in, and the
-    data set may be cleaned again.
+    Boxes are compared with the image only where its width and height are known; `check_photos` fills them in, and
+    finds those that are wrong, for which boxes must not be clipped; so the data set may be cleaned again.
 
     Args:
         coco: instances in COCO's layout; it is not changed.
         report: takes a line for every record that is dropped or mended; none for the annotations of a dropped image.
         name: of the file, for the report.
+        fit: whether to compare boxes with the sizes that are known.
 
     Returns:
         The same keys, with records in their order.
@@ -117,21 +125,24 @@ def clean_coco(coco: Coco, report: Report, name: str) -> Coco:
     Raises:
         ValueError: a list is missing altogether, or the categories are unusable.
     """
+    coco, notes = tidy(coco)
+    for note in notes:
+        report.mend(name, note)
     try:
         known = category_ids(coco)
     except ValueError as error:
         raise ValueError(f"{name!r}: {error}") from None
     images, dropped = _clean_images(coco["images"], report, name)
-    sizes = {i: image_size(image) for i, image in images.items()}
+    sizes = {i: image_size(image if fit else {}) for i, image in images.items()}
     kept, lost = {}, Counter()
     for number, found in enumerate(coco["annotations"]):
+        if isinstance(found, dict) and not is_area(found.get("area", 0)):
+            report.mend(f"{name}: {label('annotation', found, number)}", f"area computed: it was {found['area']!r:.40}")
+            found = {key: value for key, value in found.items() if key != "area"}
         problem = annotation_problem(found, sizes, known)
         if problem == "" and found["id"] in kept:
-            if found == kept[found["id"]]:
-                report.drop(f"{name}: annotation {found['id']}", "repeated annotation")
-                continue
-            problem = "annotation id that came before"
-        if problem:
+            report.drop(f"{name}: annotation {found['id']}", "repeated annotation")
+        elif problem:
             image_id = found.get("image_id") if isinstance(found, dict) else None
             if not is_id(image_id) or image_id not in dropped:
                 report.drop(f"{name}: {label('annotation', found, number)}", problem)
@@ -187,8 +198,8 @@ def _clip(found: Coco, size: tuple[float, float], report: Report, name: str) -> 
 def check_photos(coco: Coco, images: str | Path, report: Report, workers: int | None = None) -> Coco:
     """Open every image to its last byte and leave out, with their annotations, those that cannot be used.
 
-    Found are names that leave the folder, missing and truncated files, and sizes that are not those in the
-    annotations. A width or height that is missing or 0 is filled in from the image.
+    Found are missing and truncated files, and sizes that are not those in the annotations. A width or height that is
+    missing is filled in from the image, and a file name becomes that of the photo which `find_photos` finds for it.
 
     Args:
         coco: instances in COCO's layout; it is not changed.
@@ -204,37 +215,35 @@ def check_photos(coco: Coco, images: str | Path, report: Report, workers: int | 
     """
     if not Path(images).is_dir():
         raise ValueError(f"no image folder {str(images)!r}")
-    names = [image["file_name"] for image in coco["images"]]
+    places = find_photos(images, [image["file_name"] for image in coco["images"]])
     # Threads suffice: Pillow lets go of Python's lock while it decodes.
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        read = pool.map(functools.partial(_read_size, Path(images)), names)
-        sizes = list(tqdm(read, "checking images", len(names), leave=False, disable=None))
+        read = pool.map(functools.partial(_look_at, Path(images)), coco["images"], places)
+        seen = list(progress(read, "checking images", len(places)))
     kept = {}
-    for image, (size, problem) in zip(coco["images"], sizes, strict=True):
-        said = image.get("width") or 0, image.get("height") or 0
-        if not problem and all(said) and said != size:
-            problem = f"image of another size: {size[0]} x {size[1]}, its annotations are for {said[0]} x {said[1]}"
+    for image, (photo, _), (size, note, problem) in zip(coco["images"], places, seen, strict=True):
+        name = image["file_name"]
         if problem:
-            report.drop(image["file_name"], problem)
+            report.drop(name, problem)
             continue
-        if not all(said):
-            report.mend(image["file_name"], f"size filled in from the image: {size[0]} x {size[1]}")
-            image = {**image, "width": size[0], "height": size[1]}
-        kept[image["id"]] = image
+        if photo != name:
+            report.mend(name, f"file name that is written otherwise: {photo!r}")
+        if note:
+            report.mend(name, note)
+        if not (image.get("width") and image.get("height")):
+            report.mend(name, f"size filled in from the image: {size[0]} x {size[1]}")
+        kept[image["id"]] = {**image, "file_name": photo, "width": size[0], "height": size[1]}
     return {**take_images(coco, set(kept)), "images": list(kept.values())}
 
 
-def _read_size(folder: Path, name: str) -> tuple[tuple[int, int], str]:
-    """Width and height of an image that is read to its end, and what is wrong with it ("" if nothing is)."""
-    if not stays_inside(name):
-        return (0, 0), "file name leaves the image folder"
+def _look_at(folder: Path, image: Coco, place: tuple[str | None, str]) -> tuple[tuple[int, int], str, str]:
+    """Size of an image that is read to its end, a note, and what is wrong with it ("" if nothing is)."""
+    photo, problem = place
+    if photo is None:
+        return (0, 0), "", problem
     try:
-        if not (folder / name).is_file():
-            return (0, 0), "no such image"
-        with open_image(folder / name) as image:
-            size = image.size
-            image.draft(image.mode, (1, 1))  # a JPEG is read whole but decoded small: twice as fast
-            image.load()
+        _, size, note = open_photo(folder / photo, longest=8)  # a JPEG is read whole but decoded small: twice as fast
+        said = image.get("width") or size[0], image.get("height") or size[1]
+        return size, note, size_problem(said, read_header(folder / photo)) if said != size else ""
     except (OSError, ValueError) as error:
-        return (0, 0), f"unreadable image: {error}"
-    return size, ""
+        return (0, 0), "", f"unreadable image: {error}"

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from earlyexit.data import Coco
+from earlyexit.data import Coco, check_plausible
 from earlyexit.files import check_file
 
 from .cleaning import Report
 from .layout import check_share, check_writable, take_calibration, write_splits
+from .next_steps import next_lines
 
 
 class Link(str, Enum):
@@ -95,6 +96,7 @@ def write_single(
         link: how images get into the folder.
     """
     coco, images = train
+    echo(*check_plausible(coco))
     if protocol == Protocol.paper:
         parts = {"train": coco, "calibration": coco}
         note = "protocol of the paper: the calibration images ARE the training images"
@@ -104,3 +106,4 @@ def write_single(
     placed = {**{split: (part, images) for split, part in parts.items()}, "test": test}
     write_splits({split: ({**part, key: note}, folder) for split, (part, folder) in placed.items()}, out, link.value)
     echo(*(f"{split}: {len(part['images'])} images" for split, (part, _) in placed.items()), note)
+    echo(f"wrote {out}", *next_lines(out, parts if protocol == Protocol.own else {"train": coco}))

@@ -1,22 +1,22 @@
-"""Boxes from a CSV file, its columns found by their names."""
+"""Boxes from a CSV file, a line each; see `csv_columns` for what its columns may be called."""
 
 from __future__ import annotations
 
 import csv
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .boxes import Box, ImageBoxes, order_corners, show_box
 from .cleaning import Report
+from .csv_columns import Columns, find_columns
+from .splits import split_of_name
 
-# What the columns are called in the wild; case, spaces, "_" and "-" do not matter.
-IMAGE = ("file", "filename", "image", "imagename", "imagefile", "path", "imagepath", "filepath", "imageid", "img")
-LABEL = ("label", "class", "name", "category", "classname", "categoryname", "labelname", "object")
-CORNERS = (("xmin", "x1", "left", "x0"), ("ymin", "y1", "top", "y0"), ("xmax", "x2", "right"), ("ymax", "y2", "bottom"))
-# In this order of choice "width" and "height" beside corners are those of the image, as other tools write them.
-EXTENT = (("x", "left", "xmin", "bboxx"), ("y", "top", "ymin", "bboxy"), ("width", "w"), ("height", "h"))
+SEPARATORS = ",;\t|"
+Line = tuple[str, list[str]]  # where it stands, its cells
 
 
 def read_csv(path: str | Path, report: Report) -> list[ImageBoxes]:
@@ -24,83 +24,134 @@ def read_csv(path: str | Path, report: Report) -> list[ImageBoxes]:
 
     Columns may stand in any order: the image; the class; and xmin, ymin, xmax, ymax (x2 and y2 outside the box, as in
     x2 = x1 + width) or x, y, width, height, in pixels from the image's top left corner, (0, 0). The separator is a
-    comma, a semicolon or a tab. A line with an image alone is an image without an object. Lines that cannot be used
-    are dropped and counted in `lost` of their image; corners in the wrong order are swapped.
+    comma, a semicolon, a tab or a bar; where it is no comma, numbers may have a decimal comma. A line with an image
+    alone is an image without an object. Lines that cannot be used are dropped and counted in `lost` of their image;
+    corners in the wrong order are swapped.
 
     Raises:
-        ValueError: the file is not readable, a column is missing, or the boxes are shares of the image, not pixels.
+        ValueError: the file is not readable, a column is missing, or a column or a number could mean two things.
     """
+    header, lines = _read_lines(Path(path))
+    columns = find_columns(header, str(path))
+    lines = _whole_lines(lines, len(header), str(path), report)
+    columns = _decide(columns, header, [row for _, row in lines], str(path))
+    report.note(f"{Path(path).name}: {columns.said(header)}")
+    records: dict[str, ImageBoxes] = {}
+    sizes = defaultdict(set)
+    for source, row in lines:
+        record = _add_row(records, columns, row, source, report)
+        if record and columns.size:
+            sizes[record.file_name].add(tuple(row[place].strip() for place in columns.size))
+    _set_sizes(records, sizes)
+    return list(records.values())
+
+
+def _read_lines(path: Path) -> tuple[list[str], list[Line]]:
+    """The first line's cells, and all other lines that are not empty."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")  # Excel begins its files with a byte order mark
+        data = path.read_bytes()
+        # Excel begins its files with a byte order mark, and calls UTF-16 "Unicode text".
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except (OSError, ValueError) as error:
         hint = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
         raise ValueError(f"{str(path)!r} is not readable: {error}{hint}") from None
     lines = text.splitlines()
-    header = lines[0] if lines else ""
-    table = csv.reader(lines, delimiter=max(",;\t", key=header.count))
-    columns = find_columns(next(table, []), str(path))
-    records: dict[str, ImageBoxes] = {}
+    told = re.fullmatch(r'"?sep=(.)"?', lines[0].strip()) if lines else None  # a line of Excel's
+    start = 1 if told else 0
+    header = lines[start] if lines[start:] else ""
+    table = csv.reader(lines[start:], delimiter=told[1] if told else max(SEPARATORS, key=header.count))
     try:
-        for row in table:
-            if any(map(str.strip, row)):
-                _add_row(records, columns, row, f"{Path(path).name} line {table.line_num}", report)
+        first = next(table, [])
+        rows = [(f"{path.name} line {table.line_num + start}", row) for row in table if any(map(str.strip, row))]
     except csv.Error as error:
-        raise ValueError(f"{str(path)!r} is not readable as CSV from line {table.line_num} on: {error}") from None
-    _check_pixels(records.values(), str(path))
-    return list(records.values())
+        where = table.line_num + start
+        raise ValueError(f"{str(path)!r} is not readable as CSV from line {where} on: {error}") from None
+    return first, rows
 
 
-def find_columns(header: list[str], path: str) -> dict[str, int]:
-    """Where the columns are: "image", "label" and "x1", "y1", "x2", "y2" or "x", "y", "w", "h".
-
-    Raises:
-        ValueError: one is missing; it says which, what it may be called, and what the header is.
-    """
-    at = {re.sub(r"[\s_-]", "", name).lower(): place for place, name in reversed(list(enumerate(header)))}
-    corners = dict(zip(("x1", "y1", "x2", "y2"), CORNERS, strict=True))
-    extent = dict(zip(("x", "y", "w", "h"), EXTENT, strict=True))
-    has_corners = any(alias in at for alias in CORNERS[2] + CORNERS[3])
-    wanted = {"image": IMAGE, "label": LABEL, **(corners if has_corners else extent)}
-    found = {key: next((at[a] for a in aliases if a in at), None) for key, aliases in wanted.items()}
-    missing = [f"{key} (such as {', '.join(wanted[key][:3])})" for key, place in found.items() if place is None]
-    if missing:
-        boxes = "xmin, ymin, xmax, ymax or x, y, width, height"
+def _whole_lines(lines: list[Line], width: int, path: str, report: Report) -> list[Line]:
+    """The lines with as many cells as there are names; shorter ones are filled up, longer ones are dropped."""
+    long = {source for source, row in lines if any(map(str.strip, row[width:]))}
+    if len(long) > len(lines) / 2:
+        row = next(row for source, row in lines if source in long)
         raise ValueError(
-            f"{path!r} has no column for {'; '.join(missing)}. Its first line is {header}; "
-            f"needed are the image, the class, and {boxes}"
+            f"{path!r}: {len(long)} of {len(lines)} lines have more cells than the first line has names, {width}, such "
+            f"as {row}. Numbers with a decimal comma need another separator, such as a semicolon, or a point"
         )
-    return found
+    for source, row in lines:
+        if source in long:
+            report.drop(source, f"line with more cells than names, a comma without quotes: {row}")
+    return [(source, [*row, *[""] * width][:width]) for source, row in lines if source not in long]
 
 
-def _add_row(records: dict, columns: Mapping[str, int], row: list[str], source: str, report: Report) -> None:
-    cells = {key: row[place].strip() if place < len(row) else "" for key, place in columns.items()}
-    image, label = cells.pop("image").replace("\\", "/"), cells.pop("label")
+def _decide(columns: Columns, header: Sequence[str], rows: list[list[str]], path: str) -> Columns:
+    """The columns where what stands in them had to decide; `ValueError` if that cannot either."""
+    texts = [row[place] for row in rows for place in columns.box if "," in row[place]]
+    if texts and all(re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", text.strip()) for text in texts):
+        raise ValueError(f"{path!r}: {texts[0]!r} could be a thousand or a decimal comma; write it without a comma")
+    labels = columns.labels
+    if len(labels) > 1:  # of several the only one that is not of numbers
+        labels = tuple(p for p in labels if any(row[p].strip() and math.isnan(_number(row[p])) for row in rows))
+    if len(labels) != 1:
+        names = " and ".join(repr(header[place].strip()) for place in columns.labels)
+        raise ValueError(f"{path!r}: {names} could each be the class; leave out, or rename, what is not")
+    size = columns.size
+    if columns.kind == "corners" and size:  # width and height beside corners are those of the image, or of the box
+        boxes = [[_number(row[place]) for place in (*columns.box, *size)] for row in rows]
+        same = sum(abs(x2 - x1 - w) + abs(y2 - y1 - h) <= 2 for x1, y1, x2, y2, w, h in boxes)
+        size = () if same > len(rows) / 2 else size
+    return replace(columns, labels=labels, size=size)
+
+
+def _add_row(records: dict, columns: Columns, row: list[str], source: str, report: Report) -> ImageBoxes | None:
+    image, label = row[columns.image].strip().replace("\\", "/"), row[columns.labels[0]].strip()
     if not image:
         report.drop(source, f"line without an image: {row}")
-        return
+        return None
     record = records.setdefault(image, ImageBoxes(source, image))
-    if not label and not any(cells.values()):
-        return
-    try:
-        numbers = [float(text) for text in cells.values()]
-    except ValueError:
-        numbers = [math.nan]
+    if columns.split is not None:
+        split = split_of_name(row[columns.split]) or ""
+        if record.split and record.split != split:
+            raise ValueError(f"{source}: {image!r} is in {record.split}, and here in {split or 'none'}")
+        record.split = split
+    texts = [row[place].strip() for place in columns.box]
+    if not label and not any(texts):
+        return record
+    numbers = [_number(text) for text in texts]
     if not label or not all(map(math.isfinite, numbers)):
         fault = "a box of four numbers" if label else "a class"
         report.drop(source, f"line without {fault}: {row}")
         record.lost += 1
-        return
-    a, b, c, d = numbers
-    box = (a, b, c, d) if "x2" in cells else (a, b, a + c, b + d)
+        return record
+    box = _corners(columns.kind, numbers)
     if order_corners(box) != box:
         report.mend(source, f"corners swapped: {label!r}, {show_box(box)}")
     record.objects.append((label, order_corners(box)))
+    return record
 
 
-def _check_pixels(records: Iterator[ImageBoxes], path: str) -> None:
-    boxes: list[Box] = [box for record in records for _, box in record.objects]
-    if boxes and max(max(box) for box in boxes) <= 1:
-        raise ValueError(
-            f"{path!r}: all coordinates are between 0 and 1, such as {show_box(boxes[0])}: shares of the image. "
-            "Multiply them by its width and height; boxes are in pixels"
-        )
+def _corners(kind: str, numbers: Sequence[float]) -> Box:
+    if kind == "outline":
+        xs, ys = numbers[::2], numbers[1::2]
+        return min(xs), min(ys), max(xs), max(ys)
+    a, b, c, d = numbers
+    if kind == "corners":
+        return a, b, c, d
+    return (a, b, a + c, b + d) if kind == "corner and size" else (a - c / 2, b - d / 2, a + c / 2, b + d / 2)
+
+
+def _number(text: str) -> float:
+    """The number, with a decimal point or comma; NaN if it is none."""
+    text = text.strip()
+    try:
+        return float(text.replace(",", ".") if re.fullmatch(r"[-+]?\d*,\d+", text) else text)
+    except ValueError:
+        return math.nan
+
+
+def _set_sizes(records: Mapping[str, ImageBoxes], sizes: Mapping[str, set[tuple[str, ...]]]) -> None:
+    """Width and height of the images whose lines agree on them."""
+    for name, found in sizes.items():
+        sides = [_number(text) for text in next(iter(found))]
+        if len(found) == 1 and all(side.is_integer() and side > 0 for side in sides):
+            records[name].width, records[name].height = map(int, sides)

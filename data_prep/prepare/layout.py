@@ -7,21 +7,22 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from earlyexit.data import Coco, annotation_file, load_coco, stays_inside, take_images
 from earlyexit.files import write_whole
+from earlyexit.progress import progress
 
 SPLITS = ("train", "calibration", "test")
 LINKS = ("hard", "symlink", "copy")
 Shares = tuple[float, float, float]
 
 
-def take_calibration(coco: Coco, share: float = 0.2, seed: int = 0) -> tuple[Coco, Coco]:
+def take_calibration(
+    coco: Coco, share: float = 0.2, seed: int = 0, copies: Iterable[Iterable[int]] = (), leave: int = 1
+) -> tuple[Coco, Coco]:
     """Divide a data set into disjoint training and calibration images; no image and no annotation is lost.
 
     The images are ranked by the SHA-256 of "seed:image id" and the first `share` of them is the calibration split. So
@@ -32,21 +33,39 @@ def take_calibration(coco: Coco, share: float = 0.2, seed: int = 0) -> tuple[Coc
         coco: instances in COCO's layout; it is not changed.
         share: of the images that are for calibration, above 0 and below 1; each side gets at least one image.
         seed: another seed takes other images.
+        copies: ids of images that show one photo and go to one side; ids that do not occur are ignored.
+        leave: at least so many photos remain for training, for it may be divided again.
 
     Returns:
         The training and the calibration part, records in the order of the file, all other keys as they were.
 
     Raises:
-        ValueError: `share` is not between 0 and 1, or there are fewer than two images.
+        ValueError: `share` is not between 0 and 1, or there are fewer than two images, copies counted once.
     """
     check_share(share)
     ids = [image["id"] for image in coco["images"]]
     if len(ids) < 2:
         raise ValueError(f"a training and a calibration split need at least two images, there is {len(ids)}")
-    ranked = sorted(ids, key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode()).digest())
+    photos = photos_of(ids, copies)
+    if len(photos) <= leave:
+        raise ValueError(f"{leave + 1} splits need at least {leave + 1} photos, and the images are of {len(photos)}")
+    ranked = sorted(photos, key=lambda photo: hashlib.sha256(f"{seed}:{photo[0]}".encode()).digest())
     count = min(max(round(share * len(ids)), 1), len(ids) - 1)
-    chosen = set(ranked[:count])
+    chosen, left = set(), len(photos)
+    for photo in ranked:
+        if left > leave and len(chosen) + len(photo) <= count:
+            chosen.update(photo)
+            left -= 1
+    chosen = chosen or set(min(ranked, key=len))  # every photo has more copies than there are to be images
     return take_images(coco, set(ids) - chosen), take_images(coco, chosen)
+
+
+def photos_of(ids: Iterable[int], copies: Iterable[Iterable[int]]) -> list[list[int]]:
+    """The ids of the images of each photo, the smallest first: those in `copies`, and every other id by itself."""
+    left = set(ids)
+    photos = [sorted(left.intersection(group)) for group in copies]
+    alone = left.difference(*photos)
+    return [photo for photo in photos if photo] + [[image_id] for image_id in sorted(alone)]
 
 
 def check_share(share: float) -> None:
@@ -70,11 +89,11 @@ def parse_shares(text: str) -> Shares:
     return shares
 
 
-def divide(coco: Coco, shares: Shares, seed: int = 0) -> dict[str, Coco]:
+def divide(coco: Coco, shares: Shares, seed: int = 0, copies: Iterable[Iterable[int]] = ()) -> dict[str, Coco]:
     """Disjoint splits by name; one whose share is 0 is left out. See `take_calibration` for how images are chosen.
 
     Raises:
-        ValueError: there are fewer images than splits.
+        ValueError: there are fewer images, or photos, than splits.
     """
     wanted = sum(share > 0 for share in shares)
     if len(coco["images"]) < wanted:
@@ -82,9 +101,9 @@ def divide(coco: Coco, shares: Shares, seed: int = 0) -> dict[str, Coco]:
     train, calibration, test = shares
     parts, rest = {}, coco
     if test:
-        rest, parts["test"] = take_calibration(rest, test, seed)
+        rest, parts["test"] = take_calibration(rest, test, seed, copies, leave=wanted - 1)
     if calibration:
-        rest, parts["calibration"] = take_calibration(rest, calibration / (train + calibration), seed)
+        rest, parts["calibration"] = take_calibration(rest, calibration / (train + calibration), seed, copies)
     parts["train"] = rest
     return {split: parts[split] for split in SPLITS if split in parts}
 
@@ -134,7 +153,7 @@ def write_images(
         parent.mkdir(parents=True, exist_ok=True)
         for half_written in [*parent.glob(".*.part"), *parent.glob(f".{annotations.name}.*.tmp")]:
             half_written.unlink()  # left by a run that was killed while it wrote
-    for name in tqdm(names, f"placing {folder.name}", leave=False, disable=None):
+    for name in progress(names, f"placing {folder.name}"):
         place_image(images / name, folder / name, link)
     text = json.dumps(coco, separators=(",", ":"))
     write_whole(annotations, lambda temporary: temporary.write_text(text, encoding="utf-8"))

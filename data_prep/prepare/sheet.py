@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from earlyexit.data import LOST, check_records, open_image, to_rgb
+from earlyexit.data import LOST, PhotoFiles, check_records, open_photo
 from earlyexit.evaluation.pictures import save_figure
 
 # COCO's limits between small, medium and large objects, as areas in pixels.
@@ -64,8 +64,8 @@ def summary_lines(summary: dict, most: int = 20) -> list[str]:
     if len(ranked) > most:
         (rarest, fewest), left = ranked[-1], len(ranked) - most
         lines += [f"  and {left} more, down to {rarest!r} with {fewest}"]
-    absent = len(summary["classes"]) - len(ranked)
-    return lines + [f"  classes without an object: {absent}"] * (absent > 0)
+    absent = [name for name, count in summary["classes"].items() if not count]
+    return lines + [f"  classes without an object: {len(absent)}, {_some(absent)}"] * bool(absent)
 
 
 def missing_classes(parts: dict[str, dict]) -> list[str]:
@@ -75,9 +75,12 @@ def missing_classes(parts: dict[str, dict]) -> list[str]:
     for split, has in classes.items():
         missing = sorted(set().union(*classes.values()) - has)
         if missing:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            lines.append(f"no object in {split} of: {', '.join(missing[:5])}{more}")
+            lines.append(f"no object in {split} of: {_some(missing)}")
     return lines
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def choose_images(coco: dict, *, per_class: int = 3, most: int = 48, seed: int = 0) -> list[tuple[str, int]]:
@@ -121,7 +124,7 @@ def contact_sheet(
     Raises:
         ValueError: a record cannot be used, no image has an object, or an image that was chosen cannot be read.
     """
-    check_records(coco, sized=False)
+    check_records(coco)
     chosen = choose_images(coco, per_class=per_class, most=most, seed=seed)
     if not chosen:
         raise ValueError("there is nothing to show: no image has an object")
@@ -131,9 +134,10 @@ def contact_sheet(
     objects = defaultdict(list)
     for found in coco["annotations"]:
         objects[found["image_id"]].append((names[found["category_id"]], found["bbox"]))
+    files = PhotoFiles(images, [image["file_name"] for image in coco["images"]])
     figure, cells = _grid(len(chosen))
     for cell, (name, image_id) in zip(cells, chosen, strict=True):
-        _show_image(cell, Path(images) / by_id[image_id]["file_name"])
+        _show_image(cell, files, by_id[image_id]["file_name"])
         _draw_boxes(cell, objects[image_id], name, colours)
         cell.set_title(_short(name, 26), fontsize=10, color=colours[name], fontweight="bold", pad=3, parse_math=False)
     save_figure(figure, Path(path), format="png")
@@ -152,15 +156,11 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     return figure, cells[:count]
 
 
-def _show_image(cell: Axes, path: Path) -> None:
+def _show_image(cell: Axes, files: PhotoFiles, name: str) -> None:
     try:
-        with open_image(path) as image:
-            width, height = image.size
-            image.draft("RGB", (512, 512))  # a large JPEG is decoded small
-            small = to_rgb(image)
+        small, (width, height), _ = open_photo(files.path(name), longest=512)
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}") from None
-    small.thumbnail((512, 512))
+        raise ValueError(f"{str(files.folder / name)!r} cannot be read: {error}") from None
     cell.imshow(small, extent=(0, width, height, 0), interpolation="antialiased")  # boxes keep their pixels
     cell.set(xlim=(0, width), ylim=(height, 0))
 

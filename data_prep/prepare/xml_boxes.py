@@ -13,11 +13,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from earlyexit.data import list_files
+from earlyexit.progress import progress
 
 from .boxes import Box, ImageBoxes, order_corners, show_box
 from .cleaning import Report
 
 CHUNK = 500  # files a process takes at a time
+WORK = f"reading XML files, {CHUNK} at a time"
 # Below this other processes start, and import torch, more slowly than the first one reads the files alone.
 PARALLEL_FROM = 100_000
 MOST_WORKERS = 8
@@ -28,7 +30,8 @@ def read_xml(path: str | Path, report: Report, *, origin: int = 1, name: str | N
 
     Tags are matched by name, in any order, whatever their namespace; only the direct children of an <object> say
     what it is, so the name and box of a <part> inside it are not taken for its own. Corners in the wrong order are
-    swapped. An object without a name or with a box that is not four numbers is dropped and counted in `lost`.
+    swapped. An object without a name or with a box that is not four numbers is dropped and counted in `lost`. Where an
+    outline, <polygon>, stands in place of <bndbox>, the box is the one around it; its points are from 0 on.
 
     VOC counts pixels from 1 and both corners belong to the box: (xmin, ymin, xmax, ymax) covers
     (xmin - 1, ymin - 1, xmax, ymax), as the VOC development kit defines and detectron2 reads it. From where ImageNet
@@ -88,10 +91,10 @@ def read_xml_folder(
     if workers is None:
         workers = min(os.cpu_count() or 1, MOST_WORKERS) if len(names) >= PARALLEL_FROM else 1
     if workers == 1:
-        return _join(map(read, chunks), report)
+        return _join(progress(map(read, chunks), WORK, len(chunks)), report)
     # A fresh interpreter per worker: forking a process that has threads (as torch does) can hang.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        return _join(pool.imap(read, chunks), report)
+        return _join(progress(pool.imap(read, chunks), WORK, len(chunks)), report)
 
 
 def _read_chunk(folder: Path, origin: int, names: Sequence[str]) -> tuple[list[ImageBoxes], Report]:
@@ -114,6 +117,10 @@ def _add_object(record: ImageBoxes, number: int, item: ET.Element, report: Repor
         parts.setdefault(_tag(child), child)
     name = _text(parts.get("name"))
     corners, fault = _corners(parts.get("bndbox"))
+    around = _around(parts.get("polygon")) if "bndbox" not in parts else None
+    if around and name:
+        record.objects.append((name, around))
+        return
     if fault or not name:
         report.drop(record.source, f"object without {fault or '<name>'}: object {number}" + f", {name!r}" * bool(name))
         record.lost += 1
@@ -132,6 +139,21 @@ def _corners(bndbox: ET.Element | None) -> tuple[Box | None, str]:
     except (KeyError, TypeError, ValueError):
         corners = (math.nan,)
     return (corners, "") if all(map(math.isfinite, corners)) else (None, "a box of four numbers")
+
+
+def _around(polygon: ET.Element | None) -> Box | None:
+    """The box around an outline, <pt><x> and <y> as LabelMe writes it, or <x1>, <y1>, <x2>, ...; None if it is none."""
+    found = {"x": [], "y": []}
+    try:
+        for element in polygon.iter() if polygon is not None else ():
+            axis = re.fullmatch(r"([xy])\d*", _tag(element))
+            if axis:
+                found[axis[1]].append(float(element.text))
+    except (TypeError, ValueError):
+        return None
+    xs, ys = found["x"], found["y"]
+    usable = len(xs) == len(ys) >= 3 and all(map(math.isfinite, xs + ys))
+    return (min(xs), min(ys), max(xs), max(ys)) if usable else None
 
 
 def _parse(data: bytes) -> ET.Element:

@@ -14,33 +14,42 @@ from .coco import (
     train_transforms,
     without_traceback,
 )
-from .photos import PhotoFinder, list_files, open_image, stays_inside, to_rgb, without_ending
+from .finder import PhotoFiles, PhotoFinder, find_photos, list_files, stays_inside, without_ending
+from .photos import Photo, open_photo, read_header, size_problem
+from .plausible import check_plausible
 from .scenes import scene_dataset
 from .single import KEPT, LOST, Coco, classify_images, keep_single_objects, take_images
+from .tidy import tidy
 
 __all__ = [
     "KEPT",
     "LOST",
     "Coco",
     "CocoDataset",
+    "Photo",
+    "PhotoFiles",
     "PhotoFinder",
     "annotation_file",
+    "check_plausible",
     "check_records",
     "classify_images",
     "coco_split",
     "collate",
     "eval_transforms",
+    "find_photos",
     "index_coco",
     "keep_single_objects",
     "list_files",
     "load_coco",
     "make_loader",
-    "open_image",
+    "open_photo",
     "read_coco",
+    "read_header",
     "scene_dataset",
+    "size_problem",
     "stays_inside",
     "take_images",
-    "to_rgb",
+    "tidy",
     "train_transforms",
     "without_ending",
     "without_traceback",

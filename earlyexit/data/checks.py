@@ -4,21 +4,18 @@ import math
 from collections import Counter
 from typing import Any
 
-NEEDED = {"images": {"id", "file_name"}, "annotations": {"id", "image_id", "category_id", "bbox"}}
+from .tidy import PARTS, is_id
+
+NEEDED = {"images": {"id", "file_name"}, "annotations": {"image_id", "category_id", "bbox"}}
 NUMBERS = {int, float}  # not bool, which is an int to isinstance
 TOO_LARGE = 1e30  # for a coordinate or an area: float32 has to hold it
 
 
-def check_records(coco: Any, *, sized: bool = True) -> None:
-    """`ValueError` that shows the first record of a COCO data set that cannot be used.
-
-    Args:
-        coco: what the file holds.
-        sized: whether each image needs its width and height.
-    """
+def check_records(coco: Any) -> None:
+    """`ValueError` that shows the first record of a COCO data set, after `tidy`, that cannot be used."""
     known, sizes = category_ids(coco), {}
     for number, image in enumerate(coco["images"]):
-        problem = image_problem(image, sized=sized)
+        problem = image_problem(image)
         if not problem and image["id"] in sizes:
             problem = f"several images have the same id, {image['id']}; each needs its own"
         _refuse("image", image, number, problem)
@@ -29,7 +26,7 @@ def check_records(coco: Any, *, sized: bool = True) -> None:
 
 def category_ids(coco: Any) -> set[int]:
     """The ids of the categories; `ValueError` if a list is missing altogether, or the categories are unusable."""
-    for part in ("images", "annotations", "categories"):
+    for part in PARTS:
         if not isinstance(coco, dict) or not isinstance(coco.get(part), list):
             raise ValueError(f"no list {part!r}, so it is not a COCO instances file")
     for category in coco["categories"]:
@@ -43,18 +40,18 @@ def category_ids(coco: Any) -> set[int]:
     return {category["id"] for category in coco["categories"]}
 
 
-def image_problem(image: Any, *, sized: bool = False) -> str:
-    """What is wrong with the record of an image, "" if nothing is; only if `sized` it needs a width and a height."""
+def image_problem(image: Any) -> str:
+    """What is wrong with the record of an image, "" if nothing is; its size may be missing."""
     problem = _missing(image, "images")
     if problem:
         return problem
     if not is_id(image["id"]):
-        return f"id is not a whole number: {image['id']!r:.40}"
+        return f"id is neither a whole number nor a text: {image['id']!r:.40}"
     if not isinstance(image["file_name"], str) or not image["file_name"]:
         return f"file name is not a text: {image['file_name']!r:.40}"
     size = image.get("width") or 0, image.get("height") or 0
-    if not all(is_id(side) and side >= sized for side in size):
-        return f"width and height are not whole numbers{' above 0' if sized else ''}: {size!r:.40}"
+    if not all(is_id(side) and side >= 0 for side in size):
+        return f"width and height are not whole numbers above 0: {size!r:.40}"
     return ""
 
 
@@ -74,15 +71,14 @@ def annotation_problem(found: Any, sizes: dict[int, tuple[float, float]], catego
     problem = _missing(found, "annotations")
     if problem:
         return problem
-    if not is_id(found["id"]):
-        return f"id is not a whole number: {found['id']!r:.40}"
     if not is_id(found["image_id"]) or found["image_id"] not in sizes:
         return f"annotation of an unknown image: {found['image_id']!r:.40}"
     if not is_id(found["category_id"]) or found["category_id"] not in categories:
         return f"unknown category: {found['category_id']!r:.40}"
-    area, crowd = found.get("area", 0), found.get("iscrowd", 0)
-    if not _is_number(area) or area < 0 or crowd not in (0, 1):
-        return f"area is not a number from 0 on, or iscrowd not 0 or 1: {area!r:.20}, {crowd!r:.20}"
+    if found.get("iscrowd", 0) not in (0, 1):
+        return f"iscrowd is not 0 or 1: {found['iscrowd']!r:.40}"
+    if not is_area(found.get("area", 0)):
+        return f"area is not a number from 0 on: {found['area']!r:.40}"
     return _box_problem(found["bbox"], *sizes[found["image_id"]])
 
 
@@ -115,9 +111,9 @@ def label(kind: str, record: Any, number: int) -> str:
     return f"{kind} number {number + 1}"
 
 
-def is_id(value: Any) -> bool:
-    """Whether a value is a whole number of 64 bits, as the ids of images, annotations and categories are."""
-    return type(value) is int and -(2**63) <= value < 2**63
+def is_area(value: Any) -> bool:
+    """Whether a value can be an area in pixels."""
+    return _is_number(value) and value >= 0
 
 
 def _is_number(value: Any) -> bool:

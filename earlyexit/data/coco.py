@@ -5,6 +5,7 @@ import copy
 import gc
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
-from .checks import check_records
-from .photos import open_image, to_rgb
+from .checks import category_ids, check_records, image_problem, image_size
+from .finder import PhotoFiles
+from .photos import Header, open_photo, read_header, size_problem
+from .plausible import check_plausible
+from .tidy import outline_box, tidy
 
 
 class CocoDataset(CocoDetection):
@@ -26,12 +30,17 @@ class CocoDataset(CocoDetection):
 
     An item is `(image, target)`: image (3, H, W) float in [0, 1], RGB; target a dict of "boxes" (M, 4) xyxy in
     pixels, "labels" (M,) int64 counted from 0 in the order of category ids, and "image_id" (a 0-dim int64 tensor).
-    Crowd annotations and boxes without area are left out.
+    Crowd annotations and boxes without area are left out. Sizes that the file does not give are read from the photos.
 
     Args:
         images: the image folder.
         annotations: the instances JSON.
         transforms: a transforms-v2 callable on (image, target); `eval_transforms()` unless told.
+
+    Attributes:
+        classes, category_ids: the names of the classes by label, and their ids in the file.
+        ids: of the images, in order.
+        notes: sentences on what was not taken as it stands in the file, or looks wrong; a command should say them.
     """
 
     def __init__(self, images: str | Path, annotations: str | Path, transforms: Callable | None = None):
@@ -39,7 +48,17 @@ class CocoDataset(CocoDetection):
             raise ValueError(f"no image folder {str(images)!r}")
         # Not CocoDetection's own constructor: it would read the file a second time, unchecked.
         VisionDataset.__init__(self, str(images), transforms=transforms or eval_transforms())
-        self.coco = index_coco(read_coco(annotations, outlines=False))
+        content, self.notes = tidy(load_coco(annotations, outlines=False))
+        try:
+            category_ids(content)  # whether it is in COCO's layout at all
+            self._files = PhotoFiles(images, [i["file_name"] for i in content["images"] if not image_problem(i)])
+            content["images"] = _with_sizes(content["images"], self._files)
+            _check_orientations(content, self._files)
+            check_records(content)
+            self.notes += check_plausible(content)
+        except ValueError as error:
+            raise ValueError(f"{str(annotations)!r}: {error}") from None
+        self.coco = index_coco(content)
         self.ids = sorted(self.coco.imgs)
         categories = self.coco.loadCats(sorted(self.coco.getCatIds()))
         self.classes: list[str] = [category["name"] for category in categories]
@@ -56,17 +75,27 @@ class CocoDataset(CocoDetection):
         """The annotations that become boxes of an image: no crowds, none without area."""
         return [a for a in self.coco.imgToAnns.get(image_id, []) if not a["iscrowd"] and min(a["bbox"][2:]) > 0]
 
+    def photo(self, image_id: int) -> Path:
+        """The file of an image, whatever exactly its record calls it; `ValueError` if it is not there."""
+        info = self.coco.imgs[image_id]
+        with _naming(info):
+            return self._files.path(info["file_name"])
+
+    def check_photos(self) -> None:
+        """`ValueError` that names the first photo which is missing or has another size; no pixels are read."""
+        for image_id, info in self.coco.imgs.items():
+            path = self.photo(image_id)
+            with _naming(info):
+                header = read_header(path)
+            _check_size(info, header)
+
     def _load_image(self, id: int) -> Image.Image:
-        info = self.coco.imgs[id]
-        try:
-            with open_image(Path(self.root) / info["file_name"]) as opened:
-                image = to_rgb(opened)
-        except ValueError as error:
-            raise ValueError(f"image {id}, {info['file_name']!r}, cannot be read: {error}") from None
-        if image.size != (info["width"], info["height"]):
-            said = (info["width"], info["height"])
-            raise ValueError(f"image {id}, {info['file_name']!r}, is {image.size}, but its annotations are for {said}")
-        return image
+        path, info = self.photo(id), self.coco.imgs[id]
+        with _naming(info):
+            photo = open_photo(path)
+        if photo.size != image_size(info):
+            _check_size(info, read_header(path))
+        return photo.image
 
     def _load_target(self, id: int) -> dict:
         info, objects = self.coco.imgs[id], self.objects(id)
@@ -77,6 +106,53 @@ class CocoDataset(CocoDetection):
             "labels": torch.tensor([self._label[a["category_id"]] for a in objects], dtype=torch.int64),
             "image_id": torch.tensor(id),
         }
+
+
+@contextlib.contextmanager
+def _naming(info: dict) -> Iterator[None]:
+    """What is wrong with an image is said with its id and name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"image {info['id']}, {info['file_name']!r}, cannot be read: {error}") from None
+
+
+def _check_size(info: dict, header: Header) -> None:
+    problem = size_problem(image_size(info), header)
+    if problem:
+        raise ValueError(f"image {info['id']}, {info['file_name']!r}: {problem}")
+
+
+def _with_sizes(images: list, files: PhotoFiles) -> list:
+    """The records of the images with the sizes of their photos where the file does not give them."""
+    filled = []
+    for image in images:
+        if not image_problem(image) and math.inf in image_size(image):
+            with _naming(image):
+                width, height = read_header(files.path(image["file_name"])).size
+            image = {"width": width, "height": height, **image}
+        filled.append(image)
+    return filled
+
+
+def _check_orientations(content: dict, files: PhotoFiles) -> None:
+    """`ValueError` for boxes that stick out because their image is annotated in another orientation than its photo."""
+    images = {image["id"]: image for image in content["images"] if not image_problem(image)}
+    suspects = {}
+    for found in content["annotations"]:
+        try:
+            (x, y, w, h), image = found["bbox"], images[found["image_id"]]
+            if x + w > image["width"] + 1 or y + h > image["height"] + 1:
+                suspects[image["id"]] = image
+        except (KeyError, TypeError, ValueError):
+            continue  # what else is wrong with it is for the checks to say
+    for image in suspects.values():
+        try:
+            header = read_header(files.path(image["file_name"]))
+        except ValueError:
+            continue  # likewise: said when it is needed
+        if header.size[::-1] == image_size(image):
+            _check_size(image, header)
 
 
 def coco_split(data: str | Path, split: str, transforms: Callable | None = None) -> CocoDataset:
@@ -111,15 +187,17 @@ def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
 
 
 def _without_outline(record: dict) -> dict:
-    record.pop("segmentation", None)
-    return record
+    outline = record.pop("segmentation", None)
+    box = outline_box(outline) if outline and not record.get("bbox") else None
+    return {**record, "bbox": box} if box else record
 
 
 def read_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
-    """Read an instances JSON as `load_coco`; `ValueError` says which record in which file cannot be used."""
-    content = load_coco(annotations, outlines=outlines)
+    """Read an instances JSON as `load_coco`, `tidy`; `ValueError` says which record in which file cannot be used."""
+    content, _ = tidy(load_coco(annotations, outlines=outlines))
     try:
         check_records(content)
+        check_plausible(content)
     except ValueError as error:
         raise ValueError(f"{str(annotations)!r}: {error}") from None
     return content

@@ -13,7 +13,7 @@ from typing import Any
 from ..files import write_whole
 from .checks import check_records
 from .coco import annotation_file, read_coco
-from .photos import stays_inside
+from .finder import PhotoFiles, stays_inside
 
 Coco = dict[str, Any]
 LOST = "unusable_annotations"  # key of an image: how many of its annotations were left out
@@ -44,7 +44,7 @@ def classify_images(coco: Coco) -> dict[int, str]:
     Raises:
         ValueError: a record cannot be used (see :func:`check_records`), or a file name occurs twice.
     """
-    check_records(coco, sized=False)
+    check_records(coco)
     if not coco["images"]:
         raise ValueError('"images" is empty; at least one image is needed')
     name, count = Counter(image["file_name"] for image in coco["images"]).most_common(1)[0]
@@ -92,9 +92,8 @@ def _verdict(annotations: list[Coco], lost: int) -> str:
     (annotation,) = annotations
     if annotation.get("iscrowd", 0):
         return CROWD
-    _, _, width, height = annotation["bbox"]
-    # "area" is that of the outline; a data set without outlines may leave it out.
-    return KEPT if width > 0 and height > 0 and annotation.get("area", width * height) > 0 else NO_AREA
+    # Not "area", which is that of an outline: a data set without outlines may leave it out or say 0.
+    return KEPT if min(annotation["bbox"][2:]) > 0 else NO_AREA
 
 
 def first_images(folder: str | Path, out: str | Path, limit: int, splits: Sequence[str] = SPLITS) -> Path:
@@ -107,11 +106,13 @@ def first_images(folder: str | Path, out: str | Path, limit: int, splits: Sequen
     for split in splits:
         content = read_coco(annotation_file(folder, split), outlines=False)
         content = take_images(content, set(sorted(image["id"] for image in content["images"])[:limit]))
-        for name in (image["file_name"] for image in content["images"]):
+        names = [image["file_name"] for image in content["images"]]
+        files = PhotoFiles(folder / split, names)
+        for name in names:
             if not stays_inside(name):
                 raise ValueError(f"file name {name!r} leaves the image folder; it has to be relative to it")
             (out / split / name).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(out / split / name, functools.partial(shutil.copyfile, folder / split / name))
+            write_whole(out / split / name, functools.partial(shutil.copyfile, files.path(name)))
         path, text = annotation_file(out, split), json.dumps(content)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda temporary, text=text: temporary.write_text(text))

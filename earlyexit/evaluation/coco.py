@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 from ..data.coco import CocoDataset, index_coco, make_loader, without_traceback
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
-from ..model.exits import exit_confidence
+from ..model.exits import exit_confidence, told_apart
 from ..model.inputs import network_size, same_size_batches
 from ..processes import gather, process_state
 from .cost import count_macs
@@ -116,14 +116,17 @@ def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | N
 
 
 def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0) -> list[float]:
-    """Share of single-object images, in percent, whose class each of the four exits says; see `exit_logits`."""
+    """Share of single-object images, in percent, whose class each of the four exits says; see `exit_logits`.
+
+    With one class it is the share of the images of which an exit says that it is there.
+    """
     logits, targets = exit_logits(model, dataset, batch_size=batch_size, workers=workers)
     for target in targets:
         if len(target["labels"]) != 1:
             count, name = len(target["labels"]), int(target["image_id"])
             raise ValueError(f"accuracy needs exactly one object in each image, image {name} has {count}")
     labels = torch.cat([t["labels"] for t in targets])
-    return (100 * (logits.argmax(2) == labels).float().mean(1)).tolist()
+    return (100 * (told_apart(logits).argmax(2) == labels).float().mean(1)).tolist()
 
 
 def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0) -> Tensor:

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ..data.photos import open_image, to_rgb
+from ..data.photos import open_photo
 from ..files import check_file, write_whole
 from ..model.factories import load_detector
 from ..model.inputs import network_size
@@ -133,7 +132,6 @@ def read_photo(path: Path) -> torch.Tensor:
     if not path.exists():
         raise ValueError(f"no image {str(path)!r}")
     try:
-        with open_image(path) as image:
-            return pil_to_tensor(to_rgb(ImageOps.exif_transpose(image))).float() / 255
+        return pil_to_tensor(open_photo(path).image).float() / 255
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not a readable image: {error}") from None

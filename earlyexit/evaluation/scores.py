@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.backbone import EXITS, NUM_EXITS
-from ..model.exits import Rule, emptiness
+from ..model.exits import Rule, emptiness, told_apart
 from ..model.postprocess import EDGE, check_scales, rescale_scores
 from .coco import METRICS
 from .matching import Matches, average_precision, check_chosen, map_of, marginal_precision, match_records
@@ -68,7 +68,7 @@ def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[st
 
 def correct_classes(records: ExitRecords) -> Tensor | None:
     """(4, N) bool: whether each exit's classifier says the image's class; None unless all have exactly one object."""
-    return None if (records.labels < 0).any() else records.logits.argmax(2) == records.labels
+    return None if (records.labels < 0).any() else told_apart(records.logits).argmax(2) == records.labels
 
 
 def sweep(

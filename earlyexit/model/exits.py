@@ -5,12 +5,14 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import EXITS, NUM_EXITS, Exit
 
 EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
 HIDDEN = 16  # units of a router
+ONE_CLASS = "one class: the exits say by a sigmoid how surely it is there, for a softmax over one class is always 1"
 
 
 class Rule(nn.Module):
@@ -47,7 +49,7 @@ class Certainty(Rule):
 
     def forward(self, reached: Exit) -> Tensor:
         """(N,) certainties of this exit's classifier."""
-        logs = reached.logits.float().log_softmax(1)
+        logs = told_apart(reached.logits).log_softmax(1)
         entropy = -(logs.exp() * logs).sum(1)
         return 1 - entropy / math.log(logs.shape[1])
 
@@ -60,8 +62,8 @@ class Agreement(Rule):
 
     def forward(self, reached: Exit) -> Tensor:
         """(N,) overlaps."""
-        p = reached.logits.float().softmax(1)
-        return p.amax(1) if reached.index == 1 else torch.minimum(p, reached.so_far[-2].float().softmax(1)).sum(1)
+        p = told_apart(reached.logits).softmax(1)
+        return p.amax(1) if reached.index == 1 else torch.minimum(p, told_apart(reached.so_far[-2]).softmax(1)).sum(1)
 
 
 class DetectionScore(Rule):
@@ -134,12 +136,12 @@ def rule_features(reached: Exit) -> Tensor:
     The largest softmax value, its distance from the second, the certainty, the agreement with the exit before, the
     logarithm of the sum of the exponential logits, and the largest softmax value of the exit before.
     """
-    logits = reached.logits.float()
-    top = logits.softmax(1).topk(min(2, logits.shape[1]), dim=1).values
+    logits = told_apart(reached.logits)
+    top = logits.softmax(1).topk(2, dim=1).values
     before = exit_confidence(reached.so_far[max(reached.index - 2, 0)])
     columns = [
         top[:, 0],
-        top[:, 0] - top[:, -1],
+        top[:, 0] - top[:, 1],
         Certainty()(reached),
         Agreement()(reached),
         logits.logsumexp(1),
@@ -164,10 +166,20 @@ def make_rule(name: str, exit_target: str = "single") -> Rule:
     return MaxSoftmax(exit_target) if name == "max softmax" else RULES[name]()
 
 
+def told_apart(logits: Tensor) -> Tensor:
+    """Logits (..., classes) as floats of at least two answers, of which an exit gives the one with the largest.
+
+    Of one class the second answer is that it is not there, with the logit 0: the softmax of both is the sigmoid and its
+    complement.
+    """
+    return logits.float() if logits.shape[-1] > 1 else F.pad(logits.float(), (0, 1))
+
+
 def exit_confidence(logits: Tensor, exit_target: str = "single") -> Tensor:
     """(..., classes) logits give (...) confidences in [0, 1].
 
-    With one class per image it is the largest softmax value, as in the paper. If the exits say which classes are
+    With one class per image it is the largest softmax value, as in the paper; if there is but one class to tell, its
+    sigmoid: how surely it is there. If the exits say which classes are
     present, it is the probability that all of the classes are told rightly, were they independent: with one class
     that is there and all others surely absent, the probability of that one, as before.
 
@@ -175,9 +187,11 @@ def exit_confidence(logits: Tensor, exit_target: str = "single") -> Tensor:
         logits: of an exit's classifier.
         exit_target: what the exits were trained to say, see `EarlyExitRetinaNet`.
     """
-    if exit_target != "present":
+    if exit_target != "present" and logits.shape[-1] > 1:
         return logits.float().softmax(-1).amax(-1)
     p = logits.float().sigmoid()
+    if exit_target != "present":
+        return p[..., 0]
     return torch.maximum(p, 1 - p).prod(-1)
 
 

@@ -15,6 +15,7 @@ from ..evaluation.pictures import TRUTH_COLOUR, draw_boxes, draw_detection, imag
 from ..files import provenance, write_json
 from ..model.backbone import DynPerceiver
 from ..model.detector import EarlyExitRetinaNet
+from ..model.exits import ONE_CLASS
 from ..model.factories import load_init, load_warm_start, make_model, reset_classifiers, trunk_weights_of
 from ..model.trunks import sync_norms
 from ..processes import process_state
@@ -164,7 +165,7 @@ def train(
     settings: TrainSettings,
     command: str = "",
     on_epoch: Callable[[dict], object] = lambda row: None,
-    on_start: Callable[[], object] = lambda: None,
+    on_start: Callable[[list[str]], object] = lambda notes: None,
 ) -> list[dict[str, float]]:
     """Train a detector or a classifier as `settings` say, in one process or, under `torchrun`, in many.
 
@@ -172,7 +173,7 @@ def train(
         settings: what to train, on what and how.
         command: kept in the run's `settings.json`.
         on_epoch: called in the main process with the row of each epoch once it is saved.
-        on_start: called in the main process when nothing was refused.
+        on_start: called in the main process when nothing was refused, with what is to be said of the data.
     """
     check_settings(settings)
     out = Path(settings.out)
@@ -192,7 +193,7 @@ def train(
         story = {**run, "settings": asdict(settings), **card, **provenance()}
         _write_story(out, story)
     if state.is_main_process:
-        on_start()
+        on_start(dataset.notes + _about_one_class(settings, dataset))
 
     def finished(row: dict) -> None:
         watcher.on_epoch(row)
@@ -224,8 +225,19 @@ def _check_steps(s: TrainSettings, dataset: CocoDataset) -> None:
     """Refuse what a step could not use: images, numbers of them, a precision that this machine has not."""
     check_precision(s.precision)
     StepSampler(len(dataset), s.batch_size, process_state().num_processes * s.accumulate)
+    if s.task == "classify" and len(dataset.classes) == 1:
+        raise ValueError(f"one class, {dataset.classes[0]!r}, leaves --task classify nothing to tell apart")
     alone = s.task == "classify" or (s.theta > 0 and s.exit_target == "single")
     check_dataset(dataset, allow_empty=s.allow_empty and s.task == "detect", single=alone)
+
+
+def _about_one_class(s: TrainSettings, dataset: CocoDataset) -> list[str]:
+    """How exits decide where there is one class, and what they lack if all images show it; [] with several classes."""
+    if len(dataset.classes) > 1:
+        return []
+    if s.theta and all(dataset.objects(image_id) for image_id in dataset.ids):
+        return [f"{ONE_CLASS}; all images show it, so they learn little: add images without it, with --allow-empty"]
+    return [ONE_CLASS]
 
 
 def _write_story(out: Path, story: dict) -> None:
