@@ -100,6 +100,16 @@ def test_rounded_shares_stay_inside_and_others_do_not(folder):
     assert outside == pytest.approx((-20, 25, 220, 75))  # for `fit_boxes`, which says so
 
 
+def test_shares_are_of_the_upright_photo(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    Image.new("RGB", (200, 100)).save(folder / "images" / "a.jpg", exif=exif)
+    write(folder / "labels" / "a.txt", "0 0.5 0.25 0.2 0.5\n")
+    records, _, _, _ = read(folder)
+    assert (records[0].width, records[0].height) == (100, 200)
+    assert records[0].objects == [("cat", pytest.approx((40, 0, 60, 100)))]
+
+
 def test_pixels_are_refused(folder):
     write(folder / "labels" / "a.txt", "0 100 50 40 40\n1 20 20 10 10\n0 0.5 0.5 0.1 0.1\n")
     with pytest.raises(ValueError, match="2 of 3 boxes are in pixels.*divide x and width by its width"):
