@@ -13,7 +13,7 @@ from typing import Any
 
 from earlyexit.data import Coco, annotation_file, load_coco, stays_inside, take_images
 from earlyexit.files import write_whole
-from earlyexit.progress import progress
+from prepare.progress import progress
 
 SPLITS = ("train", "calibration", "test")
 LINKS = ("hard", "symlink", "copy")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from earlyexit.data import Coco, annotation_file, list_files, read_coco
 from earlyexit.files import write_whole
-from earlyexit.progress import progress
+from prepare.progress import progress
 
 from .boxes import Box, ImageBoxes, fill_size, find_images
 from .cleaning import Report

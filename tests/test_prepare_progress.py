@@ -3,7 +3,7 @@
 import pytest
 
 from earlyexit import progress as module
-from earlyexit.progress import progress
+from prepare.progress import progress
 
 
 @pytest.fixture
