@@ -25,15 +25,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from earlyexit.study.costs import PAPER_SIZE, seconds, time_ratio
 from torch import Tensor
 from torchvision.models.detection import retinanet_resnet50_fpn_v2
 
 import earlyexit
 from earlyexit.data import scene_dataset
 from earlyexit.evaluation import collect_records, measure_latency, thresholds_for_budget
+from earlyexit.evaluation.cost import seconds
 from earlyexit.files import provenance, write_json
 from earlyexit.model import NUM_EXITS, Exit
+from earlyexit.study.measure import PAPER_SIZE, time_ratio
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SHARES = (0.62, 0.5)  # of full depth's GMACs
