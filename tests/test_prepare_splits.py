@@ -214,7 +214,21 @@ def test_an_image_in_two_splits_is_refused(tmp_path):
     (tmp_path / "source" / "ImageSets" / "Main" / "val.txt").write_text("train.1.png\n")
     result = run("voc", tmp_path / "source", tmp_path / "out")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
-    assert "'train.1' is in train and in calibration, so one would not be a test: --split-share" in result.output
+    assert "'train.1.png' is in train and calibration, so one of them would say nothing" in result.output
+    anew = run("voc", tmp_path / "source", tmp_path / "out", "--split-share", "0.5,0,0.5")
+    assert anew.exit_code == 0, anew.output
+    assert len(coco_split(tmp_path / "out", "train")) + len(coco_split(tmp_path / "out", "test")) == 6
+
+
+def test_one_folder_for_two_splits_is_refused_and_can_be_divided(tmp_path):
+    yolo(tmp_path / "source")
+    write(tmp_path / "source" / "data.yaml", "train: train/images\nval: train/images\nnames: [cat, dog]")
+    result = run("yolo", tmp_path / "source", tmp_path / "out")
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+    assert "'0.png' is in train and calibration" in result.output and "--split-share" in result.output
+    anew = run("yolo", tmp_path / "source", tmp_path / "out", "--split-share", "0.5,0,0.5")
+    assert anew.exit_code == 0, anew.output
+    assert sorted(len(coco_split(tmp_path / "out", split)) for split in ("train", "test")) == [1, 2]
 
 
 def test_one_split_alone_is_divided(tmp_path):

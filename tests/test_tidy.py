@@ -108,6 +108,7 @@ SAME = {
     "words": linked(lambda value: f"id-{value}"),
     "file names": linked(lambda value: f"{value}.png"),
     "with zeros before": linked(lambda value: f"{value:012}"),
+    "of many digits": linked(lambda value: f"{value}" * 5000),
     "of 128 bits": linked(lambda value: 2**100 + value),
     "negative": linked(lambda value: value - 8),
     "mixed": mixed(),
@@ -198,6 +199,10 @@ def test_what_is_no_id(value):
         (lambda c: c["annotations"][0].update(area="big"), "annotation 1: area is not a number from 0 on: 'big'"),
         (lambda c: c["annotations"][0].update(bbox=["1", "x", 2, 3]), "bbox is not four numbers"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, True, 3]), "bbox is not four numbers"),
+        (lambda c: c["annotations"][0].update(bbox=5), "bbox is not four numbers [x, y, width, height]: 5"),
+        (lambda c: c["annotations"][0].update(bbox="1,2,3,4"), "bbox is not four numbers"),
+        (lambda c: c["annotations"][0].update(bbox={"x": 1}), "bbox is not four numbers"),
+        (lambda c: c["annotations"][0].update(image_id={"$oid": 1}), "annotation of an unknown image"),
         (lambda c: c["categories"][0].update(id="2"), "each category needs its own id, but 2 occurs 2 times"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from .boxes import Box, ImageBoxes, order_corners, show_box
 from .cleaning import Report
 from .csv_columns import Columns, find_columns
-from .splits import split_of_name
+from .splits import note_split, split_of_name
 
 SEPARATORS = ",;\t|"
 Line = tuple[str, list[str]]  # where it stands, its cells
@@ -37,11 +37,14 @@ def read_csv(path: str | Path, report: Report) -> list[ImageBoxes]:
     columns = _decide(columns, header, [row for _, row in lines], str(path))
     report.note(f"{Path(path).name}: {columns.said(header)}")
     records: dict[str, ImageBoxes] = {}
-    sizes = defaultdict(set)
+    sizes, splits = defaultdict(set), {}
     for source, row in lines:
         record = _add_row(records, columns, row, source, report)
         if record and columns.size:
             sizes[record.file_name].add(tuple(row[place].strip() for place in columns.size))
+        if record and columns.split is not None:
+            note_split(splits, record.file_name, split_of_name(row[columns.split]) or "")
+            record.split = splits[record.file_name]
     _set_sizes(records, sizes)
     return list(records.values())
 
@@ -109,11 +112,6 @@ def _add_row(records: dict, columns: Columns, row: list[str], source: str, repor
         report.drop(source, f"line without an image: {row}")
         return None
     record = records.setdefault(image, ImageBoxes(source, image))
-    if columns.split is not None:
-        split = split_of_name(row[columns.split]) or ""
-        if record.split and record.split != split:
-            raise ValueError(f"{source}: {image!r} is in {record.split}, and here in {split or 'none'}")
-        record.split = split
     texts = [row[place].strip() for place in columns.box]
     if not label and not any(texts):
         return record

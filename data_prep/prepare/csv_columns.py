@@ -100,7 +100,7 @@ def find_columns(header: Sequence[str], path: str) -> Columns:
             raise ValueError("has no column for " + "; ".join(f"{key} (such as {SUCH_AS[key]})" for key in lacking))
         split = known.place(*SPLIT)
     except ValueError as error:
-        raise ValueError(f"{path!r} {error}. Its first line is {list(header)}; {NEEDED}") from None
+        raise ValueError(f"{path!r} {error}. Its first line is {list(header)!s:.400}; {NEEDED}") from None
     size = known.pair("image width", "image height") or known.pair("width", "height")
     return Columns(image, labels, kind, box, () if set(size) & set(box) else size, split)
 
@@ -226,6 +226,6 @@ def _check_names(header: Sequence[str], path: str) -> None:
             guess[place] = name
     like = f", such as {','.join(guess)} (or x,y,width,height for the box)" if len(numbers) == 4 else ""
     raise ValueError(
-        f"{path!r} begins with {list(header)}, which is no line of names: put one before it that says what the columns "
-        f"are{like}; {NEEDED}"
+        f"{path!r} begins with {list(header)!s:.200}, which is no line of names: put one before it that says what the "
+        f"columns are{like}; {NEEDED}"
     )

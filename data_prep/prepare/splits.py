@@ -43,7 +43,15 @@ def only_several(found: Mapping[Any, str | None]) -> dict[Any, str]:
 
 
 def splits_of(coco: Coco) -> dict[int, str]:
-    """{image id: split} by what the images say under "split", or else by their folders; nothing if that is not so."""
+    """{image id: split} by what the images say under "split", or else by their folders; nothing if that is not so.
+
+    Raises:
+        ValueError: an image is in two splits.
+    """
+    both = next((image for image in coco["images"] if " and " in str(image.get("split", ""))), None)
+    if both:
+        where = f"{both['file_name']!r} is in {both['split']}"
+        raise ValueError(f"{where}, so one of them would say nothing of new photos: {ANEW}")
     told = {image["id"]: split_of_name(str(image.get("split", ""))) for image in coco["images"]}
     by_folder = {image["id"]: split_of_path(image["file_name"]) for image in coco["images"]}
     return only_several(told) or only_several(by_folder)
@@ -53,7 +61,7 @@ def read_lists(folder: str | Path) -> dict[str, str]:
     """{name without ending: split} from lists such as VOC's ImageSets/Main/train.txt; nothing if there are none.
 
     Raises:
-        ValueError: a name is in the lists of two splits, or a list is not readable.
+        ValueError: a list is not readable.
     """
     found = {}
     for path in sorted(Path(folder).glob("*.txt")):
@@ -75,9 +83,10 @@ def read_lines(path: Path) -> list[str]:
 
 
 def note_split(found: dict[str, str], name: str, split: str) -> None:
-    """Add an image to {image: split}; `ValueError` if another split has it."""
-    if found.setdefault(name, split) != split:
-        raise ValueError(f"{name!r} is in {found[name]} and in {split}, so one would not be a test: {ANEW}")
+    """Add an image to {image: split}; of one that has another split already both are noted, for `splits_of` to say."""
+    before = found.setdefault(name, split)
+    if before != split and " and " not in before:
+        found[name] = f"{before or 'none'} and {split or 'none'}"
 
 
 def drop_others(coco: Coco, splits: Mapping[int, str], report: Report) -> Coco:

@@ -36,7 +36,7 @@ def read_yolo(source: Path, images: Path | None, report: Report) -> tuple[list[I
         report: gets what was dropped and mended, and what was taken for what.
 
     Raises:
-        ValueError: see `describe`; an image is in two splits, no image has a label, or boxes are in pixels.
+        ValueError: see `describe`; no image has a label, or boxes are in pixels.
     """
     found = describe(source, images)
     splits = {}

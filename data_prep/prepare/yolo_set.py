@@ -98,8 +98,10 @@ def _from_yaml(path: Path, content: dict, images: Path | None) -> YoloSet:
 
 def _from_folder(source: Path, images: Path | None) -> YoloSet:
     folder = source if source.is_dir() else source.parent
-    lists = [folder / name for name in list_files(folder, CLASS_LISTS)] if source.is_dir() else [source]
-    if not lists:
+    lists = [source] if source.suffix.lower() in (".txt", ".names", ".labels") and source.is_file() else []
+    if not lists:  # a folder; or Darknet's obj.data, whose paths seldom hold, beside obj.names
+        lists = [folder / name for name in list_files(folder, CLASS_LISTS)]
+    if not lists or source.is_file() and source.suffix.lower() not in (".txt", ".names", ".labels", ".data"):
         raise ValueError(
             f"{str(source)!r} does not name its classes: put a data.yaml with `names` there, or a classes.txt with a "
             "name in each line, in the order of the numbers"

@@ -6,6 +6,7 @@ Ids are links and nothing more: a text or 1.0 serves as well as 1. What nobody n
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,7 +46,7 @@ def link(value: Any) -> int | str | None:
         return int(value) if math.isfinite(value) and value == int(value) else None
     if isinstance(value, str):
         text = value.strip()
-        return int(text.partition(".")[0]) if re.fullmatch(r"-?\d+(\.0*)?", text) else text or None
+        return int(text.partition(".")[0]) if re.fullmatch(r"-?\d{1,40}(\.0*)?", text) else text or None
     return None
 
 
@@ -128,7 +129,7 @@ def _is_plain(record: dict, images: dict, classes: dict) -> bool:
     image, category = record["image_id"], record["category_id"]
     linked = images.get(image) == image and classes.get(category) == category
     measured = bool(get("area", 1)) and type(get("area", 1)) in (int, float)
-    return linked and measured and bool(box) and str not in map(type, box)
+    return linked and measured and bool(box) and isinstance(box, list) and str not in map(type, box)
 
 
 def _number(value: Any) -> Any:
@@ -152,7 +153,9 @@ def _numbered(found: list) -> tuple[list, list[str]]:
         # The same record again, word for word, is a repetition and no second annotation of that id.
         if isinstance(record, dict) and (not is_id(number) or first.setdefault(number, record) != record):
             new = [_changed(r, id=i) if isinstance(r, dict) else r for i, r in enumerate(found, 1)]
-            return new, [f"ids of annotations counted anew from 1: missing, shared or no numbers, {record.get('id')!r}"]
+            return new, [
+                f"ids of annotations counted anew from 1: missing, shared or no numbers, {record.get('id')!r:.40}"
+            ]
     same = (
         record if number is None or type(record["id"]) is int else _changed(record, id=number)
         for number, record in zip(ids, found, strict=True)
@@ -168,14 +171,14 @@ def _groups(categories: list, used: set[int]) -> list[dict]:
     """Categories that are no classes, as Roboflow's category 0, which is the project: all others are below them."""
     if not all(isinstance(c, dict) and isinstance(c.get("name"), str) for c in categories):
         return []
-    groups = [
-        c
-        for c in categories
-        if is_id(c.get("id"))
-        and c["id"] not in used
-        and any(c["name"] == other.get("supercategory") for other in categories if other is not c)
-        and not any(c.get("supercategory") == other["name"] for other in categories if other is not c)
-    ]
-    names = {group["name"] for group in groups}
-    below = (c.get("supercategory") in names for c in categories if c not in groups)
-    return groups if all(below) else []
+    names = Counter(c["name"] for c in categories)
+    above = Counter(str(c.get("supercategory")) for c in categories)
+    groups, below = [], []
+    for c in categories:
+        own = str(c.get("supercategory"))
+        itself = own == c["name"]
+        unused = is_id(c.get("id")) and c["id"] not in used
+        is_group = unused and above[c["name"]] > itself and names[own] == itself  # above others, and below none
+        (groups if is_group else below).append(c)
+    known = {group["name"] for group in groups}
+    return groups if all(str(c.get("supercategory")) in known for c in below) else []
