@@ -172,13 +172,16 @@ def _groups(categories: list, used: set[int]) -> list[dict]:
     if not all(isinstance(c, dict) and isinstance(c.get("name"), str) for c in categories):
         return []
     names = Counter(c["name"] for c in categories)
-    above = Counter(str(c.get("supercategory")) for c in categories)
+    above = Counter(map(_above, categories))
     groups, below = [], []
     for c in categories:
-        own = str(c.get("supercategory"))
-        itself = own == c["name"]
+        itself = _above(c) == c["name"]
         unused = is_id(c.get("id")) and c["id"] not in used
-        is_group = unused and above[c["name"]] > itself and names[own] == itself  # above others, and below none
+        is_group = unused and above[c["name"]] > itself and names[_above(c)] == itself  # above others, and below none
         (groups if is_group else below).append(c)
     known = {group["name"] for group in groups}
-    return groups if all(str(c.get("supercategory")) in known for c in below) else []
+    return groups if all(_above(c) in known for c in below) else []
+
+
+def _above(category: dict) -> str:
+    return str(category.get("supercategory") or "")
