@@ -28,11 +28,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     dataset = scene_dataset("train", int(options.images / 0.6), transforms=train_transforms())
     torch.manual_seed(0)
-    defaults = TrainSettings(data="", out="")
     with tempfile.TemporaryDirectory() as out:
-        rows = fit(dyn_retinanet_nano(20), dataset, out, epochs=2, batch_size=defaults.batch_size, lr=defaults.lr)
+        rows = fit(dyn_retinanet_nano(20), dataset, TrainSettings(out=out, epochs=2, progress=False))
     speed = rows[1]["images_per_second"]
-    print(f"{speed:.1f} images a second ({len(dataset)} images, batches of {defaults.batch_size})")
+    print(f"{speed:.1f} images a second ({len(dataset)} images, batches of {TrainSettings.batch_size})")
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"images_per_second": speed, "images": len(dataset), **provenance()}, file, indent=1)

@@ -127,6 +127,7 @@ CHOSEN = {  # values other than the default, for settings whose values only the 
     "exits": (1, 2),
     "exit_weights": (0.25,),
     "opinions": (1, 3),
+    "widths": (48, 0, 24),
 }
 
 
