@@ -11,7 +11,7 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint format notebooks study beyond repository pins \
+.PHONY: help setup book test lint format notebooks study beyond gpu repository pins \
 	release-check release-lowest release-newest clean
 
 help: ## list these targets
@@ -67,6 +67,10 @@ $(FRESH): | $(STAMP)
 	$(BIN)/python data_prep/make_scenes.py --out data/scenes-fresh --seed 1 --test 3330 --split-only test
 	$(BIN)/python data_prep/single_object.py --out data/scenes-fresh-single \
 		--annotations data/scenes-fresh/annotations/instances_test.json --images data/scenes-fresh/test
+
+gpu: $(STAMP) ## run the tests that need a GPU, and time the detectors on it for chapter 9; some ten minutes
+	$(BIN)/python -m pytest tests -m gpu
+	$(BIN)/python benchmarks/gpu.py --json earlyexit/study/results/gpu/times.json
 
 repository: $(STAMP) ## write the repository's address everywhere: make repository URL=https://github.com/owner/name
 	$(BIN)/python tools/set_repository.py $(URL)

@@ -7,10 +7,11 @@ import pytest
 from made_study import made_models
 
 from earlyexit.files import write_table
-from earlyexit.study import open_study
+from earlyexit.study import finished, open_study
 from earlyexit.study.finished import (
     Models,
     Study,
+    gpu_times,
     load_models,
     model_path,
     write_model,
@@ -101,3 +102,16 @@ def test_package_data_matches_every_file_of_the_results():
     folders = (package / "study" / name for name in ("results", "paper_data"))
     missing = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
     assert missing and missing <= matched
+
+
+def test_times_on_a_gpu_say_how_they_came_about(monkeypatch, tmp_path):
+    found = gpu_times()
+    assert found["device"] != "CPU" and found["command"].startswith("python benchmarks/gpu.py")
+    assert {row["dtype"] for row in found["policies"]} == {"float32", "bfloat16"}
+    for row in found["latency"]:
+        assert 0 < row["median_ms"] <= row["p95_ms"] and row["batch_size"] in (1, 16, 64)
+    for row in found["policies"]:
+        assert row["low"] <= row["time"] <= row["high"] and abs(row["share"] - row["asked"]) < 0.03
+        assert sum(row["exits"].values()) == row["images"]
+    monkeypatch.setattr(finished, "RESULTS", tmp_path)
+    assert gpu_times() is None

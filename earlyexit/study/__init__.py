@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "estimates": ["spearman"],
         "findings": ["SETTING", "extremes", "traits_of"],
-        "finished": ["Study", "interval_text", "open_study"],
+        "finished": ["Study", "gpu_times", "interval_text", "open_study"],
         "paper": ["paper_baseline", "paper_figures", "paper_pairs", "paper_sweep"],
         "plan": ["RECIPE", "SHORTER", "THETA"],
         "plots": [

@@ -190,6 +190,12 @@ def interval_text(claim: dict) -> str:
     return f"{ours['mean']:+.2f} {claim['unit']} ({ours['low']:+.2f} to {ours['high']:+.2f})"
 
 
+def gpu_times() -> dict | None:
+    """What `make gpu` measured: "device", ... and rows of "latency" and "policies"; None if it ran on no GPU yet."""
+    path = RESULTS / "gpu" / "times.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def open_study(data: str = "scenes") -> Study:
     """The study of one kind of data that comes with the package; `ValueError` if there is none."""
     return Study(RESULTS / data)
