@@ -52,6 +52,9 @@ def run_app(app: typer.Typer, errors: tuple[type[Exception], ...] = (), prefix: 
         errors: kinds of exceptions whose message is such a line, too.
         prefix: what the line begins with.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a letter that a terminal or a file lacks is no reason to stop
+            stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False) or 0  # otherwise Typer draws a box of many lines around what is wrong
     except UsageError as error:

@@ -301,3 +301,12 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path):
 
 def rows(out):
     return len((out / "log.csv").read_text().splitlines()) - 1
+
+
+def test_letters_that_the_output_lacks_stop_nothing(tmp_path):
+    photo = tmp_path / "고양이.jpg"
+    Image.new("RGB", (64, 64), "gray").save(photo)
+    command = [sys.executable, "-m", "earlyexit", "detect", str(photo)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"???.jpg: exit " in done.stdout

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import pytest
 import typer
@@ -337,3 +337,18 @@ def test_other_classes_are_not_gone_on_with(data, tmp_path):
     check_resumable(now, tmp_path, 4, ["ant"])
     with pytest.raises(ValueError, match=r"trained on the classes \['ant'\], the split now has \['bee'\]"):
         check_resumable(now, tmp_path, 4, ["bee"])
+
+
+def test_a_run_knows_its_data_by_what_is_in_it(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    story = {"settings": asdict(TrainSettings("d", str(out))), "images": 4, "digest": "abc"}
+    (out / "settings.json").write_text(json.dumps(story))
+    now = TrainSettings("./elsewhere/../d", str(out), resume=True)
+    check_resumable(now, out, 4, digest="abc")
+    with pytest.raises(ValueError, match="data was 'd', is './elsewhere/../d'"):  # nobody looked into it
+        check_resumable(now, out, 4)
+    with pytest.raises(ValueError, match="was trained on other data than .* annotations or photos have changed since"):
+        check_resumable(now, out, 4, digest="abd")
+    with pytest.raises(ValueError, match="epochs was 6, is 9; to train on, begin another run from it: --warm-start"):
+        check_resumable(replace(now, epochs=9), out, 4, digest="abc")

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..data.coco import CocoDataset, coco_split, train_transforms
 from ..evaluation.coco import coco_metrics, detect_all
 from ..evaluation.pictures import TRUTH_COLOUR, draw_boxes, draw_detection, image_grid, save_figure
+from ..evaluation.records import hash_data
 from ..files import provenance, write_json
 from ..model.backbone import DynPerceiver
 from ..model.detector import EarlyExitRetinaNet
@@ -189,7 +190,8 @@ def train(
     state = process_state()
     # A resumed run keeps the story of its beginning.
     if state.is_main_process and not begun:
-        run = {"command": command, "images": len(dataset), "processes": state.num_processes}
+        run = {"command": command, "images": len(dataset), "digest": hash_data(dataset)}
+        run["processes"] = state.num_processes
         story = {**run, "settings": asdict(settings), **card, **provenance()}
         _write_story(out, story)
     if state.is_main_process:
@@ -214,7 +216,7 @@ def train(
 def _has_begun(s: TrainSettings, out: Path, dataset: CocoDataset) -> bool:
     """Whether `out` holds a run to go on with; `ValueError` if it holds another, or one that cannot be gone on with."""
     if (out / "checkpoint.pt").exists():
-        check_resumable(s, out, len(dataset), dataset.classes)
+        check_resumable(s, out, len(dataset), dataset.classes, hash_data(dataset))
         return True
     if (out / "model.safetensors").exists() and not s.resume:  # a first epoch that was killed may leave one
         raise ValueError(f"{str(out)!r} already holds a run, but no checkpoint.pt to go on from: choose another --out")

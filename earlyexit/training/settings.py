@@ -268,7 +268,9 @@ def preset(name: str) -> dict[str, Any]:
     return dict(PRESETS[name][1])
 
 
-def check_resumable(settings: TrainSettings, out: Path, images: int, classes: list[str] | None = None) -> None:
+def check_resumable(
+    settings: TrainSettings, out: Path, images: int, classes: list[str] | None = None, digest: str | None = None
+) -> None:
     """`ValueError` unless `resume` is set and the run in `out` was made with the same settings and data.
 
     Args:
@@ -276,6 +278,8 @@ def check_resumable(settings: TrainSettings, out: Path, images: int, classes: li
         out: the folder of the run.
         images: size of the data set now.
         classes: its classes.
+        digest: of its annotations and files, see `hash_data`. Where the run has one, too, it decides whether the data
+            are the same, and not how the path of their folder is spelled.
     """
     if not settings.resume:
         raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")
@@ -288,14 +292,19 @@ def check_resumable(settings: TrainSettings, out: Path, images: int, classes: li
     now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, type(settings)()))
     before = {name: story["settings"].get(name, defaults[name]) for name in now}
     fixed = [option.name for option in fields(settings) if not option.metadata["free"]]
-    changed = [name for name in fixed if before[name] != now[name]]
+    known = digest is not None and "digest" in story
+    changed = [name for name in fixed if before[name] != now[name] and not (known and name == "data")]
     if changed:
         what = ", ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
-        raise ValueError(f"{str(out)!r} was trained with other settings: {what}")
+        more = f"; to train on, begin another run from it: --warm-start {out} --out ..." if "epochs" in changed else ""
+        raise ValueError(f"{str(out)!r} was trained with other settings: {what}{more}")
     if story.get("images", images) != images:
         raise ValueError(f"{str(out)!r} was trained on {story['images']} images, the split now has {images}")
     if classes is not None and story.get("classes", classes) != classes:
         raise ValueError(f"{str(out)!r} was trained on the classes {story['classes']}, the split now has {classes}")
+    if known and story["digest"] != digest:
+        changed = "its annotations or photos have changed since"
+        raise ValueError(f"{str(out)!r} was trained on other data than {settings.data!r} holds now: {changed}")
 
 
 def _read_story(path: Path) -> dict:
