@@ -18,6 +18,7 @@ from squares import options, refused, same, write_folder
 from squares import weights as stored
 
 from earlyexit import __version__, cli
+from earlyexit.evaluation.pictures import _small
 from earlyexit.model.factories import load_detector
 from earlyexit.weights import FOLDER, read_about
 
@@ -310,3 +311,28 @@ def test_letters_that_the_output_lacks_stop_nothing(tmp_path):
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert b"???.jpg: exit " in done.stdout
+
+
+def test_one_bad_photo_among_good_ones(tmp_path, capsys, monkeypatch):
+    for name, size in (("a.jpg", (1200, 900)), ("b.jpg", (64, 64))):
+        Image.new("RGB", size, "gray").save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_text("no image")
+    photos = [str(tmp_path / name) for name in ("a.jpg", "broken.jpg", "b.jpg")]
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "detect", *photos, "--save", str(tmp_path / "all.png")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and "1 of 3 photos: " in said.err and "broken.jpg' is not a readable image" in said.err
+    assert [line.split(": exit")[0] for line in said.out.splitlines()[1:3]] == [photos[0], photos[2]]
+    assert Image.open(tmp_path / "all.png").width > 400
+
+
+def test_a_large_photo_is_shown_small_with_its_boxes():
+    photo = torch.zeros(3, 900, 1800)
+    photo[:, 300:600, 600:1200] = 1
+    found = {"boxes": torch.tensor([[600.0, 300, 1200, 600]]), "scores": torch.ones(1)}
+    small, moved = _small(photo, found)
+    assert small.shape == (3, 240, 480)
+    torch.testing.assert_close(moved["boxes"], torch.tensor([[160.0, 80, 320, 160]]))
+    inside = small[0, 80:160, 160:320]
+    assert inside.mean() > 0.99 and small.sum() / 3 == pytest.approx(inside.numel(), rel=0.02)

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from ..data.photos import open_photo
 from ..files import check_file, write_whole
@@ -22,6 +22,7 @@ from .cost import count_macs
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one for each exit.
 EXIT_COLOURS = {1: "#009E73", 2: "#0072B2", 3: "#E69F00", 4: "#D55E00"}
 TRUTH_COLOUR = "#222222"
+SHOWN = 480  # pixels of the longer side of a photo in a picture of many
 
 
 def show_image(ax: Axes, image: Tensor | np.ndarray) -> None:
@@ -92,32 +93,56 @@ def save_figure(figure: Figure, path: Path, **options) -> None:
 def detect(
     images: Sequence[Path], weights: str, thresholds, exit, min_score: float, save: Path | None, device, bf16: bool
 ) -> Iterator[str]:
-    """Lines that say what was found, image by image; the picture is written last."""
+    """Lines that say what was found, photo by photo, of which one is in memory at a time; the picture is written last.
+
+    Raises:
+        ValueError: before the first line if a file is missing, no photo can be read or `save` is no picture; after the
+            last one if some photos could not be read.
+    """
     if save and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".pdf", ".svg"):
         raise ValueError(f"--save must end in .png, .jpg, .pdf or .svg, got {str(save)!r}")
     check_file("--save", save)
-    photos = [read_photo(path) for path in images]
+    for path in images:
+        if not path.exists():
+            raise ValueError(f"no image {str(path)!r}")
     model, classes = load_detector(weights)
     kind = torch.bfloat16 if bf16 else torch.float32
     model.to(device, kind).eval()
-    yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
     macs_at = functools.cache(functools.partial(count_macs, model))
-    found, notes = [], []
-    for path, photo in zip(images, photos, strict=True):
+    shown, bad = [], []
+    for path in images:
+        try:
+            photo = read_photo(path)
+        except ValueError as error:
+            bad.append(str(error))
+            continue
         with torch.inference_mode():
             detection = model([photo.to(device, kind)], thresholds=thresholds, exit=exit)[0]
         macs = macs_at(network_size(model, photo))
-        saved = 1 - macs[detection["exit"]]["total"] / macs[4]["total"]
-        found.append(detection)
-        notes.append(f"{saved:.0%} of the compute saved")
-        yield _line(path, detection, notes[-1], classes, min_score)
-    if save:
-        figure, axes = image_grid(len(photos), columns=3, size=4)
-        for ax, photo, detection, note in zip(axes, photos, found, notes, strict=True):
+        note = f"{1 - macs[detection['exit']]['total'] / macs[4]['total']:.0%} of the compute saved"
+        if not shown:
+            yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
+        shown.append((*_small(photo, detection), note) if save else ())
+        yield _line(path, detection, note, classes, min_score)
+    if save and shown:
+        figure, axes = image_grid(len(shown), columns=3, size=4)
+        for ax, (photo, detection, note) in zip(axes, shown, strict=True):
             draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
         save_figure(figure, save, format=save.suffix[1:].lower(), dpi=120)
         plt.close(figure)
         yield f"wrote {save}"
+    if bad:
+        raise ValueError(bad[0] if len(images) == 1 else f"{len(bad)} of {len(images)} photos: {'; '.join(bad)}")
+
+
+def _small(photo: Tensor, detection: dict) -> tuple[Tensor, dict]:
+    """A photo and what was found on it at the size of a picture of many: large photos would fill the memory."""
+    scale = min(1.0, SHOWN / max(photo.shape[-2:]))
+    if scale == 1:
+        return photo, detection
+    size = [max(1, round(side * scale)) for side in photo.shape[-2:]]
+    boxes = detection["boxes"] * detection["boxes"].new_tensor([size[1] / photo.shape[2], size[0] / photo.shape[1]] * 2)
+    return resize(photo, size, antialias=True), {**detection, "boxes": boxes}
 
 
 def _line(path: Path, detection: dict, note: str, classes: list[str], min_score: float) -> str:
@@ -129,8 +154,6 @@ def _line(path: Path, detection: dict, note: str, classes: list[str], min_score:
 
 def read_photo(path: Path) -> torch.Tensor:
     """Any image file as (3, H, W) floats in [0, 1], turned the way its EXIF data says."""
-    if not path.exists():
-        raise ValueError(f"no image {str(path)!r}")
     try:
         return pil_to_tensor(open_photo(path).image).float() / 255
     except ValueError as error:
