@@ -2,7 +2,7 @@
 
 import pytest
 
-from earlyexit import progress as module
+from prepare import progress as module
 from prepare.progress import progress
 
 
