@@ -21,13 +21,9 @@ HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1") 
 
 
 class Photo(NamedTuple):
-    """A photo as everything in this package sees it.
-
-    Attributes:
-        image: upright, in RGB.
-        size: width and height of the whole photo upright, also where `image` is a small copy.
-        note: what its values were taken for where the file does not say it; "" where it does.
-    """
+    """A photo as everything in this package sees it: the `image` upright, in RGB; the `size`, width and height of the
+    whole photo upright, also where `image` is a small copy; and a `note`, what its values were taken for where the file
+    does not say it ("" where it does)."""
 
     image: Image.Image
     size: tuple[int, int]
