@@ -15,7 +15,7 @@ from .coco import (
     without_traceback,
 )
 from .finder import PhotoFiles, PhotoFinder, find_photos, list_files, stays_inside, without_ending
-from .photos import Photo, open_photo, read_header, size_problem
+from .photos import Header, Photo, open_photo, read_header, size_problem
 from .plausible import check_plausible
 from .scenes import scene_dataset
 from .single import KEPT, LOST, Coco, classify_images, keep_single_objects, take_images
@@ -24,6 +24,7 @@ from .tidy import tidy
 __all__ = [
     "KEPT",
     "LOST",
+    "Header",
     "Coco",
     "CocoDataset",
     "Photo",
