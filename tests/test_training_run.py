@@ -41,7 +41,7 @@ def test_sizes_and_classes_are_stored(finished):
 
 def test_another_number_of_images_is_refused(data, finished, tmp_path):
     other = write_folder(tmp_path / "other", train=[(64, 64)] * 3)
-    with pytest.raises(ValueError, match="data was"):
+    with pytest.raises(ValueError, match="was trained on 4 images, the split now has 3"):
         train(settings(other, finished[0], epochs=1, resume=True))
     moved = tmp_path / "data"
     data.rename(moved)
