@@ -95,7 +95,9 @@ class JointLoss:
             return present_loss(logits, present, distillation=self.distillation)
         labels, which = exit_labels(targets, exit_target)
         chosen = logits if which is None else [x[which] for x in logits]
-        return _exit_loss(chosen, labels, distillation=self.distillation) if len(labels) else logits[-1].sum() * 0
+        if not len(labels):
+            return logits[-1].sum() * 0
+        return _exit_loss(chosen, labels, EXIT_WEIGHTS, self.distillation, temperature=1.0)
 
 
 def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
@@ -141,11 +143,7 @@ def exit_loss(
 
 
 def _exit_loss(
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    weights: Sequence[float] = EXIT_WEIGHTS,
-    distillation: float = 0.5,
-    temperature: float = 1.0,
+    logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float], distillation: float, temperature: float
 ) -> Tensor:
     """`exit_loss` of labels that were checked before: a look at each batch would make a GPU wait."""
     if logits[-1].shape[1] == 1:  # the second answer, that it is not there, has the logit 0

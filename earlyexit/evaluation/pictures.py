@@ -109,7 +109,7 @@ def detect(
     kind = torch.bfloat16 if bf16 else torch.float32
     model.to(device, kind).eval()
     macs_at = functools.cache(functools.partial(count_macs, model))
-    shown, bad = [], []
+    shown, bad, begun = [], [], False
     for path in images:
         try:
             photo = read_photo(path)
@@ -120,11 +120,13 @@ def detect(
             detection = model([photo.to(device, kind)], thresholds=thresholds, exit=exit)[0]
         macs = macs_at(network_size(model, photo))
         note = f"{1 - macs[detection['exit']]['total'] / macs[4]['total']:.0%} of the compute saved"
-        if not shown:
+        if not begun:
             yield f"this model knows {len(classes)} classes: {', '.join(classes)}"
-        shown.append((*_small(photo, detection), note) if save else ())
+        begun = True
+        if save:
+            shown.append((*_small(photo, detection), note))
         yield _line(path, detection, note, classes, min_score)
-    if save and shown:
+    if shown:
         figure, axes = image_grid(len(shown), columns=3, size=4)
         for ax, (photo, detection, note) in zip(axes, shown, strict=True):
             draw_detection(ax, photo, detection, classes, min_score=min_score, note=note)
