@@ -11,7 +11,7 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint format notebooks study beyond gpu repository pins \
+.PHONY: help setup book test lint format notebooks slides study beyond gpu repository pins \
 	release-check release-lowest release-newest clean
 
 help: ## list these targets
@@ -48,6 +48,9 @@ format: $(STAMP) ## rewrite the code in the common style
 
 notebooks: $(STAMP) ## run the chapters in place and store their outputs
 	$(BIN)/python tools/run_notebooks.py
+
+slides: $(STAMP) ## make slides of all chapters for a lecture into _build/slides
+	$(BIN)/python tools/slides.py
 
 study: $(STAMP) $(SCENES) ## reproduce the paper's study on scenes into earlyexit/study/results; resumable, hours
 	$(BIN)/earlyexit study --data scenes --folder data/scenes-single --out $(RESULTS) --jobs 2
