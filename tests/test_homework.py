@@ -1,6 +1,7 @@
 """Homework: what is released, what is right and wrong, and that marks are those of the student's own saved code."""
 
 import csv
+import functools
 import importlib.util
 import json
 import os
@@ -27,14 +28,24 @@ SECRET = 41
 
 
 def answers(notebook):
-    """The code of a notebook's answers, after its set-up, without its checks."""
+    """The code of a notebook's answers, after its set-up, without its checks; what trains writes into no file."""
     cells = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
-    return "\n\n".join(text for key, text in cells.items() if key in ("student", "setup") or key.startswith("answer-"))
+    chosen = (text for key, text in cells.items() if key in ("student", "setup") or key.startswith("answer-"))
+    return "\n\n".join(chosen)
 
 
-def defined(code, name):
+@functools.cache
+def run_once(code):
+    """What code defines; solutions that train something do so once."""
     names = {"__name__": "__main__"}
     exec(compile(code, "<answer>", "exec"), names)
+    return names
+
+
+def defined(code, name, more=""):
+    """What code defines by that name, with more code after it."""
+    names = dict(run_once(code))
+    exec(compile(more, "<answer>", "exec"), names)
     return names[name]
 
 
@@ -64,7 +75,7 @@ def test_wrong_answers_get_the_message_of_their_mistake(name):
     solution = answers(homework.solved(SOURCES[name]))
     messages = {}
     for exercise, part, code in wrong_of(name):
-        verdict = check(f"{name}.{exercise}", defined(f"{solution}\n\n{code}", exercise))
+        verdict = check(f"{name}.{exercise}", defined(solution, exercise, code))
         assert not verdict, (exercise, part)
         assert part in verdict.message
         messages.setdefault(exercise, set()).add(verdict.message)
