@@ -6,7 +6,6 @@ tests try every answer.
 """
 
 # %% setup
-
 import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou
@@ -85,7 +84,7 @@ def match(overlap):
     return taught
 
 
-# %% wrong: neither nor
+# %% wrong: are taught nothing
 def match(overlap):
     best, nearest = overlap.max(dim=0)
     taught = nearest.clone()

@@ -44,7 +44,7 @@ def match(answer, random: torch.Generator) -> None:
     swapped = torch.where(wanted < 0, -3 - wanted, wanted)
     slips = {
         "the best anchor of each object is taught too, even if their IoU is below 0.4": by_limits,
-        "anchors between 0.4 and 0.5 are neither nor: they get -2, not -1": wanted.masked_fill(wanted == -2, -1),
+        "anchors between 0.4 and 0.5 are taught nothing: they get -2, not -1": wanted.masked_fill(wanted == -2, -1),
         "background is -1 and what lies between is -2: you have them the other way round": swapped,
     }
     same(called(answer, overlap), wanted, "what each anchor is taught", slips)
