@@ -36,7 +36,7 @@ def lines(ax):
 def test_evaluation_has_the_published_curve_on_its_own_axis(ax, models):
     plots.plot_evaluation(ax, sweep_table(models), random_table(models))
     found = lines(ax)
-    assert set(found) == {"proposed", "baseline", "proposed, random exits"}
+    assert set(found) == {"proposed", "baseline", "proposed, lots"}
     assert (found["proposed"].get_xdata()[0], found["proposed"].get_ydata()[0]) == (0, 30)
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == pytest.approx((13.5 - 2.77, 30 + 2.77), abs=0.01)

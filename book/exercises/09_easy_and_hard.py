@@ -9,14 +9,14 @@ tests try every answer.
 import torch
 
 
-# %% 9.spearman core: Rank correlation
-def spearman(a, b):
+# %% 9.rank_correlation core: Rank correlation
+def rank_correlation(a, b):
     """Two lists of N values, tensors (N,) -> their rank correlation."""
     ...
 
 
 # %% solution
-def spearman(a, b):
+def rank_correlation(a, b):
     """Two lists of N values, tensors (N,) -> their rank correlation."""
 
     def ranks(values):
@@ -30,24 +30,24 @@ def spearman(a, b):
 
 
 # %% wrong: by their ranks first
-def spearman(a, b):
+def rank_correlation(a, b):
     return torch.corrcoef(torch.stack([a, b]))[0, 1]
 
 
-# %% wrong: by their place in the list
-def spearman(a, b):
+# %% wrong: go by their place
+def rank_correlation(a, b):
     ranks = [x.argsort(stable=True).argsort().double() for x in (a, b)]
     return torch.corrcoef(torch.stack(ranks))[0, 1]
 
 
 # %% wrong: all get the lowest
-def spearman(a, b):
+def rank_correlation(a, b):
     ranks = [(x[:, None] > x).sum(dim=1).double() for x in (a, b)]
     return torch.corrcoef(torch.stack(ranks))[0, 1]
 
 
 # %% wrong: not the rank of each value
-def spearman(a, b):
+def rank_correlation(a, b):
     places = [x.argsort(stable=True).double() for x in (a, b)]
     return torch.corrcoef(torch.stack(places))[0, 1]
 

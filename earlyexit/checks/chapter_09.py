@@ -23,7 +23,7 @@ def gains(answer, random: torch.Generator) -> None:
     same(called(answer, success), wanted, "the gains", slips)
 
 
-def spearman(answer, random: torch.Generator) -> None:
+def rank_correlation(answer, random: torch.Generator) -> None:
     """Spearman's rank correlation of two lists (N,), with ties."""
     a = torch.randn(14, generator=random).exp()
     b = (a + torch.randn(14, generator=random)).round()  # some values are equal
@@ -34,7 +34,7 @@ def spearman(answer, random: torch.Generator) -> None:
         "this is the correlation of the values: replace them by their ranks first": torch.corrcoef(
             torch.stack([a, b]).double()
         )[0, 1],
-        "equal values share their mean rank, yours are ranked by their place in the list": torch.corrcoef(by_order)[
+        "equal values share their mean rank, yours go by their place in the list": torch.corrcoef(by_order)[
             0, 1
         ],
         "equal values share the mean of their ranks, yours all get the lowest": torch.corrcoef(lowest)[0, 1],

@@ -16,7 +16,7 @@ from .paper import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 # One meaning for a colour in the whole course: exits have `EXIT_COLOURS`, all else has others.
 PAPER_COLOUR = "#CC79A7"
 COLOURS = {"proposed": "#56B4E9", "baseline": "#A6761D", "published": "#56B4E9", "fair": "#5E3C99"}
-GREY = "#777777"  # chance: random exits, lotteries
+GREY = "#777777"  # chance: lots
 PART_COLOURS = {"backbone": "#4D4D4D", "neck": "#999999", "head p3": "#5E3C99", "head p4-p7": "#B2ABD2"}
 LATE = ("head p4", "head p5", "head p6", "head p7")
 THIRD_COLOURS = ("#BFD3E6", "#8C96C6", "#88419D")
@@ -45,11 +45,11 @@ def _published(dataset: str, *pair: float) -> tuple[list[float], list[float]]:
 
 
 def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> None:
-    """Figure 7: proposed, baseline and random exits, and the published curve on an axis of its own at the right."""
+    """Figure 7: proposed, baseline and lots, and the published curve on an axis of its own at the right."""
     for name in ("proposed", "baseline"):
         rows = select(sweep, model=name, filler="downsample")
         plot_curve(ax, rows, label=name, colour=COLOURS[name])
-    plot_curve(ax, select(random, model="proposed"), label="proposed, random exits", colour=GREY)
+    plot_curve(ax, select(random, model="proposed"), label="proposed, lots", colour=GREY)
     ax.set_ylim(bottom=0)
     right = ax.twinx()
     right.plot(*_published("coco_single"), "--", color=PAPER_COLOUR, label="proposed, published")
