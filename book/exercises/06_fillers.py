@@ -1,6 +1,8 @@
-"""Exercises of chapter 6: what the reader starts from, a solution, and wrong answers with the message they must get.
+"""Exercises of chapter 6: what the reader starts from, a solution, and wrong answers.
 
-`tools/exercises.py` writes the stubs into the chapter and the solutions' page; the tests try every answer.
+With each wrong answer stands a part of the message that it must get.
+`tools/exercises.py` writes the stubs into the chapter and the solutions' page; the
+tests try every answer.
 """
 
 # %% setup
