@@ -45,7 +45,7 @@ class ExitClassifier(nn.Module):
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
         """In training {"exit": loss}; in eval the four exits' logits, a list of (N, classes)."""
-        check_images(images, self)
+        check_images(images, self, values=not self.training)
         if not self.training:
             return self.backbone(self.transform(images)[0].tensors)
         check_targets(images, targets, self.backbone.num_classes)
