@@ -66,7 +66,9 @@ class TrainSettings:
         "none: random weights, also where the preset says otherwise.",
     )
     warm_start: str | None = _option(
-        None, "Go on from this detector (a name or file); parts for early exits may be missing in it.", MODEL
+        None,
+        "Go on from this detector (a name or file); its classes may be others, parts for early exits may be missing.",
+        MODEL,
     )
     keep_classifiers: bool = _option(True, "Take the exits' classifiers from --init, too.", MODEL)
     freeze: int = _option(0, "Stem and so many stages are not trained, 0-4.", MODEL, least=0, below=5)
