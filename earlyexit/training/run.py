@@ -189,6 +189,9 @@ def train(
     begun = _has_begun(settings, out, dataset)
     _check_steps(settings, dataset)
     watcher = _watcher(settings, out, dataset)
+    if process_state().is_main_process:
+        for split in (dataset, *filter(None, [watcher.validation])):  # the last validation photo, too
+            split.check_photos()
     torch.manual_seed(settings.seed)
     # What a resumed run started from may be gone: the checkpoint holds all that came of it.
     start = replace(settings, init=None, warm_start=None) if begun else settings
@@ -215,7 +218,7 @@ def train(
         settings,
         groups=shape_groups(dataset) if settings.shape_groups else None,
         about=card,
-        after_epoch=watcher.after_epoch,
+        after_epoch=None if watcher.shown is watcher.validation is None else watcher.after_epoch,
         on_step=watcher.on_step,
         on_epoch=finished,
     )
