@@ -195,7 +195,7 @@ def _train(settings: TrainSettings) -> None:
             typer.echo(f"earlyexit: stopped; {_left_behind(settings)}", err=True)
         raise SystemExit(130) from None  # what a shell gives for Ctrl-C
     if not printed and process_state().is_main_process:
-        typer.echo(f"{settings.out!r} has all its {len(rows)} epochs, the last: {_as_line(rows[-1])}")
+        typer.echo(f"{settings.out!r} is finished; its last epoch: {_as_line(rows[-1])}")
 
 
 def _left_behind(settings: TrainSettings) -> str:

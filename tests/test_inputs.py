@@ -133,6 +133,14 @@ def test_targets_of_other_kinds_are_named(bad, said):
         check_targets(images, [target(BOX), bad, target(BOX)], 5)
 
 
+def test_the_photo_of_bad_pixels_is_named_in_training():
+    targets = [target(BOX), target(BOX, image_id=torch.tensor(4711))]
+    with pytest.raises(
+        ValueError, match=re.escape("image 1 (image_id 4711) must hold finite values in [0, 1], got nan")
+    ):
+        check_targets([torch.rand(3, *SIZE), with_value(math.nan)], targets, 5)
+
+
 @pytest.mark.parametrize("targets", [target(BOX), torch.tensor([BOX]), np.array([BOX]), None])
 def test_targets_that_are_no_list(targets):
     kind = {"dict": "dict", "ndarray": "numpy.ndarray", "Tensor": "torch.Tensor"}.get(

@@ -59,17 +59,18 @@ def _bad_pixels(images: Sequence[Tensor]) -> Tensor:
     return ~((lowest >= LOWEST) & (highest <= HIGHEST))  # so asked, NaN is bad, too
 
 
-def _refuse_pixels(images: Sequence[Tensor]) -> None:
+def _refuse_pixels(images: Sequence[Tensor], targets: Sequence[Mapping] | None = None) -> None:
     """`ValueError` about the first image that has other values than it should, if one has."""
     found = _bad_pixels(images).nonzero()
     if not len(found):
         return
     bad = int(found[0])
     low, high = _ranges(images)[bad].tolist()
+    name = _name(bad, targets[bad] if targets else {})
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"image {bad} must hold finite values in [0, 1], got {low if math.isfinite(high) else high}")
+        raise ValueError(f"{name} must hold finite values in [0, 1], got {low if math.isfinite(high) else high}")
     cure = "the model normalises itself, so leave that out" if low < LOWEST else "divide by 255 (16 bits: by 65535)"
-    raise ValueError(f"image {bad} must hold values in [0, 1], got {low:.4g} to {high:.4g}: {cure}")
+    raise ValueError(f"{name} must hold values in [0, 1], got {low:.4g} to {high:.4g}: {cure}")
 
 
 def check_sides(i: int, image: Tensor, longest: int) -> None:
@@ -105,7 +106,7 @@ def check_targets(
     wrong = _bad_pixels(images), _bad_boxes(boxes), _bad_labels(labels, num_classes), _outside(boxes, sizes)
     shares = (boxes <= 1).all() if len(boxes) else boxes.new_zeros((), dtype=torch.bool)
     if (torch.cat(wrong).any() | shares).item():  # the one question to the device
-        _refuse_pixels(images)
+        _refuse_pixels(images, targets)
         _refuse_targets(images, targets, num_classes)
 
 
@@ -179,7 +180,7 @@ def _outside(boxes: Tensor, sizes: Tensor) -> Tensor:
     return seen.prod(1) < 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
 
-def _name(i: int, target: dict) -> str:
+def _name(i: int, target: Mapping) -> str:
     image_id = target.get("image_id")
     image_id = image_id.item() if isinstance(image_id, Tensor) else image_id
     return f"image {i}" if image_id is None else f"image {i} (image_id {image_id})"
