@@ -340,9 +340,7 @@ def test_a_finished_run_says_what_there_is(folder, finished_run):
     assert done.exit_code == 0, done.output
     with open(finished_run / "log.csv", newline="") as file:
         (row,) = csv.DictReader(file)
-    said = (
-        f"'{finished_run}' is finished; its last epoch: epoch 1  classification {float(row['classification']):.4g}"
-    )
+    said = f"'{finished_run}' is finished; its last epoch: epoch 1  classification {float(row['classification']):.4g}"
     assert done.stdout.startswith(said) and done.stdout.count("\n") == 1
     assert (finished_run / "checkpoint.pt").read_bytes() == before
 
