@@ -1,4 +1,4 @@
-"""Exercises of chapter 3: what the reader starts from, a solution, and wrong answers with the message they must get."""
+"""Exercises of chapter 3: stubs, solutions, and wrong answers with their messages."""
 
 # %% setup
 import torch

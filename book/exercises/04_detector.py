@@ -1,4 +1,4 @@
-"""Exercises of chapter 4: what the reader starts from, a solution, and wrong answers with the message they must get."""
+"""Exercises of chapter 4: stubs, solutions, and wrong answers with their messages."""
 
 # %% setup
 import torch
@@ -156,7 +156,7 @@ def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
 def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
     """Logits of four exits, each (N, K), labels (N,), the detection loss -> scalar."""
     exits = 0
-    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits):
+    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits, strict=True):
         exits = exits + weight * F.cross_entropy(x, labels)
     teacher = logits[3].detach().log_softmax(dim=1)
     for x in logits[:3]:
@@ -168,7 +168,7 @@ def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
 # %% wrong: other way round
 def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
     exits = 0
-    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits):
+    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits, strict=True):
         exits = exits + weight * F.cross_entropy(x, labels)
     teacher = logits[3].detach().log_softmax(dim=1)
     for x in logits[:3]:
@@ -191,7 +191,7 @@ def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
 # %% wrong: mean over the images
 def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
     exits = 0
-    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits):
+    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits, strict=True):
         exits = exits + weight * F.cross_entropy(x, labels)
     teacher = logits[3].detach().log_softmax(dim=1)
     for x in logits[:3]:
@@ -203,7 +203,7 @@ def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
 # %% wrong: must not learn from its students
 def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
     exits = 0
-    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits):
+    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits, strict=True):
         exits = exits + weight * F.cross_entropy(x, labels)
     teacher = logits[3].log_softmax(dim=1)
     for x in logits[:3]:
@@ -215,7 +215,7 @@ def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
 # %% wrong: theta weighs
 def joint_loss(logits, labels, boxes, theta, lambda_, distillation):
     exits = 0
-    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits):
+    for weight, x in zip((0.25, 0.25, 0.25, 0.5), logits, strict=True):
         exits = exits + weight * F.cross_entropy(x, labels)
     teacher = logits[3].detach().softmax(dim=1)
     for x in logits[:3]:
