@@ -6,6 +6,8 @@ tests try every answer.
 """
 
 # %% setup
+import math
+
 import torch
 
 
@@ -58,65 +60,46 @@ def reached(right, gmacs, chosen):
     )
 
 
-# %% 5.calibrate core: Thresholds from shares
-def calibrate(confidence, shares):
-    """confidence (4, N), shares (4,) -> thresholds of exits 1-3, a tensor (3,)."""
+# %% 5.budget core: One threshold for a budget
+def budget(confidence, early, late, budget):
+    """Confidences (N,), GMACs at exits 1 and 4, largest mean -> threshold of exit 1."""
     ...
 
 
 # %% solution
-def calibrate(confidence, shares):
-    """confidence (4, N), shares (4,) -> thresholds of exits 1-3, a tensor (3,)."""
-    here = torch.ones(confidence.shape[1], dtype=torch.bool)
-    thresholds = []
-    for exit in range(3):
-        count = int(confidence.shape[1] * shares[exit])
-        ranked = confidence[exit, here].sort(descending=True).values
-        thresholds.append(ranked[count - 1])
-        here = here & (confidence[exit] < thresholds[-1])
-    return torch.stack(thresholds)
+def budget(confidence, early, late, budget):
+    """Confidences (N,), GMACs at exits 1 and 4, largest mean -> threshold of exit 1."""
+    # If a share s leaves, the mean is s early + (1 - s) late: solve for s, round up.
+    share = (late - budget) / (late - early)
+    count = math.ceil(len(confidence) * share)
+    if count <= 0:
+        return math.inf
+    return confidence.sort(descending=True).values[count - 1]
 
 
-# %% wrong: those who have left
-def calibrate(confidence, shares):
-    count = (confidence.shape[1] * shares[:3]).long()
-    ranked = confidence.sort(dim=1, descending=True).values
-    return ranked[torch.arange(3), count - 1]
-
-
-# %% wrong: of all images
-def calibrate(confidence, shares):
-    here = torch.ones(confidence.shape[1], dtype=torch.bool)
-    thresholds = []
-    for exit in range(3):
-        count = int(here.sum() * shares[exit])
-        thresholds.append(
-            confidence[exit, here].sort(descending=True).values[count - 1]
-        )
-        here = here & (confidence[exit] < thresholds[-1])
-    return torch.stack(thresholds)
+# %% wrong: more than the budget
+def budget(confidence, early, late, budget):
+    count = int(len(confidence) * (late - budget) / (late - early))
+    ranked = confidence.sort(descending=True).values
+    return ranked[count - 1] if count else math.inf
 
 
 # %% wrong: one image too many
-def calibrate(confidence, shares):
-    here = torch.ones(confidence.shape[1], dtype=torch.bool)
-    thresholds = []
-    for exit in range(3):
-        count = int(confidence.shape[1] * shares[exit])
-        thresholds.append(confidence[exit, here].sort(descending=True).values[count])
-        here = here & (confidence[exit] < thresholds[-1])
-    return torch.stack(thresholds)
+def budget(confidence, early, late, budget):
+    count = math.ceil(len(confidence) * (late - budget) / (late - early))
+    return confidence.sort(descending=True).values[count] if count > 0 else math.inf
 
 
-# %% wrong: the least sure
-def calibrate(confidence, shares):
-    here = torch.ones(confidence.shape[1], dtype=torch.bool)
-    thresholds = []
-    for exit in range(3):
-        count = int(confidence.shape[1] * shares[exit])
-        thresholds.append(confidence[exit, here].sort().values[count - 1])
-        here = here & (confidence[exit] > thresholds[-1])
-    return torch.stack(thresholds)
+# %% wrong: as many leave as should stay
+def budget(confidence, early, late, budget):
+    count = math.ceil(len(confidence) * (budget - early) / (late - early))
+    return confidence.sort(descending=True).values[count - 1]
+
+
+# %% wrong: nobody has to leave
+def budget(confidence, early, late, budget):
+    count = math.ceil(len(confidence) * (late - budget) / (late - early))
+    return confidence.sort(descending=True).values[max(count, 1) - 1]
 
 
 # %% 5.go_on stretch: Hindsight with a budget

@@ -2,7 +2,6 @@
 
 import torch
 
-from ..evaluation import calibrate_thresholds, threshold_exits
 from .verdicts import SlipError, called, same
 
 
@@ -27,26 +26,22 @@ def reached(answer, random: torch.Generator) -> None:
     same(called(answer, right, gmacs, chosen), wanted, "share right and mean GMACs", slips)
 
 
-def calibrate(answer, random: torch.Generator) -> None:
-    """Thresholds of exits 1-3, judged by who leaves where."""
-    confidence = torch.randperm(4 * 40, generator=random).reshape(4, 40) / 160
-    shares = torch.tensor([0.3, 0.2, 0.25, 0.25])
-    thresholds = called(answer, confidence, shares)
-    same(torch.as_tensor(thresholds).isnan().sum(), 0, "the number of thresholds that are NaN")
-    wanted = calibrate_thresholds(confidence, shares)
-    count = torch.tensor([12, 8, 10])
-    ranked, exit = confidence.sort(dim=1, descending=True).values, torch.arange(3)
-    slips = {"some of the surest are those who have left: count those who are still there": ranked[exit, count - 1]}
-    if torch.as_tensor(thresholds).shape == (3,):
-        first = int((confidence[0] >= thresholds[0]).sum())
-        if first == 13:
-            raise SlipError("one image too many leaves: of `count` images, the last has the position count - 1")
-        if first == 29:
-            raise SlipError("the least sure leave: sort with the largest first")
-        second = threshold_exits(confidence, [float(t) for t in thresholds]).bincount(minlength=5)[2]
-        if first == 12 and second == 5:
-            raise SlipError("shares are of all images, not of those who are still there")
-    same(thresholds, torch.tensor(wanted), "the thresholds", slips)
+def budget(answer, random: torch.Generator) -> None:
+    """The threshold of exit 1 that keeps a budget, judged by how many leave."""
+    confidence = torch.randperm(40, generator=random) / 40
+    for leave in (13, 0):  # of 40
+        most = 10 - 4 * (leave - 0.5) / 40  # GMACs, between what `leave` images need and one image less
+        threshold = float(called(answer, confidence, 6.0, 10.0, most))
+        left = int((confidence >= threshold).sum())
+        slips = {
+            12: "the mean is more than the budget allows: round the number of images up",
+            14: "one image too many leaves: of `count` images, the last has the position count - 1",
+            28: "as many leave as should stay: which share leaves, and is your order the surest first?",
+            1: "nobody has to leave for this budget: the threshold is infinity",
+        }
+        if left == leave:
+            continue
+        raise SlipError(slips.get(left, f"{left} of 40 images leave, {leave} should: mean of 6 and 10, at most {most}"))
 
 
 def go_on(answer, random: torch.Generator) -> None:
