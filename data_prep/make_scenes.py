@@ -35,7 +35,7 @@ def main(
     start = time.perf_counter()
     with refusals():
         check_writable(out)
-        paths = export_scenes(out, counts, size, seed, workers)
+        paths = export_scenes(out, counts, size, seed, workers, progress=True)
     for split, path in paths.items():
         typer.echo(f"{split}: {counts[split]} scenes, {path}")
     typer.echo(f"done in {time.perf_counter() - start:.0f} s")

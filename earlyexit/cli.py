@@ -231,7 +231,7 @@ def evaluate(
     limits = _limits(weights, thresholds, exit)
     model, dataset = _model_and_data(data, split, weights)
     model.to(_device(device))
-    how = {"batch_size": batch_size, "workers": workers}
+    how = {"batch_size": batch_size, "workers": workers, "progress": True}
     result = evaluate_on(model, dataset, thresholds=limits, exit=exit, **how)
     if is_single_object(dataset):
         result["accuracy"] = exit_accuracy(model, dataset, **how)
@@ -310,7 +310,7 @@ def calibrate(
     if into is not None:
         weights = str(own_weights(into))
     model, dataset = _model_and_data(data, split, weights)
-    limits = calibrate_rule(model.to(_device(device)), dataset, index, rule)
+    limits = calibrate_rule(model.to(_device(device)), dataset, index, rule, progress=True)
     typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back
     if into is not None:
         stored = {"rule": rule, "thresholds": [None if math.isinf(t) else t for t in limits]}
@@ -320,20 +320,36 @@ def calibrate(
 
 @app.command()
 def detect(
-    images: Annotated[list[Path], typer.Argument(help="Any photos.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Photos, films, folders of them, patterns such as 'photos/*.jpg', numbers of cameras."),
+    ],
     weights: Weights = DEFAULT_WEIGHTS,
     thresholds: Thresholds = None,
     exit: ForcedExit = None,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Weaker detections are left out.")] = 0.5,
-    save: Annotated[Path | None, typer.Option(help="Draw the detections into this picture.")] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of each photo and a film of each film; or a picture, as --sheet."),
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Draw all photos, with their names, into this picture.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was found on each photo; boxes are x1, y1, x2, y2.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a row for every box.")] = None,
     device: Device = "auto",
     bf16: Annotated[bool, typer.Option("--bf16", help="Run the network in bfloat16.")] = False,
 ) -> None:
-    """Detect objects in photos; print and, with --save, draw boxes, the exit taken and the compute saved."""
-    from .evaluation.pictures import detect as detect_photos
+    """Detect objects in photos and films; print, and draw, boxes, the exit taken and the compute saved.
 
-    limits = _limits(weights, thresholds, exit)
-    for line in detect_photos(images, weights, limits, exit, min_score, save, _device(device), bf16):
+    Films and cameras need the extra "video" of this package; Ctrl-C stops a camera.
+    """
+    from .evaluation.detecting import Places
+    from .evaluation.detecting import detect as detect_all
+
+    limits, places = _limits(weights, thresholds, exit), Places(save, sheet, json_file, csv_file)
+    how = {"thresholds": limits, "exit": exit, "min_score": min_score, "device": _device(device), "bf16": bf16}
+    for line in detect_all(images, weights, places=places, **how):
         typer.echo(line)
 
 

@@ -168,7 +168,9 @@ def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_
     return router.eval()
 
 
-def calibrate_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, rule: str | None = None) -> tuple:
+def calibrate_rule(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, rule: str | None = None, *, progress: bool = False
+) -> tuple:
     """Thresholds of exits 1-3 for a row of `exit_proportions`, from a calibration split; the model gets the rule.
 
     Args:
@@ -176,13 +178,14 @@ def calibrate_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, 
         dataset: images that it was not trained on.
         index: 1 to 34.
         rule: a name of `RULES`; a router is fitted to the images first.
+        progress: see `evaluate`.
     """
     if rule is not None:
         model.rule = make_rule(rule, model.exit_target)
     if isinstance(model.rule, MaxSoftmax):  # needs no detections: one pass through the backbone
-        scores = exit_confidences(model, dataset)
+        scores = exit_confidences(model, dataset, progress=progress)
     else:
-        records = collect_records(model, dataset)
+        records = collect_records(model, dataset, progress=progress)
         if rule == "router":
             model.rule = fit_router(records)
         scores = rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from prepare import progress as module
-from prepare.progress import progress
+from earlyexit.data import progress as module
+from earlyexit.data.progress import progress
 
 
 @pytest.fixture
