@@ -54,7 +54,7 @@ class Places:
         """The pictures of all photos."""
         return [path for path in (self.sheet, self.save) if path is not None and path != self.folder]
 
-    def check(self, sources: Sequence[Source]) -> None:
+    def check(self, words: Sequence[str], sources: Sequence[Source]) -> None:
         """`ValueError` unless results can be written there, beside what is read and not over it."""
         for option, path in (("--sheet", self.sheet), ("--json", self.json), ("--csv", self.csv)):
             check_file(option, path)
@@ -66,13 +66,15 @@ class Places:
         if self.folder.suffix and not self.folder.is_dir():
             ends = ", ".join(PICTURES)
             raise ValueError(f"--save must end in {ends} for a sheet, or be a folder, got {str(self.folder)!r}")
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"--save {self.folder}: this is a file; give a folder")
+        folder = self.folder.resolve()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise ValueError(f"--save {self.folder}: {str(there)!r} is a file, so this cannot be a folder")
+        if any(Path(word).is_dir() and Path(word).resolve() in (folder, *folder.parents) for word in words):
+            raise ValueError(f"--save {self.folder} lies in a folder that is read; give another one")
         for source in sources:
-            if source.kind != "camera" and Path(source.name).resolve().parent == self.folder.resolve():
-                raise ValueError(
-                    f"--save {self.folder}: {source.name!r}, which is read, lies there; give another folder"
-                )
+            if source.kind != "camera" and Path(source.name).resolve().parent == folder:
+                raise ValueError(f"--save {self.folder} holds {source.name!r}, which is read; give another folder")
 
 
 def _is_picture(path: Path) -> bool:
@@ -105,42 +107,46 @@ def detect(
             photos could not be used, which are skipped.
     """
     sources, places = find_sources(words), places or Places()
-    places.check(sources)
+    places.check(words, sources)
     exit_limits(thresholds, exit)
     look = _Looking(
         weights, thresholds, exit, min_score, torch.device(device), torch.bfloat16 if bf16 else torch.float32
     )
-    outputs, bad, begun = _Outputs(places, look.classes, min_score), [], False
+    outputs, bad = _Outputs(places, look.classes, min_score), []
     for source in sources:
-        totals = _Totals()
-        with contextlib.ExitStack() as film:
-            try:
-                for shot in shots(source):
-                    try:
-                        found = look(shot)
-                    except ValueError as error:
-                        bad.append(f"{shot.name!r} {error}")
-                        break  # of a film all frames are alike
-                    if not begun:
-                        yield f"this model knows {len(look.classes)} classes: {', '.join(look.classes)}"
-                    begun = True
-                    outputs.add(shot, found, film)
-                    if shot.note:
-                        yield f"note: {shot.name}: {shot.note}"
-                    if shot.frame:
-                        totals.add(found)
-                    else:
-                        yield _line(found.row, found.note, min_score)
-            except KeyboardInterrupt:  # which is how a camera is stopped
-                if source.kind != "camera":
-                    raise
-        yield from totals.lines()
-    if begun:
+        yield from _detect_on(source, look, outputs, bad)
+    if outputs.photos:
         yield from outputs.finish()
     if bad:
         more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         every = f"{len(bad)} of {len(sources)} photos: " if len(sources) > 1 else ""
         raise ValueError(f"{every}{'; '.join(bad[:LISTED])}{more}")
+
+
+def _detect_on(source: Source, look: "_Looking", outputs: "_Outputs", bad: list[str]) -> Iterator[str]:
+    """Lines on a photo, or on a film as a whole; what cannot be used is added to `bad`."""
+    totals = _Totals()
+    with contextlib.ExitStack() as film:
+        try:
+            for shot in shots(source):
+                try:
+                    found = look(shot)
+                except ValueError as error:
+                    bad.append(f"{shot.name!r} {error}")
+                    break  # of a film all frames are alike
+                if not outputs.photos:
+                    yield f"this model knows {len(look.classes)} classes: {', '.join(look.classes)}"
+                outputs.add(shot, found, film)
+                if shot.note:
+                    yield f"note: {shot.name}: {shot.note}"
+                if shot.frame:
+                    totals.add(found)
+                else:
+                    yield _line(found.row, found.note, outputs.min_score)
+        except KeyboardInterrupt:  # which is how a camera is stopped
+            if source.kind != "camera":
+                raise
+    yield from totals.lines()
 
 
 @dataclass(frozen=True)
@@ -204,11 +210,13 @@ class _Totals:
     """Of the frames of a film."""
 
     def __init__(self):
-        self.started, self.rows, self.full = time.perf_counter(), 0, 0.0
+        self.started = self.ended = 0.0
+        self.rows, self.full = 0, 0.0
         self.gmacs, self.exits, self.classes, self.name = 0.0, Counter(), Counter(), ""
 
     def add(self, found: _Found) -> None:
-        row, self.name = found.row, found.row["file"]
+        row, self.name, self.ended = found.row, found.row["file"], time.perf_counter()
+        self.started = self.started or self.ended  # the first frame waits for what is done once
         self.rows, self.gmacs, self.full = self.rows + 1, self.gmacs + row["gmacs"], self.full + found.full
         self.exits[row["exit"]] += 1
         self.classes.update(row["classes"])
@@ -217,7 +225,7 @@ class _Totals:
         """Nothing of what is no film."""
         if not self.rows:
             return []
-        rate = self.rows / (time.perf_counter() - self.started)
+        rate = (self.rows - 1) / max(self.ended - self.started, 1e-9)
         exits = ", ".join(f"{k}: {self.exits[k]}" for k in EXITS)
         objects = ", ".join(f"{name} {count}" for name, count in self.classes.most_common()) or "nothing"
         return [
