@@ -172,6 +172,7 @@ def _settings(kind: type, values: dict[str, Any], given: set[str], preset_name: 
 
 
 def _train(settings: TrainSettings) -> None:
+    from .processes import process_state
     from .training.run import advice, train
 
     _device("auto")
@@ -182,6 +183,23 @@ def _train(settings: TrainSettings) -> None:
         _say([note for note in notes if note] + of_the_data)
 
     train(settings, shlex.join(["earlyexit", *sys.argv[1:]]), lambda row: typer.echo(_as_line(row)), say_notes)
+    if process_state().is_main_process:
+        typer.echo(_after_training(settings))
+
+
+def _after_training(s: TrainSettings) -> str:
+    from .data import annotation_file
+
+    if s.task == "classify":
+        return next_step("train", s.data, "--init", Path(s.out) / "model.safetensors", "--out", f"{s.out}-detector")
+    given = s.val_split or ("calibration" if annotation_file(s.data, "calibration").exists() else s.split)
+    split = () if given == "calibration" else ("--split", given)
+    return next_step("calibrate", s.data, *split, "--into", s.out)
+
+
+def next_step(*words: object) -> str:
+    """The line that a command ends with: what to do with what it wrote."""
+    return f"next: {shlex.join(['earlyexit', *map(str, words)])}"
 
 
 def _say(notes: list[str]) -> None:
@@ -304,6 +322,7 @@ def calibrate(
     device: Device = "auto",
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
+    from .data import annotation_file
     from .evaluation.policies import calibrate_rule
     from .weights import own_weights, store_in_card
 
@@ -315,7 +334,8 @@ def calibrate(
     if into is not None:
         stored = {"rule": rule, "thresholds": [None if math.isinf(t) else t for t in limits]}
         path = store_in_card(into, {key: value for key, value in stored.items() if value is not None}, model)
-        typer.echo(f"stored in {path}", err=True)
+        there = () if annotation_file(data, "test").exists() else ("--split", split)
+        typer.echo(f"stored in {path}\n{next_step('evaluate', data, '--weights', into, *there)}", err=True)
 
 
 @app.command()
@@ -369,6 +389,7 @@ def export(
     if old:
         typer.echo(f"note: this replaced {' and '.join(old)}", err=True)
     typer.echo(json.dumps(card, indent=1))
+    typer.echo(next_step("detect", "PHOTOS", "--weights", release.export_paths(run, name)[0]), err=True)
 
 
 @app.command()

@@ -196,7 +196,9 @@ def test_calibrate_into_a_run_decides_what_evaluate_does(folder, finished_run, t
     for rule in rules:
         done = run("calibrate", folder, "--into", own, *arguments, *(["--rule", rule] if rule else []))
         assert done.exit_code == 0, done.output
-        assert done.stderr == f"stored in {own / 'model.safetensors'}\n"
+        stored, following = done.stderr.splitlines()
+        assert stored == f"stored in {own / 'model.safetensors'}"
+        assert following == f"next: earlyexit evaluate {folder} --weights {own}"
     limits, about = done.stdout.strip(), read_about(own)
     assert about["thresholds"] == [float(t) for t in limits.split(",")]
     assert about["rule"] == (rule or "max softmax")

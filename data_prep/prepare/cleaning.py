@@ -57,6 +57,13 @@ class Report:
         """How many were dropped for each reason, without its details, the most frequent first."""
         return {reason: len(files) for reason, files in _groups(self.dropped)}
 
+    def commonest(self) -> str:
+        """Why most of what was dropped was: the reason, its count and the first file; "" if nothing was dropped."""
+        if not self.dropped:
+            return ""
+        reason, files = _groups(self.dropped)[0]
+        return f"{reason}: {len(files)}, such as {files[0]}"
+
     def lines(self, limit: int = 10) -> list[str]:
         """The report for people: notes, then each reason with its count and, indented, at most `limit` files."""
         found = list(self.notes)
