@@ -1,6 +1,7 @@
 """Homework: what is released, what is right and wrong, and that marks are those of the student's own saved code."""
 
 import csv
+import functools
 import importlib.util
 import json
 import os
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from safetensors.torch import save_file
 
 from earlyexit import check
 from earlyexit.checks.verdicts import TURN
@@ -26,15 +29,31 @@ EVERY = [(name, exercise) for name in SOURCES for exercise in exercises_of(name)
 SECRET = 41
 
 
+@pytest.fixture(autouse=True)
+def folder_of_its_own(tmp_path, monkeypatch):
+    """Solutions that train something save it where they run."""
+    monkeypatch.chdir(tmp_path)
+
+
 def answers(notebook):
-    """The code of a notebook's answers, after its set-up, without its checks."""
+    """The code of a notebook's answers, after its set-up, without its checks; what trains writes into no file."""
     cells = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
-    return "\n\n".join(text for key, text in cells.items() if key == "setup" or key.startswith("answer-"))
+    chosen = (text for key, text in cells.items() if key in ("student", "setup") or key.startswith("answer-"))
+    return "\n\n".join(chosen)
 
 
-def defined(code, name):
+@functools.cache
+def run_once(code):
+    """What code defines; solutions that train something do so once."""
     names = {"__name__": "__main__"}
     exec(compile(code, "<answer>", "exec"), names)
+    return names
+
+
+def defined(code, name, more=""):
+    """What code defines by that name, with more code after it."""
+    names = dict(run_once(code))
+    exec(compile(more, "<answer>", "exec"), names)
     return names[name]
 
 
@@ -64,7 +83,7 @@ def test_wrong_answers_get_the_message_of_their_mistake(name):
     solution = answers(homework.solved(SOURCES[name]))
     messages = {}
     for exercise, part, code in wrong_of(name):
-        verdict = check(f"{name}.{exercise}", defined(f"{solution}\n\n{code}", exercise))
+        verdict = check(f"{name}.{exercise}", defined(solution, exercise, code))
         assert not verdict, (exercise, part)
         assert part in verdict.message
         messages.setdefault(exercise, set()).add(verdict.message)
@@ -166,8 +185,6 @@ def test_an_answer_for_the_seen_inputs_alone_gets_half(tmp_path):
 
     for turn in range(3):  # the first inputs of each round
         check("hw1.attention", record, seed=seed_of("cy") + turn)
-    import torch
-
     sums = []
     for turn in range(3):
         random = torch.Generator().manual_seed(1_000 * seed_of("cy") + turn)
@@ -246,6 +263,16 @@ def test_training_cells_are_not_run_again(tmp_path):
     notebook.cells.append(new_code_cell("attention = None", metadata={"tags": ["training"]}))
     nbformat.write(notebook, path)
     assert points(grade(path, "jan", SECRET)) == FULL
+
+
+def test_trained_weights_are_handed_in_with_the_notebook(tmp_path):
+    code = (
+        "from safetensors.torch import load_file\ntrained = load_file('own.safetensors')\ndef weights(): return trained"
+    )
+    path = hand_in(tmp_path, "kim", code)
+    save_file({"weight": torch.tensor([3.0, 4])}, path.parent / "own.safetensors")
+    with Student(path) as student:
+        assert student.answer("weights")()["weight"].tolist() == [3, 4]
 
 
 def test_seeds_are_the_students_own():
