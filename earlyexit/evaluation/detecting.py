@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
-from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ..data.streams import Shot, Source, film_writer, find_sources, shots
@@ -151,9 +151,8 @@ def _detect_on(source: Source, look: "_Looking", outputs: "_Outputs", bad: list[
 
 @dataclass(frozen=True)
 class _Found:
-    """What a detector said of a photo (3, H, W): as it is, as a row for tables, and what it cost at full depth."""
+    """What a detector said of a photo: as it is, as a row for tables, and what it would cost at full depth."""
 
-    photo: Tensor
     detection: dict
     row: dict
     full: float
@@ -196,7 +195,7 @@ class _Looking:
             "confidence": float(detection["confidence"]),
             "gmacs": macs[detection["exit"]]["total"],
         }
-        return _Found(photo, detection, row, macs[NUM_EXITS]["total"])
+        return _Found(detection, row, macs[NUM_EXITS]["total"])
 
 
 def _line(row: dict, note: str, min_score: float) -> str:
@@ -241,7 +240,7 @@ class _Outputs:
     def __init__(self, places: Places, classes: Sequence[str], min_score: float):
         self.places, self.classes, self.min_score = places, classes, min_score
         self.rows: list[dict] = []
-        self.sheet: list[tuple[Tensor, dict, str]] = []
+        self.sheet: list[tuple[np.ndarray, dict, str]] = []
         self.names: set[str] = set()
         self.photos = 0
         self.write = None  # a frame into the film that is being written
@@ -252,7 +251,7 @@ class _Outputs:
             self.rows.append(found.row)
         self.photos += shot.frame <= 1
         if self.places.sheets and shot.frame <= 1 and len(self.sheet) < ON_SHEET:
-            self.sheet.append((*small_copy(found.photo, found.detection), f"{found.note}\n{Path(shot.name).name}"))
+            self.sheet.append((*small_copy(shot.image, found.detection), f"{found.note}\n{Path(shot.name).name}"))
         if not self.places.folder:
             return
         how = {"min_score": self.min_score, "note": found.note}

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 
 from ..files import write_whole
 
@@ -43,13 +42,19 @@ def draw_boxes(ax: Axes, boxes: Tensor, names: Sequence[str], *, colour: str, da
 
 
 def draw_detection(
-    ax: Axes, image: Tensor, detection: dict, classes: Sequence[str], *, min_score: float = 0.5, note: str = ""
+    ax: Axes,
+    image: Tensor | np.ndarray,
+    detection: dict,
+    classes: Sequence[str],
+    *,
+    min_score: float = 0.5,
+    note: str = "",
 ) -> None:
     """Show an image, its detections from `min_score` on, and the exit that it took with its confidence.
 
     Args:
         ax: where to draw.
-        image: (3, H, W) floats in [0, 1].
+        image: (3, H, W) floats in [0, 1], or (H, W, 3) bytes.
         detection: one item of what the detector gives in eval mode.
         classes: names by label.
         min_score: weaker detections are not drawn.
@@ -124,11 +129,10 @@ def save_figure(figure: Figure, path: Path, **options) -> None:
         write_whole(path, lambda temporary: figure.savefig(temporary, **options))
 
 
-def small_copy(photo: Tensor, detection: dict) -> tuple[Tensor, dict]:
-    """A photo and what was found on it at the size of a picture of many: large photos would fill the memory."""
-    scale = min(1.0, SHOWN / max(photo.shape[-2:]))
-    if scale == 1:
-        return photo, detection
-    size = [max(1, round(side * scale)) for side in photo.shape[-2:]]
-    boxes = detection["boxes"] * detection["boxes"].new_tensor([size[1] / photo.shape[2], size[0] / photo.shape[1]] * 2)
-    return resize(photo, size, antialias=True), {**detection, "boxes": boxes}
+def small_copy(image: Image.Image, detection: dict) -> tuple[np.ndarray, dict]:
+    """A photo as (H, W, 3) bytes, and what was found on it, at the size of a picture of many: large ones fill memory."""
+    scale = min(1.0, SHOWN / max(image.size))
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    small = image if scale == 1 else image.resize(size, Image.Resampling.BOX, reducing_gap=2)
+    boxes = detection["boxes"] * detection["boxes"].new_tensor([size[0] / image.width, size[1] / image.height] * 2)
+    return np.asarray(small), {**detection, "boxes": boxes}
