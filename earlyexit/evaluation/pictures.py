@@ -130,7 +130,7 @@ def save_figure(figure: Figure, path: Path, **options) -> None:
 
 
 def small_copy(image: Image.Image, detection: dict) -> tuple[np.ndarray, dict]:
-    """A photo as (H, W, 3) bytes, and what was found on it, at the size of a picture of many: large ones fill memory."""
+    """A photo as (H, W, 3) bytes, and what was found on it, at the size of a picture of many."""
     scale = min(1.0, SHOWN / max(image.size))
     size = tuple(max(1, round(side * scale)) for side in image.size)
     small = image if scale == 1 else image.resize(size, Image.Resampling.BOX, reducing_gap=2)
