@@ -296,24 +296,29 @@ def calibrate(
     split: Split = "calibration",
     index: Annotated[int, typer.Option(min=1, max=34, help="Threshold index of the paper: 1 early, 34 never.")] = 17,
     rule: Annotated[
-        str | None, typer.Option(help="Who leaves: max softmax (the paper), entropy, ... or router.")
+        str | None, typer.Option(help="Who leaves: max softmax (the paper), entropy, ..., router or worth.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Instead of an index: the mean compute as a share of full depth, e.g. 0.6.")
     ] = None,
     into: Annotated[
         Path | None, typer.Option(help="Store rule and thresholds in this run's weights (its folder, or a file), too.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
-    from .evaluation.policies import calibrate_rule
+    """Print the thresholds of exits 1-3 with which the paper's shares of images leave, or that a budget allows."""
+    from .evaluation.fitting import calibrate_rule
     from .weights import own_weights, store_in_card
 
     if into is not None:
         weights = str(own_weights(into))
     model, dataset = _model_and_data(data, split, weights)
-    limits = calibrate_rule(model.to(_device(device)), dataset, index, rule)
+    scales = model.score_scales
+    limits = calibrate_rule(model.to(_device(device)), dataset, index, rule, budget)
     typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back
     if into is not None:
         stored = {"rule": rule, "thresholds": [None if math.isinf(t) else t for t in limits]}
+        stored["score_scales"] = model.score_scales if model.score_scales != scales else None
         path = store_in_card(into, {key: value for key, value in stored.items() if value is not None}, model)
         typer.echo(f"stored in {path}", err=True)
 
