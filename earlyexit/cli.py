@@ -1,4 +1,4 @@
-"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export | onnx | study | beyond.
+"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export | onnx | study | ...
 
 What needs PyTorch is imported by the command that needs it, so that `--help` answers at once.
 """
@@ -18,7 +18,7 @@ import typer
 
 from . import __version__
 from .files import check_file, write_json
-from .study.command import beyond_command, study_command
+from .study.command import beyond_command, choosing_command, study_command
 from .training.settings import PRESETS, TrainSettings, as_options, check_settings, option_name, preset
 
 DEFAULT_WEIGHTS = "scenes-early"
@@ -386,3 +386,4 @@ def onnx(
 
 app.command("study")(study_command)
 app.command("beyond")(beyond_command)
+app.command("choosing")(choosing_command)
