@@ -11,7 +11,7 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint format notebooks study beyond gpu repository pins \
+.PHONY: help setup book test lint format notebooks slides homework study beyond gpu repository pins \
 	release-check release-lowest release-newest clean
 
 help: ## list these targets
@@ -34,13 +34,15 @@ book: $(STAMP) ## run all chapters and build the book into _build/html
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book --ignore book/homework
 
 lint: $(STAMP) ## check the style of the code, the repository's address and the chapters' first cells
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/set_repository.py --check
 	$(BIN)/python tools/first_cell.py --check
+	$(BIN)/python tools/exercises.py --check
+	$(BIN)/python tools/homework.py --check
 
 format: $(STAMP) ## rewrite the code in the common style
 	$(BIN)/ruff check --fix .
@@ -48,6 +50,12 @@ format: $(STAMP) ## rewrite the code in the common style
 
 notebooks: $(STAMP) ## run the chapters in place and store their outputs
 	$(BIN)/python tools/run_notebooks.py
+
+homework: $(STAMP) ## write the students' release of the homework and, into _build/homework, the lecturers' solutions
+	$(BIN)/python tools/homework.py
+
+slides: $(STAMP) ## make slides of all chapters for a lecture into _build/slides
+	$(BIN)/python tools/slides.py
 
 study: $(STAMP) $(SCENES) ## reproduce the paper's study on scenes into earlyexit/study/results; resumable, hours
 	$(BIN)/earlyexit study --data scenes --folder data/scenes-single --out $(RESULTS) --jobs 2
@@ -68,7 +76,7 @@ $(FRESH): | $(STAMP)
 	$(BIN)/python data_prep/single_object.py --out data/scenes-fresh-single \
 		--annotations data/scenes-fresh/annotations/instances_test.json --images data/scenes-fresh/test
 
-gpu: $(STAMP) ## run the tests that need a GPU, and time the detectors on it for chapter 9; some ten minutes
+gpu: $(STAMP) ## run the tests that need a GPU, and time the detectors on it for chapter 10; some ten minutes
 	$(BIN)/python -m pytest tests -m gpu
 	$(BIN)/python benchmarks/gpu.py --json earlyexit/study/results/gpu/times.json
 

@@ -8,12 +8,13 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-ROOMS = ("data", "evaluation", "model", "study", "training", "weights")
+ROOMS = ("checks", "data", "evaluation", "homework", "model", "study", "training", "weights")
 
 __getattr__, __dir__, _names = lazy_loader.attach(
     __name__,
     submodules=ROOMS,
     submod_attrs={
+        "checks": ["check"],
         "evaluation": [
             "calibrate_thresholds",
             "collect_records",

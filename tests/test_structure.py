@@ -29,7 +29,7 @@ def test_rooms_import_from_the_storeys_below(graph):
 
 
 def test_the_root_stays_small():
-    assert len(house.root_names(PACKAGE)) <= 11
+    assert len(house.root_names(PACKAGE)) <= 13  # eleven, and two that came with exercises and homework
 
 
 def test_the_graph_is_that_of_the_package(graph):

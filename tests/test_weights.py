@@ -137,7 +137,7 @@ def test_what_half_precision_cannot_hold_is_refused(tmp_path):
 
 
 def test_early_exits_are_good_and_cheap(scenes):
-    """What chapter 9 is about, on 80 scenes of the test split, within their noise."""
+    """What chapter 10 is about, on 80 scenes of the test split, within their noise."""
     model, _ = load_detector("scenes-early")
     card = weights_card("scenes-early")
     early, full = evaluate(model, scenes, exit=1, batch_size=16), evaluate(model, scenes, batch_size=16)

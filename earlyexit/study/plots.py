@@ -10,15 +10,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..data.coco import CocoDataset
-from ..evaluation.pictures import EXIT_COLOURS, draw_boxes, show_image
+from ..evaluation.pictures import EXIT_COLOURS, TRUTH_COLOUR, draw_boxes, show_image
 from .paper import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 
+# One meaning for a colour in the whole course: exits have `EXIT_COLOURS`, all else has others.
 PAPER_COLOUR = "#CC79A7"
-COLOURS = {"proposed": "#0072B2", "baseline": "#D55E00", "published": "#0072B2", "fair": "#009E73"}
-GREY = "#777777"
-PART_COLOURS = {"backbone": "#0072B2", "neck": "#E69F00", "head p3": "#009E73", "head p4-p7": "#7BCFB5"}
+COLOURS = {"proposed": "#56B4E9", "baseline": "#A6761D", "published": "#56B4E9", "fair": "#5E3C99"}
+GREY = "#777777"  # chance: random exits, lotteries
+PART_COLOURS = {"backbone": "#4D4D4D", "neck": "#999999", "head p3": "#5E3C99", "head p4-p7": "#B2ABD2"}
 LATE = ("head p4", "head p5", "head p6", "head p7")
-THIRD_COLOURS = ("#009E73", "#E69F00", "#D55E00")
+THIRD_COLOURS = ("#BFD3E6", "#8C96C6", "#88419D")
 MARKERS = {1: "o", 16: "s"}
 _GRID = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777", "#8B4513")
 
@@ -109,7 +110,7 @@ def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]
         image, target = dataset[dataset.ids.index(image_id)]
         show_image(ax, image)
         names = [dataset.classes[label] for label in target["labels"].tolist()]
-        draw_boxes(ax, target["boxes"], names, colour="#222222")
+        draw_boxes(ax, target["boxes"], names, colour=TRUTH_COLOUR)
 
 
 def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "downsample") -> None:
@@ -203,8 +204,8 @@ def plot_sizes(ax: Axes, rows: Sequence[dict], colours: dict[int, str]) -> None:
 def plot_rules(ax: Axes, rows: Sequence[dict]) -> None:
     """The score of each rule of leaving: 0 is leaving by lot, 1 an oracle."""
     for place, row in enumerate(reversed(rows)):
-        ax.plot([row["low"], row["high"]], [place, place], color="#0072B2")
-        ax.plot(row["score"], place, "o", color="#0072B2")
+        ax.plot([row["low"], row["high"]], [place, place], color=COLOURS["proposed"])
+        ax.plot(row["score"], place, "o", color=COLOURS["proposed"])
     ax.set_yticks(range(len(rows)), [row["rule"] for row in reversed(rows)])
     ax.axvline(0, color="black", lw=0.8)
     ax.set_xlabel("(mAP of the rule - of lots) / (of an oracle - of lots)")
@@ -223,6 +224,6 @@ def plot_last(ax: Axes, exits: Sequence[dict], budgets: Sequence[dict], sweep: S
         found += [row for row in select(exits, model=name) if row["exit"] in (1, 4)]
         points = [(100 * row["share"], 100 * row["kept"]) for row in found]
         label = f"beyond, {len(models)} seeds" if name == models[0] else None
-        ax.plot(*zip(*sorted(points), strict=True), ".-", color="#009E73", lw=1, label=label)
+        ax.plot(*zip(*sorted(points), strict=True), ".-", color=COLOURS["fair"], lw=1, label=label)
     ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (% of full depth)", xlim=(25, 102), ylim=(0, 103))
     ax.legend(loc="lower left", fontsize=8)
