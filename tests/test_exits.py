@@ -46,7 +46,6 @@ def rules(records):
 def test_a_rule_decides_alive_as_on_records(name, rules, model, scenes, records):
     scores = rule_scores(records, rules[name])
     thresholds = [float(scores[k].double().quantile(q)) for k, q in enumerate((0.7, 0.6, 0.5))]
-    thresholds = [0.0] * 3 if name in WORTH else thresholds
     expected = threshold_exits(scores, thresholds)
     assert len(expected.unique()) >= 3, "thresholds that send all images one way would prove little"
     with torch.inference_mode():
@@ -85,8 +84,8 @@ def test_the_router_of_a_file_decides_as_the_fitted_one(rules, model, scenes, tm
 def test_worth_decides_alone_as_in_a_batch(name, rules, model, scenes):
     images = [scenes[i][0] for i in range(8)]
     with torch.inference_mode():
-        together = model(images, rule=rules[name], thresholds=(0, 0, 0))
-        alone = [model([image], rule=rules[name], thresholds=(0, 0, 0))[0] for image in images]
+        together = model(images, rule=rules[name], thresholds=(0.5,) * 3)
+        alone = [model([image], rule=rules[name], thresholds=(0.5,) * 3)[0] for image in images]
     assert [d["exit"] for d in together] == [d["exit"] for d in alone]
     assert [d["confidence"] for d in together] == pytest.approx([d["confidence"] for d in alone], rel=1e-3, abs=1e-3)
 
@@ -94,7 +93,7 @@ def test_worth_decides_alone_as_in_a_batch(name, rules, model, scenes):
 def test_worth_in_a_file_and_its_size(rules, model, scenes, tmp_path):
     """The card names the rule, the weights hold it: a few thousand numbers, which half precision does not spoil."""
     images = [scenes[i][0] for i in range(8)]
-    config = ModelConfig.of({**read_about("scenes-early"), "rule": "worth", "thresholds": [0, 0, 0]})
+    config = ModelConfig.of({**read_about("scenes-early"), "rule": "worth", "thresholds": [0.5, 0.5, 0.5]})
     before = model.rule
     try:
         model.rule = rules["worth"]

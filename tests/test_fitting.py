@@ -110,13 +110,13 @@ def test_images_go_on_where_it_pays(records):
     gains = worth_features(reached).double() @ rule.weight_2.double() + rule.bias_2.double()
     price = float(rule.price)
     best = torch.maximum(gains[:, 0] - price * (2.0 - 1.3) / 4, gains[:, 1] - price * (4.0 - 1.3) / 4)
-    torch.testing.assert_close(rule(reached).double(), -best, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(rule(reached).double().logit(), -best, rtol=1e-3, atol=1e-4)
 
 
 def test_features_see_the_detections_of_their_exit(records):
     reached = records.exit(3, found=True)
     free, looking = worth_features(reached), worth_features(reached, True)
-    assert free.shape[1] == 3 * 6 + 7 and torch.equal(looking[:, : free.shape[1]], free)
+    assert free.shape[1] == 2 * 3 * 6 + 7 and torch.equal(looking[:, : free.shape[1]], free)
     for image in (0, 17, 150):
         scores = reached.found[image]["scores"]
         assert float(looking[image, free.shape[1]].expm1()) == pytest.approx(len(scores), abs=1e-3)  # all above 0.05

@@ -16,7 +16,7 @@ from .policies import calibrate_thresholds, exit_proportions, rule_scores, thres
 from .records import ExitRecords
 from .scores import fit_score_scales, rescale_records
 
-ALWAYS = (0.0, 0.0, 0.0)  # the thresholds of a `Worth`, whose price decides
+WHERE_IT_PAYS = (0.5, 0.5, 0.5)  # the thresholds of a `Worth`, whose price decides
 STRENGTHS = torch.logspace(-2, 3, 26, dtype=torch.float64)  # of the ridge, in multiples of the number of images
 CLIPPED = (0.02, 0.98)  # quantiles: a few images gain or lose very much, by luck
 
@@ -25,7 +25,7 @@ def fit_worth(records: ExitRecords, *, budget: float, looks: bool = False) -> tu
     """Fit to recorded images what each later exit adds, and set the price by a budget; it takes seconds.
 
     What an image is worth at an exit is what its detections there add to the mAP, to first order
-    (`marginal_precision`, around full depth), in points of mAP if all images were like this one. Make the scores of
+    (`marginal_precision`, around full depth), as a fraction of 1 if all images were like this one. Make the scores of
     the exits comparable first (`fit_score_scales`).
 
     Args:
@@ -34,13 +34,13 @@ def fit_worth(records: ExitRecords, *, budget: float, looks: bool = False) -> tu
         looks: see `Worth`.
 
     Returns:
-        The rule and its thresholds, three zeros.
+        The rule and its thresholds, 0.5 at each exit.
 
     Raises:
         ValueError: if the budget is none, or less than the cheapest exits take.
     """
     rule = Worth(looks)
-    worth = 100 * len(records) * marginal_precision(match_records(records), records.all_at(NUM_EXITS))
+    worth = len(records) * marginal_precision(match_records(records), records.all_at(NUM_EXITS))
     for k in EXITS[:-1]:
         aims = (worth[k:] - worth[k - 1]).T
         aims = aims.clamp(*torch.quantile(aims, torch.tensor(CLIPPED, dtype=aims.dtype), dim=0))
@@ -49,7 +49,7 @@ def fit_worth(records: ExitRecords, *, budget: float, looks: bool = False) -> tu
         setattr(rule, f"bias_{k}", bias.float())
     rule.costs = _costs(records, looks)
     set_price(rule, records, budget)
-    return rule.eval(), ALWAYS
+    return rule.eval(), WHERE_IT_PAYS
 
 
 def ridge(features: Tensor, aims: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,8 +93,8 @@ def set_price(rule: Worth, records: ExitRecords, budget: float) -> None:
 
     def share(price: float) -> float:
         rule.price = torch.tensor(price, dtype=torch.float32)
-        scores = [-(gain - rule.price * rule.costs[k - 1, k:]).amax(1) for k, gain in zip(EXITS, gains, strict=False)]
-        exits = threshold_exits(torch.stack([*scores, torch.zeros_like(scores[0])]), ALWAYS)
+        scores = [rule.scores(gain, k) for k, gain in zip(EXITS, gains, strict=False)]
+        exits = threshold_exits(torch.stack([*scores, torch.ones_like(scores[0])]), WHERE_IT_PAYS)
         return float(records.spent(exits, looks=rule.looks).mean()) / full
 
     low, high = 0.0, 1.0

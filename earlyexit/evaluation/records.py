@@ -216,6 +216,8 @@ def describe(model: EarlyExitRetinaNet, dataset: CocoDataset, filler: str | None
     settings |= {name: getattr(model.transform, name) for name in TRANSFORM}
     if model.exit_target != "single":
         settings["exit_target"] = model.exit_target
+    if model.backbone.first_read != "published":
+        settings["first_read"] = model.backbone.first_read
     if any(tuple(scale) != (1.0, 0.0) for scale in model.score_scales):
         settings["score_scales"] = model.score_scales
     about = {

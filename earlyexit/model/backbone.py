@@ -292,7 +292,7 @@ class DynPerceiver(nn.Module):
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         if min(trunk.widths) < 8:
             raise ValueError(f"Z2X has an eighth of a map's channels, so all must be 8 at least, got {trunk.widths}")
-        self.num_classes = num_classes
+        self.num_classes, self.first_read = num_classes, first_read
         self.out_channels = {f"c{i + 1}": w for i, w in enumerate(trunk.widths) if i}
         self.image_mean, self.image_std = trunk.mean, trunk.std
 

@@ -158,7 +158,7 @@ class Worth(Rule):
     """Predicts at each exit what every later exit would add to the mAP, and lets an image go where that pays.
 
     An image leaves where no later exit promises more than its price; `fit_worth` fits the promises and sets the price
-    by a budget of compute, so that the threshold is 0 at every exit. They are linear in `worth_features`.
+    by a budget of compute, so that the threshold is 0.5 at every exit. They are linear in `worth_features`.
 
     Args:
         looks: look at the detections of an exit, too. Neck and head then run at each exit that an image passes, which
@@ -187,13 +187,16 @@ class Worth(Rule):
             raise ValueError("this rule was not fitted yet: fit_worth(records, budget=...) makes one that is")
         return features.to(weight) @ weight + bias
 
+    def scores(self, gains: Tensor, exit: int) -> Tensor:
+        """(N,) scores in [0, 1], 0.5 where the best of the later exits adds as much as its price, from `gains`."""
+        return (-(gains - self.price * self.costs[exit - 1, exit:]).amax(1)).sigmoid()
+
     @torch.no_grad()
     def forward(self, reached: Exit) -> Tensor:
-        """(N,) scores: minus what the best of the later exits adds above its price; 0 at exit 4."""
-        k = reached.index
-        if k == NUM_EXITS:
-            return reached.logits.new_zeros(len(reached.logits)).float()
-        return -(self.gains(reached) - self.price * self.costs[k - 1, k:]).amax(1)
+        """(N,) scores; 1 at exit 4."""
+        if reached.index == NUM_EXITS:
+            return reached.logits.new_ones(len(reached.logits)).float()
+        return self.scores(self.gains(reached), reached.index)
 
     def _load_from_state_dict(self, state: dict, prefix: str, *more) -> None:
         for name in [name for name, _ in self.named_buffers() if prefix + name in state]:
@@ -205,14 +208,14 @@ class Worth(Rule):
 def worth_features(reached: Exit, looks: bool = False) -> Tensor:
     """(N, F) what `Worth` sees of each image at an exit.
 
-    The logits of all exits so far, each exit's from the largest to the smallest, and the mean latent, which are there
-    anyway. With `looks`, of the detections there: how many there are above some scores, the five highest scores, and
-    how many there are of which size, by the sum of their scores.
+    The logits of all exits so far, each exit's from the largest to the smallest, their sigmoids, and the mean latent:
+    all that is there anyway. With `looks`, of the detections there: how many there are above some scores, the five
+    highest scores, and how many there are of which size, by the sum of their scores.
     """
     if reached.latents is None:
         raise ValueError("this rule looks at latents, which these records do not hold: collect them again")
-    columns = [told_apart(logits).sort(1, descending=True).values for logits in reached.so_far]
-    columns.append(reached.latents.float().mean(1))
+    logits = torch.cat([told_apart(logits).sort(1, descending=True).values for logits in reached.so_far], 1)
+    columns = [logits, logits.sigmoid(), reached.latents.float().mean(1)]
     if looks:
         scores = pad_sequence([found["scores"].float() for found in reached.found], batch_first=True)
         scores = F.pad(scores, (0, TOP))
