@@ -1,15 +1,26 @@
 """Rules fitted to records: a planted relation is found, a budget is kept, and a file keeps what was fitted."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from made_records import made_records
 
-from earlyexit.evaluation import evaluate_records, fit_worth, rule_scores, threshold_exits
+from earlyexit.evaluation import (
+    evaluate_records,
+    fit_score_scales,
+    fit_worth,
+    fitting,
+    rescale_records,
+    rule_scores,
+    threshold_exits,
+    thresholds_for_budget,
+)
 from earlyexit.evaluation.fitting import STRENGTHS, ridge
 from earlyexit.evaluation.records import Detections, offsets_of
 from earlyexit.model import Worth, worth_features
+from earlyexit.model.postprocess import check_scales
 
 
 def with_latents(records, seed=0):
@@ -137,3 +148,27 @@ def test_a_fitted_rule_is_loaded_from_its_weights(records):
     again = Worth(looks=True)
     again.load_state_dict(rule.state_dict())
     assert torch.equal(rule_scores(records, again), rule_scores(records, rule))
+
+
+def test_calibrating_worth_makes_scores_comparable_first(records, monkeypatch):
+    """The model gets the scales and a rule that was fitted to scores on them; scales that it has already stay."""
+    monkeypatch.setattr(fitting, "collect_records", lambda model, dataset: records)
+    scales = check_scales(fit_score_scales(records))
+    for before, expected in ((check_scales(None), rescale_records(records, scales)), (scales, records)):
+        parameters = [torch.zeros(1)]
+        model = SimpleNamespace(exit_target="single", score_scales=before, parameters=lambda p=parameters: iter(p))
+        assert fitting.calibrate_rule(model, None, 17, "worth", 0.6) == (0.5, 0.5, 0.5)
+        assert model.score_scales == scales
+        fitted, _ = fit_worth(expected, budget=0.6)
+        assert all(torch.equal(a, b) for a, b in zip(fitted.buffers(), model.rule.buffers(), strict=True))
+    with pytest.raises(ValueError, match="'worth' goes by a budget.*got none"):
+        fitting.calibrate_rule(model, None, 17, "worth")
+
+
+def test_a_budget_for_any_rule(records, monkeypatch):
+    monkeypatch.setattr(fitting, "collect_records", lambda model, dataset: records)
+    model = SimpleNamespace(exit_target="single", score_scales=check_scales(None))
+    thresholds = fitting.calibrate_rule(model, None, 17, "entropy", 0.6)
+    scores = rule_scores(records, model.rule)
+    assert thresholds == thresholds_for_budget(records, gmacs=0.6 * 4, scores=scores, repeats=2).thresholds
+    assert records.mean_gmacs(threshold_exits(scores, thresholds)) <= 0.6 * 4

@@ -177,7 +177,7 @@ def policies(run: Choosing) -> dict[str, Callable[[float], tuple[Tensor, float]]
 
 
 def curve(run: Choosing, repeats: int) -> list[dict]:
-    """Rows of `row_of` with "run", "policy" and, but for forced exits, the "share" "of" the "own" or "paper" full depth.
+    """Rows of `row_of` with "run" and "policy"; also, unless forced, the "share" "of" the "own" or "paper" full depth.
 
     At each budget lots take the compute that a policy took on these images: "lots for worth".
     """
