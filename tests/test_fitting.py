@@ -152,7 +152,7 @@ def test_a_fitted_rule_is_loaded_from_its_weights(records):
 
 def test_calibrating_worth_makes_scores_comparable_first(records, monkeypatch):
     """The model gets the scales and a rule that was fitted to scores on them; scales that it has already stay."""
-    monkeypatch.setattr(fitting, "collect_records", lambda model, dataset: records)
+    monkeypatch.setattr(fitting, "collect_records", lambda model, dataset, progress: records)
     scales = check_scales(fit_score_scales(records))
     for before, expected in ((check_scales(None), rescale_records(records, scales)), (scales, records)):
         parameters = [torch.zeros(1)]
@@ -166,7 +166,7 @@ def test_calibrating_worth_makes_scores_comparable_first(records, monkeypatch):
 
 
 def test_a_budget_for_any_rule(records, monkeypatch):
-    monkeypatch.setattr(fitting, "collect_records", lambda model, dataset: records)
+    monkeypatch.setattr(fitting, "collect_records", lambda model, dataset, progress: records)
     model = SimpleNamespace(exit_target="single", score_scales=check_scales(None))
     thresholds = fitting.calibrate_rule(model, None, 17, "entropy", 0.6)
     scores = rule_scores(records, model.rule)

@@ -15,7 +15,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cost": ["count_macs", "measure_latency"],
         "fitting": ["calibrate_rule", "fit_router", "fit_worth"],
         "matching": ["Matches", "average_precision", "marginal_precision", "match_records"],
-        "pictures": ["EXIT_COLOURS", "TRUTH_COLOUR", "draw_boxes", "draw_detection", "image_grid", "show_image"],
+        "pictures": [
+            "EXIT_COLOURS",
+            "TRUTH_COLOUR",
+            "draw_boxes",
+            "draw_detection",
+            "image_grid",
+            "paint_detection",
+            "show_image",
+        ],
         "policies": [
             "calibrate_thresholds",
             "exit_proportions",

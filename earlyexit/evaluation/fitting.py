@@ -140,37 +140,65 @@ def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_
 
 
 def calibrate_rule(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, rule: str | None = None, budget: float | None = None
+    model: EarlyExitRetinaNet,
+    dataset: CocoDataset,
+    index: int,
+    rule: str | None = None,
+    budget: float | None = None,
+    *,
+    progress: bool = False,
 ) -> tuple[float, float, float]:
     """Thresholds of exits 1-3 from a calibration split; the model gets the rule.
 
     Args:
-        model: the detector; with `rule` its own is replaced. One that is to have a `Worth` gets `score_scales`, too,
-            unless it has some.
+        model: the detector; with `rule` its own is replaced.
         dataset: images that it was not trained on.
         index: a row of `exit_proportions`, 1 to 34: so many images leave at each exit.
         rule: a name of `RULES`; a router or a `Worth` is fitted to the images first.
-        budget: instead of `index` the largest mean compute, as a share of full depth; a `Worth` needs one.
+        budget: instead of `index`, see `thresholds_under`.
+        progress: see `evaluate`.
+    """
+    if budget is not None:
+        return thresholds_under(model, dataset, budget, rule, progress=progress)
+    return calibrate_thresholds(scores_of_rule(model, dataset, rule, progress=progress), exit_proportions()[index - 1])
+
+
+def scores_of_rule(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, rule: str | None = None, *, progress: bool = False
+) -> Tensor:
+    """(4, images) what a rule says of every image at every exit; arguments as for `calibrate_rule`."""
+    if rule is not None:
+        model.rule = make_rule(rule, model.exit_target)
+    if isinstance(model.rule, Worth):
+        raise ValueError(f"the rule {rule or 'worth'!r} goes by a budget, a share of full depth such as 0.6, got none")
+    if isinstance(model.rule, MaxSoftmax):  # needs no detections: one pass through the backbone
+        return exit_confidences(model, dataset, progress=progress)
+    return _fitted_scores(model, collect_records(model, dataset, progress=progress), rule)
+
+
+def _fitted_scores(model: EarlyExitRetinaNet, records: ExitRecords, rule: str | None) -> Tensor:
+    if rule == "router":
+        model.rule = fit_router(records)
+    return rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
+
+
+def thresholds_under(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, budget: float, rule: str | None = None, *, progress: bool = False
+) -> tuple[float, float, float]:
+    """The best thresholds of exits 1-3 with which the mean compute keeps a budget, a share of that of full depth.
+
+    Other arguments as for `calibrate_rule`. A model that is to have a `Worth` gets `score_scales`, too, unless it has
+    some.
     """
     if rule is not None:
         model.rule = make_rule(rule, model.exit_target)
-    worth = isinstance(model.rule, Worth)
-    if worth and budget is None:
-        raise ValueError(f"the rule {rule or 'worth'!r} goes by a budget, a share of full depth such as 0.6, got none")
-    if isinstance(model.rule, MaxSoftmax) and budget is None:  # needs no detections: one pass through the backbone
-        return calibrate_thresholds(exit_confidences(model, dataset), exit_proportions()[index - 1])
-    records = collect_records(model, dataset)
-    if worth:
-        if all(tuple(scale) == (1.0, 0.0) for scale in model.score_scales):
-            model.score_scales = check_scales(fit_score_scales(records))
-            records = rescale_records(records, model.score_scales)
-        fitted, limits = fit_worth(records, budget=budget, looks=model.rule.looks)
-        model.rule = fitted.to(next(model.parameters()).device)
-        return limits
-    if rule == "router":
-        model.rule = fit_router(records)
-    scores = rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
-    if budget is None:
-        return calibrate_thresholds(scores, exit_proportions()[index - 1])
-    gmacs = budget * float(records.gmacs[-1].mean())
-    return thresholds_for_budget(records, gmacs=gmacs, scores=scores, repeats=2).thresholds
+    records = collect_records(model, dataset, progress=progress)
+    if not isinstance(model.rule, Worth):
+        scores, gmacs = _fitted_scores(model, records, rule), budget * float(records.gmacs[-1].mean())
+        return thresholds_for_budget(records, gmacs=gmacs, scores=scores, repeats=2).thresholds
+    if all(tuple(scale) == (1.0, 0.0) for scale in model.score_scales):
+        model.score_scales = check_scales(fit_score_scales(records))
+        records = rescale_records(records, model.score_scales)
+    fitted, limits = fit_worth(records, budget=budget, looks=model.rule.looks)
+    model.rule = fitted.to(next(model.parameters()).device)
+    return limits

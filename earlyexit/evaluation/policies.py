@@ -11,6 +11,7 @@ from ..model.exits import Rule, exit_limits
 from .records import ExitRecords, at_exits
 
 NUM_SETTINGS = 34
+FEW = 0.1  # of the images: how far the share that leaves early may be from what is meant before it is said
 
 
 def exit_proportions() -> Tensor:
@@ -132,3 +133,32 @@ def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
     """(4, N) what a rule says of every image at every exit: the scores by which `model(images, rule=rule)` decides."""
     scores = [rule(records.exit(k, found=bool(getattr(rule, "needs", ())))) for k in EXITS]
     return torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
+
+
+def early_share(scores: Tensor, proportions: Tensor, *, rounds: int = 200, seed: int = 0) -> tuple[float, float]:
+    """A 90 % interval of the share of new images that leave before exit 4 with thresholds from these images.
+
+    By the bootstrap: thresholds of as many images drawn with replacement are used on all of these.
+
+    Args:
+        scores, proportions: as for `calibrate_thresholds`.
+        rounds: draws.
+        seed: of the draws.
+    """
+    generator, shares = torch.Generator().manual_seed(seed), []
+    for _ in range(rounds):
+        drawn = torch.randint(scores.shape[1], (scores.shape[1],), generator=generator)
+        exits = threshold_exits(scores, calibrate_thresholds(scores[:, drawn], proportions))
+        shares.append((exits < NUM_EXITS).double().mean())
+    low, high = torch.stack(shares).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def few_images(scores: Tensor, proportions: Tensor) -> list[str]:
+    """A sentence on what the thresholds of so few images are worth; [] if they are good to a tenth of the images."""
+    low, high = early_share(scores, proportions)
+    meant = 1 - float(proportions[NUM_EXITS - 1])
+    if max(high - meant, meant - low) <= FEW:
+        return []
+    worth = f"of new ones {low:.0%} to {high:.0%} will leave early, where {meant:.0%} are meant (bootstrap, 90 %)"
+    return [f"thresholds from {scores.shape[1]} image(s) are rough: {worth}"]
