@@ -1,4 +1,4 @@
-"""Give every chapter the first code cell of book/01_data.ipynb, which finds the package, installs it or says what to do.
+"""Give every chapter the first code cell of 01_data.ipynb, which finds the package, installs it or says what to do.
 
 first_cell.py            copy that cell into the other chapters
 first_cell.py --check    only compare; exit status 1 if a chapter has another one
@@ -42,7 +42,7 @@ def write(book: Path) -> list[Path]:
 def main() -> int:
     """Copy or compare; return the exit status."""
     if "--check" in sys.argv[1:]:
-        problems = [f"{path.name}: its first code cell is not that of 01_data.ipynb" for path in differing(ROOT / "book")]
+        problems = [f"{path.name}: another first code cell than 01_data.ipynb" for path in differing(ROOT / "book")]
         print("\n".join(problems) or "the first cell is the same in all chapters")
         return 1 if problems else 0
     print("\n".join(f"wrote {path.name}" for path in write(ROOT / "book")) or "nothing to change")

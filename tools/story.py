@@ -1,7 +1,7 @@
 """Draw the picture of the first page, book/images/story.svg, from the results of the study: python tools/story.py.
 
-Two scenes and the exits at which they leave, and what each exit costs and keeps. `--check` compares instead (without the
-scenes, whose bytes depend on the picture library); exit status 1 if the results have moved on.
+Two scenes and the exits at which they leave, and what each exit costs and keeps. `--check` compares instead (without
+the scenes, whose bytes depend on the picture library); exit status 1 if the results have moved on.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def bars(y: int, label: str, shares: dict[int, float]) -> list[str]:
     """A row of bars, one for each exit, with their numbers."""
     drawn = [text(4, y + 15, label)]
     for k, share in shares.items():
-        bar = f'<rect x="{LEFT[k]}" y="{y + 22}" width="{WIDE * share:.1f}" height="8" rx="2" fill="{EXIT_COLOURS[k]}"/>'
+        bar = (
+            f'<rect x="{LEFT[k]}" y="{y + 22}" width="{WIDE * share:.1f}" height="8" rx="2" fill="{EXIT_COLOURS[k]}"/>'
+        )
         drawn += [text(LEFT[k] + WIDE / 2, y + 15, f"{share:.0%}", 'text-anchor="middle" font-weight="bold"'), bar]
     return drawn
 
@@ -94,7 +96,9 @@ def draw() -> str:
     ]
     said = (
         "Two pictures go through a network with four exits. The easy one leaves at exit 1, the hard one at exit 4. "
-        + " ".join(f"Exit {k} takes {cost[k]:.0%} of the compute and keeps {kept[k]:.0%} of the accuracy." for k in exits)
+        + " ".join(
+            f"Exit {k} takes {cost[k]:.0%} of the compute and keeps {kept[k]:.0%} of the accuracy." for k in exits
+        )
         + f" Mixed picture by picture, {mixed['share']:.0%} of the compute keep {mixed['kept']:.1%}."
     )
     head = (
