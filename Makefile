@@ -12,7 +12,7 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test site-test lint format notebooks slides study beyond gpu repository pins \
+.PHONY: help setup book test site-test lint format notebooks slides homework study beyond gpu repository pins \
 	release-check release-lowest release-newest clean
 
 help: ## list these targets
@@ -35,7 +35,7 @@ book: $(STAMP) ## run all chapters and build the book into _build/html
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book --ignore book/homework
 
 site-test: .venv/.site $(SITE) ## look at the built site in a browser (built first if it is missing); some five minutes
 	$(BIN)/python -m pytest tests/site -m site
@@ -52,6 +52,8 @@ lint: $(STAMP) ## check the style of the code, the repository's address and the 
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/set_repository.py --check
 	$(BIN)/python tools/first_cell.py --check
+	$(BIN)/python tools/exercises.py --check
+	$(BIN)/python tools/homework.py --check
 
 format: $(STAMP) ## rewrite the code in the common style
 	$(BIN)/ruff check --fix .
@@ -59,6 +61,9 @@ format: $(STAMP) ## rewrite the code in the common style
 
 notebooks: $(STAMP) ## run the chapters in place and store their outputs
 	$(BIN)/python tools/run_notebooks.py
+
+homework: $(STAMP) ## write the students' release of the homework and, into _build/homework, the lecturers' solutions
+	$(BIN)/python tools/homework.py
 
 slides: $(STAMP) ## make slides of all chapters for a lecture into _build/slides
 	$(BIN)/python tools/slides.py

@@ -8,7 +8,7 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-ROOMS = ("checks", "data", "evaluation", "model", "study", "training", "weights")
+ROOMS = ("checks", "data", "evaluation", "homework", "model", "study", "training", "weights")
 
 __getattr__, __dir__, _names = lazy_loader.attach(
     __name__,

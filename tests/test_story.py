@@ -77,7 +77,8 @@ def test_buttons_lead_into_the_book(book):
     there = book_pages.buttons(book, "https://github.com/someone/name", "main")
     assert "{button-ref} 01_first" in there and "lecturers" not in there
     assert "https://colab.research.google.com/github/someone/name/blob/main/book/01_first.ipynb" in there
-    (book / "book" / "lecturers.md").write_text("# For lecturers")
+    toc = book / "_toc.yml"
+    toc.write_text(toc.read_text() + "      - file: book/lecturers\n")
     assert "{button-ref} lecturers" in book_pages.buttons(book, "https://github.com/someone/name", "main")
 
 

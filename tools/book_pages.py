@@ -91,7 +91,7 @@ def buttons(root: Path, repository: str, branch: str) -> str:
         f":::{{button-ref}} {first.stem}\n:ref-type: doc\n:color: primary\nStart\n:::",
         f":::{{button-link}} {colab}/blob/{branch}/{first}\n:color: primary\n:outline:\nOpen in Colab\n:::",
     ]
-    if (root / "book" / "lecturers.md").exists():
+    if "book/lecturers" in (root / "_toc.yml").read_text(encoding="utf-8"):
         shown.append(":::{button-ref} lecturers\n:ref-type: doc\n:color: primary\n:outline:\nFor lecturers\n:::")
     items = "\n\n".join(f":::::{{grid-item}}\n:columns: auto\n\n{button}\n:::::" for button in shown)
     return f"::::::{{grid}}\n:gutter: 2\n\n{items}\n::::::"

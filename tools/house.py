@@ -21,6 +21,7 @@ STOREYS = (
     ("training",),
     ("study",),
     ("checks",),
+    ("homework",),
     ("cli", "course"),
 )
 DOORS = ("__init__", "__main__")  # of the root: whatever they import, nothing is built on them

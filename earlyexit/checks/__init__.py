@@ -6,4 +6,6 @@ answer and a generator of random inputs, see `verdicts`.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"verdicts": ["Verdict", "check"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"pairs": ["level_pairs"], "verdicts": ["Verdict", "check"]}
+)

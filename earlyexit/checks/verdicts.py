@@ -101,6 +101,17 @@ def called(answer: Callable, *inputs, **named):
     return got
 
 
+def pulled(answer: Callable, inputs: tuple, to: int) -> tuple[Tensor, Tensor | None]:
+    """What the answer gives, and the gradient of its sum with respect to input number `to`, None if there is none."""
+    if hasattr(answer, "pulled"):  # it runs in another process, which differentiates it there
+        return answer.pulled(inputs, to)
+    inputs = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
+    inputs[to].requires_grad_()
+    value = called(answer, *inputs)
+    there = isinstance(value, Tensor) and value.requires_grad
+    return value, torch.autograd.grad(value.sum(), inputs[to], allow_unused=True)[0] if there else None
+
+
 def same(
     got: object, wanted: Tensor | float, what: str, slips: Mapping[str, Tensor | float] | None = None, tol: float = 1e-4
 ) -> None:

@@ -1,0 +1,222 @@
+"""Mark a folder of submissions: earlyexit-grade submissions/ --out marks.csv
+
+`submissions/` has a folder for each student with the notebooks as they were saved: `STUDENT/hw1.ipynb`. Each notebook
+runs in a process of its own, each exercise counts half for the inputs that the student has seen and half for others,
+drawn from the lecturer's secret seed. What is marked is kept beside the table, so that a run that was stopped goes on.
+"""
+
+import ast
+import csv
+import hashlib
+import importlib
+import json
+import os
+import sys
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from ..checks.verdicts import TURN, Verdict, check, names
+from ..files import write_whole
+from .student import LostError, Student
+
+POINTS = 10  # of an exercise
+HIDDEN = 3  # seeds that nobody has seen
+SECRET = "HOMEWORK_SEED"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a student got for one exercise.
+
+    Attributes:
+        student, assignment, exercise: "ada", "hw1", "x2z".
+        points, of: what it got, and what it could get.
+        message: what is said to the student.
+    """
+
+    student: str
+    assignment: str
+    exercise: str
+    points: float
+    of: float
+    message: str
+
+
+def seed_of(student: str) -> int:
+    """The seed of a student's own inputs: numbers that were copied from another student do not fit."""
+    return zlib.crc32(student.encode()) % 100_000
+
+
+def hidden_seeds(secret: int | None = None) -> list[int]:
+    """The seeds that nobody has seen; the lecturer's secret is that of `HOMEWORK_SEED` in the environment unless given.
+
+    Raises:
+        ValueError: if the lecturer's seed is not there, or no whole number from 0 on.
+    """
+    text = os.environ.get(SECRET, "") if secret is None else str(secret)
+    if not text.isdecimal():
+        raise ValueError(f"{SECRET} must be the lecturer's seed, a whole number from 0 on, got {text!r}")
+    return [int(text) * HIDDEN + place for place in range(HIDDEN)]
+
+
+def grade(notebook: Path, student: str, secret: int) -> list[Mark]:
+    """Mark one notebook, all exercises of its assignment.
+
+    Args:
+        notebook: `hw1.ipynb`, as it was saved; its name says the assignment.
+        student: who handed it in.
+        secret: the lecturer's seed, from which the hidden inputs are drawn.
+
+    Raises:
+        ValueError: if there is no such assignment.
+    """
+    assignment = notebook.stem
+    waiting, marks = exercises_of(assignment), []
+
+    def nothing(exercise: str, error: LostError) -> Mark:
+        return Mark(student, assignment, exercise, 0, POINTS, str(error))
+
+    while waiting:
+        try:
+            answers = Student(notebook)
+        except LostError as error:
+            return marks + [nothing(exercise, error) for exercise in waiting]
+        with answers:
+            while waiting and not answers.lost:
+                exercise = waiting.pop(0)
+                try:
+                    marks.append(_mark(answers, assignment, exercise, student, secret))
+                except LostError as error:  # the others go on with a new process
+                    marks.append(nothing(exercise, error))
+    return marks
+
+
+def _mark(answers: Student, assignment: str, exercise: str, student: str, secret: int) -> Mark:
+    """Half of the points for the inputs that the student could see, half for hidden ones."""
+    name = f"{assignment}.{exercise}"
+    seeds = [seed_of(student), *hidden_seeds(secret)]
+    verdicts = [_verdict(answers, name, seed) for seed in seeds]
+    seen, hidden = verdicts[0], verdicts[1:]
+    points = POINTS / 2 * (seen.passed + all(one.passed for one in hidden))
+    wrong = next((one.message for one in verdicts if not one.passed), "right")
+    if wrong == TURN:
+        wrong = "not answered" if exercise in answers.defined else f"the notebook defines no {exercise}"
+        broken = "; ".join(answers.problems[:2])
+        wrong += f" ({broken})" if broken else ""
+    elif seen.passed and not all(one.passed for one in hidden):
+        wrong = f"right for the inputs that you saw, not for others: {wrong}"
+    return Mark(student, assignment, exercise, points, POINTS, wrong)
+
+
+def _verdict(answers: Student, name: str, seed: int) -> Verdict:
+    verdict = check(name, answers.answer(name.split(".")[1]), seed=seed)
+    if answers.lost:
+        raise answers.lost
+    return verdict
+
+
+def exercises_of(assignment: str) -> list[str]:
+    """The names of an assignment's exercises; `ValueError` if there is no such assignment."""
+    try:
+        return names(importlib.import_module(f"..checks.{assignment}", __package__))
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"there is no assignment {assignment!r}: notebooks are called hw1.ipynb, hw2.ipynb, ..."
+        ) from None
+
+
+def submissions(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Students with the notebooks that they handed in; `ValueError` if a folder has none."""
+    found = sorted((path.parent.name, path) for path in Path(folder).glob("*/*.ipynb"))
+    if not found:
+        raise ValueError(f"no notebooks in '{folder}': it should have a folder for each student, STUDENT/hw1.ipynb")
+    yield from found
+
+
+def digest(path: Path, secret: int) -> str:
+    """What a submission is known by: its content and the seed that it is marked with."""
+    return hashlib.sha256(path.read_bytes() + str(secret).encode()).hexdigest()[:16]
+
+
+def copied(folder: Path) -> list[tuple[str, str, list[str]]]:
+    """Functions that several students wrote alike, names and layout aside: assignment, function, students."""
+    seen = defaultdict(set)
+    for student, path in submissions(folder):
+        for name, shape in _functions(path):
+            seen[path.stem, name, shape].add(student)
+    return sorted((a, name, sorted(who)) for (a, name, _), who in seen.items() if len(who) > 1)
+
+
+def _functions(path: Path) -> Iterator[tuple[str, str]]:
+    """The functions of a notebook with the form of their code, in which names do not count; short ones are left out."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError):
+        return
+    for cell in cells:
+        try:
+            tree = ast.parse("".join(cell.get("source", "")) if cell.get("cell_type") == "code" else "")
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and len(list(ast.walk(node))) > 40:
+                kinds = [type(part).__name__ for part in ast.walk(node)]
+                yield node.name, hashlib.sha256(" ".join(kinds).encode()).hexdigest()
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="A folder for each student: STUDENT/hw1.ipynb.")],
+    out: Annotated[Path, typer.Option(help="The table of marks.")],
+    seed: Annotated[int, typer.Option(help="The lecturer's secret seed of hidden inputs.", min=0)],
+    jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 2,
+) -> None:
+    """Mark all submissions; what is already marked with this seed is not run again."""
+    kept = out.with_suffix(".feedback")
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        given = list(submissions(folder))
+        for _, path in given:
+            exercises_of(path.stem)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    waiting = [(who, path) for who, path in given if not (kept / f"{digest(path, seed)}.json").exists()]
+    with ProcessPoolExecutor(jobs) as pool:
+        tasks = {pool.submit(_grade_quietly, path, who, seed): (who, path) for who, path in waiting}
+        for task in tqdm(as_completed(tasks), total=len(tasks), unit="notebook", disable=not sys.stderr.isatty()):
+            who, path = tasks[task]
+            text = json.dumps([asdict(mark) for mark in task.result()])
+            write_whole(kept / f"{digest(path, seed)}.json", lambda file, text=text: file.write_text(text))
+    marks = [Mark(**row) for _, path in given for row in json.loads((kept / f"{digest(path, seed)}.json").read_text())]
+    _write(out, kept, marks, copied(folder))
+    typer.echo(f"{len(given)} notebooks, {len(marks)} marks in {out}; what is said to each student in {kept}")
+
+
+def _grade_quietly(path: Path, student: str, secret: int) -> list[Mark]:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return grade(path, student, secret)
+
+
+def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str, list[str]]]) -> None:
+    """The table, a page for each student, and the table of what was written alike."""
+    rows = [[field.name for field in fields(Mark)], *([*asdict(mark).values()] for mark in marks)]
+    for path, table in ((out, rows), (kept / "alike.csv", [["assignment", "function", "students"], *alike])):
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(table)
+    for student in {mark.student for mark in marks}:
+        own = [mark for mark in marks if mark.student == student]
+        lines = [f"- {m.assignment}.{m.exercise}: {m.points:g} of {m.of:g}. {m.message}" for m in own]
+        total = f"{sum(m.points for m in own):g} of {sum(m.of for m in own):g} points"
+        (kept / f"{student}.md").write_text("\n".join([f"# {student}: {total}", "", *lines, ""]), encoding="utf-8")
+
+
+def run() -> None:
+    """The command `earlyexit-grade`."""
+    typer.run(main)
