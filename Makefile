@@ -99,7 +99,7 @@ $(UV): # resolves and installs versions other than those of .venv
 	.venv-release/bin/python -m pip install --quiet uv
 
 pins: $(UV) ## write constraints.txt for all Pythons; newer versions with UPGRADE=--upgrade
-	$(UV) pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.10 --quiet \
+	$(UV) pip compile pyproject.toml --extra book --extra dev --extra site --universal --python-version 3.10 --quiet \
 		--no-annotate --custom-compile-command "make pins" $(UPGRADE) --output-file constraints.txt
 
 release-check: $(UV) ## build what would be published, use it far from the checkout

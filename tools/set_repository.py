@@ -22,7 +22,7 @@ COLAB = rf"colab\.research\.google\.com/github/{SLUG}"
 CLONE = rf"git clone https://github\.com/{SLUG}"
 PATTERNS = {
     "pyproject.toml": [rf'(?m)^Repository = "https://github\.com/{SLUG}"'],
-    "_config.yml": [rf"(?m)^  url: https://github\.com/{SLUG}"],
+    "_config.yml": [rf"(?m)^  url: https://github\.com/{SLUG}", rf"raw\.githubusercontent\.com/{SLUG}"],
     "CITATION.cff": [rf'(?m)^repository-code: "https://github\.com/{SLUG}"'],
     "README.md": [INSTALL, COLAB, CLONE],
     "CONTRIBUTING.md": [INSTALL, COLAB, CLONE],
