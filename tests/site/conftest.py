@@ -62,6 +62,7 @@ def open_window(browser, address):
 
     def opened(width, theme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
+        context.set_default_timeout(120_000)
         both = "".join(f"localStorage.setItem('{key}', '{theme}');" for key in ("mode", "theme"))
         context.add_init_script(both)
         window = Window(context.new_page(), address)

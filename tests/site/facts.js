@@ -28,7 +28,7 @@
     cut: [...main.querySelectorAll("*")].filter(cut).map(name),
     // The page of results has a field of its own.
     searches: [...document.querySelectorAll(".search-button, .search-button__button, input[type=search]")].filter(
-      (e) => inWindow(e) && !e.closest("#main-content"),
+      (e) => inWindow(e) && !e.closest(".bd-search-container"),
     ).length,
     links: [...document.querySelectorAll("a[href]")].map((e) => e.href),
     ids,
