@@ -172,6 +172,7 @@ def _settings(kind: type, values: dict[str, Any], given: set[str], preset_name: 
 
 
 def _train(settings: TrainSettings) -> None:
+    from .processes import process_state
     from .training.run import advice, train
 
     _device("auto")
@@ -181,7 +182,28 @@ def _train(settings: TrainSettings) -> None:
     def say_notes(of_the_data: list[str]) -> None:
         _say([note for note in notes if note] + of_the_data)
 
-    train(settings, shlex.join(["earlyexit", *sys.argv[1:]]), lambda row: typer.echo(_as_line(row)), say_notes)
+    printed = []
+
+    def say_row(row: dict) -> None:
+        printed.append(row)
+        typer.echo(_as_line(row))
+
+    try:
+        rows = train(settings, shlex.join(["earlyexit", *sys.argv[1:]]), say_row, say_notes)
+    except KeyboardInterrupt:
+        if process_state().is_main_process:
+            typer.echo(f"earlyexit: stopped; {_left_behind(settings)}", err=True)
+        raise SystemExit(130) from None  # what a shell gives for Ctrl-C
+    if not printed and process_state().is_main_process:
+        typer.echo(f"{settings.out!r} is finished; its last epoch: {_as_line(rows[-1])}")
+
+
+def _left_behind(settings: TrainSettings) -> str:
+    """What a stopped training can go on from."""
+    checkpoint = Path(settings.out, "checkpoint.pt")
+    if not checkpoint.exists():
+        return "no epoch is saved yet: the same command with --resume begins again"
+    return f"the last checkpoint is {str(checkpoint)!r}: the same command with --resume goes on from it"
 
 
 def _say(notes: list[str]) -> None:
@@ -260,10 +282,11 @@ def _model_and_data(data: Path, split: str, weights: str):
 
 def _limits(weights: str, thresholds: str | None, exit: int | None) -> tuple[float, ...] | None:
     """The thresholds of the command or, if it forces no exit, those of the weights."""
+    from .model.exits import check_thresholds
     from .model.factories import read_config
 
     if thresholds is not None:
-        return numbers(thresholds, float, "--thresholds")
+        return check_thresholds(numbers(thresholds, float, "--thresholds"))
     return read_config(weights).limits if exit is None else None
 
 
@@ -304,13 +327,20 @@ def calibrate(
     device: Device = "auto",
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
-    from .evaluation.policies import calibrate_rule
+    from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images, scores_of_rule
     from .weights import own_weights, store_in_card
 
     if into is not None:
         weights = str(own_weights(into))
+    elif rule == "router":
+        raise ValueError("--rule router is fitted to these images, and lost with this command: add --into RUN")
     model, dataset = _model_and_data(data, split, weights)
-    limits = calibrate_rule(model.to(_device(device)), dataset, index, rule)
+    before, shares = model.rule, exit_proportions()[index - 1]
+    scores = scores_of_rule(model.to(_device(device)), dataset, rule)
+    limits = calibrate_thresholds(scores, shares)
+    other = type(model.rule) is not type(before) and into is None
+    only = f"these thresholds are for the rule {rule!r}, which {weights!r} do not have: --into RUN stores both"
+    _say([*([only] if other else []), *few_images(scores, shares)])
     typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back
     if into is not None:
         stored = {"rule": rule, "thresholds": [None if math.isinf(t) else t for t in limits]}

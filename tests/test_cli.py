@@ -1,8 +1,10 @@
 """The command line: what it prints and writes, and how it says no."""
 
+import csv
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from squares import weights as stored
 from earlyexit import __version__, cli
 from earlyexit.evaluation.pictures import _small
 from earlyexit.model.factories import load_detector
+from earlyexit.training import loop
 from earlyexit.weights import FOLDER, read_about
 
 
@@ -187,7 +190,13 @@ def test_calibrate_into_a_run_decides_what_evaluate_does(folder, finished_run, t
     for rule in rules:
         done = run("calibrate", folder, "--into", own, *arguments, *(["--rule", rule] if rule else []))
         assert done.exit_code == 0, done.output
-        assert done.stderr == f"stored in {own / 'model.safetensors'}\n"
+        note, stored_in = done.stderr.splitlines()
+        assert re.fullmatch(
+            r"note: thresholds from 24 image\(s\) are rough: of new ones \d+% to \d+% will leave early, where 61% are "
+            r"meant \(bootstrap, 90 %\)",
+            note,
+        )
+        assert stored_in == f"stored in {own / 'model.safetensors'}"
     limits, about = done.stdout.strip(), read_about(own)
     assert about["thresholds"] == [float(t) for t in limits.split(",")]
     assert about["rule"] == (rule or "max softmax")
@@ -226,6 +235,26 @@ def test_calibrate_with_an_unknown_rule(folder, finished_run, capsys, monkeypatc
     line = refused(capsys, monkeypatch, "calibrate", folder, *weights, "--rule", "luck")
     assert line.startswith("earlyexit: the rule must be one of ['max softmax', 'entropy', ")
     assert line.endswith("got 'luck'")
+
+
+def test_a_router_needs_a_place(tmp_path, capsys, monkeypatch):
+    """Said before anything is measured: its thresholds are worth nothing without it."""
+    line = refused(capsys, monkeypatch, "calibrate", tmp_path / "lost", "--rule", "router")
+    assert line == "earlyexit: --rule router is fitted to these images, and lost with this command: add --into RUN"
+
+
+@pytest.mark.parametrize(("rule", "noted"), [("entropy", True), ("max softmax", False), (None, False)])
+def test_thresholds_of_a_rule_that_the_weights_lack(folder, weights, rule, noted):
+    arguments = ["--weights", weights, "--split", "train", *(["--rule", rule] if rule else [])]
+    done = run("calibrate", folder, *arguments)
+    assert len(done.stdout.strip().split(",")) == 3
+    assert ("note: these thresholds are for the rule 'entropy', which" in done.stderr) == noted
+
+
+def test_thresholds_in_percent(tmp_path, capsys, monkeypatch):
+    """Said before anything is read."""
+    line = refused(capsys, monkeypatch, "evaluate", tmp_path / "lost", "--thresholds", "90,90,95")
+    assert line.endswith("(infinity for 'never'), got (90.0, 90.0, 95.0): percent? divide by 100")
 
 
 def test_no_place_for_the_result(folder, tmp_path, capsys, monkeypatch):
@@ -302,6 +331,46 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path):
 
 def rows(out):
     return len((out / "log.csv").read_text().splitlines()) - 1
+
+
+def test_a_finished_run_says_what_there_is(folder, finished_run):
+    before = (finished_run / "checkpoint.pt").read_bytes()
+    how = ["--exit-target", "largest", "--epochs", 1, "--batch-size", 8, "--lr", 1e-4, "--resume"]
+    done = run("train", folder, "--out", finished_run, *how)
+    assert done.exit_code == 0, done.output
+    with open(finished_run / "log.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    said = f"'{finished_run}' is finished; its last epoch: epoch 1  classification {float(row['classification']):.4g}"
+    assert done.stdout.startswith(said) and done.stdout.count("\n") == 1
+    assert (finished_run / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_training_that_is_stopped_says_how_to_go_on(tmp_path, capsys, monkeypatch, epochs):
+    """Ctrl-C in a step of the first or of the second epoch."""
+    data, out, step = write_folder(tmp_path / "data", train=[(64, 64)] * 4), tmp_path / "run", loop.train_one_epoch
+    calls = []
+
+    def stop(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) > epochs:
+            raise KeyboardInterrupt
+        return step(*arguments, **more)
+
+    monkeypatch.setattr(loop, "train_one_epoch", stop)
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "train", str(data), *map(str, options(out, "--batch-size", 8))])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == "earlyexit: stopped; " + (
+        f"the last checkpoint is '{out / 'checkpoint.pt'}': the same command with --resume goes on from it"
+        if epochs
+        else "no epoch is saved yet: the same command with --resume begins again"
+    )
+    monkeypatch.undo()
+    assert run("train", data, *options(out, "--batch-size", 8, "--resume")).exit_code == 0
+    assert rows(out) == 2
 
 
 def test_letters_that_the_output_lacks_stop_nothing(tmp_path):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from safetensors.torch import save_file
 
 from earlyexit import check
 from earlyexit.checks.verdicts import TURN
@@ -25,6 +27,12 @@ spec.loader.exec_module(homework)
 SOURCES = {p.stem: nbformat.read(p, as_version=4) for p in sorted((ROOT / "book/homework/source").glob("hw*.ipynb"))}
 EVERY = [(name, exercise) for name in SOURCES for exercise in exercises_of(name)]
 SECRET = 41
+
+
+@pytest.fixture(autouse=True)
+def folder_of_its_own(tmp_path, monkeypatch):
+    """Solutions that train something save it where they run."""
+    monkeypatch.chdir(tmp_path)
 
 
 def answers(notebook):
@@ -177,8 +185,6 @@ def test_an_answer_for_the_seen_inputs_alone_gets_half(tmp_path):
 
     for turn in range(3):  # the first inputs of each round
         check("hw1.attention", record, seed=seed_of("cy") + turn)
-    import torch
-
     sums = []
     for turn in range(3):
         random = torch.Generator().manual_seed(1_000 * seed_of("cy") + turn)
@@ -257,6 +263,16 @@ def test_training_cells_are_not_run_again(tmp_path):
     notebook.cells.append(new_code_cell("attention = None", metadata={"tags": ["training"]}))
     nbformat.write(notebook, path)
     assert points(grade(path, "jan", SECRET)) == FULL
+
+
+def test_trained_weights_are_handed_in_with_the_notebook(tmp_path):
+    code = (
+        "from safetensors.torch import load_file\ntrained = load_file('own.safetensors')\ndef weights(): return trained"
+    )
+    path = hand_in(tmp_path, "kim", code)
+    save_file({"weight": torch.tensor([3.0, 4])}, path.parent / "own.safetensors")
+    with Student(path) as student:
+        assert student.answer("weights")()["weight"].tolist() == [3, 4]
 
 
 def test_seeds_are_the_students_own():

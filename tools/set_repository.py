@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SLUG = r"([\w.-]+/[\w-]+)"
 INSTALL = rf"git\+https://github\.com/{SLUG}"
 COLAB = rf"colab\.research\.google\.com/github/{SLUG}"
+RAW = rf"raw\.githubusercontent\.com/{SLUG}"
 CLONE = rf"git clone https://github\.com/{SLUG}"
 PATTERNS = {
     "pyproject.toml": [rf'(?m)^Repository = "https://github\.com/{SLUG}"'],
@@ -27,7 +28,9 @@ PATTERNS = {
     "README.md": [INSTALL, COLAB, CLONE],
     "CONTRIBUTING.md": [INSTALL, COLAB, CLONE],
     "book/*.ipynb": [INSTALL, COLAB, CLONE],
-    "book/*.md": [INSTALL, COLAB, CLONE],
+    "book/*.md": [INSTALL, COLAB, CLONE, RAW],
+    "book/*/*.ipynb": [INSTALL, COLAB, CLONE],
+    "book/homework/*/*.ipynb": [INSTALL, COLAB, CLONE],
 }
 # These files have to name the address; a chapter need not.
 REQUIRED = ("pyproject.toml", "_config.yml", "CITATION.cff", "README.md")

@@ -1,9 +1,13 @@
 """Exercises of chapter 2, detection in one hour."""
 
-import torch
-from torchvision.ops import box_area, box_convert, box_iou
+from collections.abc import Sequence
 
-from .verdicts import called, same
+import torch
+import torchvision.ops
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.ops import box_area, box_convert, box_iou, sigmoid_focal_loss
+
+from .verdicts import SlipError, called, same
 
 
 def _boxes(random: torch.Generator, count: int) -> torch.Tensor:
@@ -27,3 +31,113 @@ def iou(answer, random: torch.Generator) -> None:
         "the pairs are the other way round: rows are the first boxes": box_iou(others, ours),
     }
     same(called(answer, ours, others), box_iou(ours, others), "the IoU of every pair", slips)
+
+
+def match(answer, random: torch.Generator) -> None:
+    """What each anchor is taught: an object, background, or nothing."""
+    overlap = torch.rand(3, 12, generator=random)
+    overlap[:, 6:] *= 0.6  # some anchors lie between both limits
+    overlap[1] *= 0.3  # an object that no anchor fits
+    overlap[:, 8] = torch.tensor([0.1, 0.35, 0.2])  # its best anchor
+    by_limits = Matcher(0.5, 0.4, allow_low_quality_matches=False)(overlap)
+    wanted = Matcher(0.5, 0.4, allow_low_quality_matches=True)(overlap)
+    swapped = torch.where(wanted < 0, -3 - wanted, wanted)
+    slips = {
+        "the best anchor of each object is taught too, even if their IoU is below 0.4": by_limits,
+        "anchors between 0.4 and 0.5 are taught nothing: they get -2, not -1": wanted.masked_fill(wanted == -2, -1),
+        "background is -1 and what lies between is -2: you have them the other way round": swapped,
+    }
+    same(called(answer, overlap), wanted, "what each anchor is taught", slips)
+
+
+def encode(answer, random: torch.Generator) -> None:
+    """A box as a correction of an anchor."""
+    boxes, anchors = _boxes(random, 5), _boxes(random, 5)
+    size, base = (b[:, 2:] - b[:, :2] for b in (boxes, anchors))
+    moved = (boxes[:, :2] + boxes[:, 2:] - anchors[:, :2] - anchors[:, 2:]) / 2
+    wanted = BoxCoder((1.0, 1.0, 1.0, 1.0)).encode_single(boxes, anchors)
+    corners = torch.cat([(boxes[:, :2] - anchors[:, :2]) / base, wanted[:, 2:]], dim=1)
+    inverted = torch.cat([moved / size, -wanted[:, 2:]], dim=1)
+    slips = {
+        "a shift goes from centre to centre, yours from corner to corner": corners,
+        "a shift is counted in sizes of the anchor, not in pixels": torch.cat([moved, wanted[:, 2:]], dim=1),
+        "the anchor is what is divided by, you divide by the box": inverted,
+        "widths and heights are compared by a logarithm": torch.cat([wanted[:, :2], size / base], dim=1),
+    }
+    same(called(answer, boxes, anchors), wanted, "the corrections", slips)
+
+
+def focal_loss(answer, random: torch.Generator) -> None:
+    """Focal loss, its value and its gradient, also where the network is very sure."""
+    logits = (torch.randn(4, 6, generator=random) * 2).requires_grad_()
+    answers = (torch.rand(4, 6, generator=random) < 0.3).float()
+    answers[0, :2] = torch.tensor([0.0, 1.0])
+    wanted = sigmoid_focal_loss(logits, answers, reduction="sum")
+    got = called(answer, logits, answers)
+    right = torch.where(answers == 1, logits, -logits).sigmoid()
+    easy = torch.where(answers == 1, 0.25, 0.75) * right**2 * -right.log()
+    slips = {
+        "the sum is asked for, this is the mean": wanted / 24,
+        "alpha belongs to the answers 1, and 1 - alpha to the others: you have it the other way round": (
+            sigmoid_focal_loss(logits, answers, alpha=0.75, reduction="sum")
+        ),
+        "your factor grows with what is right already: it should shrink, (1 - p)^gamma": easy.sum(),
+        "alpha is missing": sigmoid_focal_loss(logits, answers, alpha=-1, reduction="sum"),
+    }
+    same(got, wanted.detach(), "the focal loss", slips)
+    slopes = [torch.autograd.grad(loss, logits, retain_graph=True, allow_unused=True)[0] for loss in (got, wanted)]
+    if slopes[0] is None or not torch.allclose(*slopes, atol=1e-4):
+        raise SlipError("the value is right, its gradient is not: the factor (1 - p)^gamma takes part in the gradient")
+    sure = torch.tensor([150.0, -150.0])
+    if not torch.isfinite(answer(sure, torch.tensor([0.0, 1.0]))):
+        raise SlipError("for logits of 150 the loss is no longer finite: do not take the logarithm of a sigmoid")
+
+
+def nms(answer, random: torch.Generator) -> None:
+    """Non-maximum suppression."""
+    boxes, scores = _boxes(random, 12), torch.rand(12, generator=random)
+    # A chain, whose middle overlaps both ends, and a pair, the better of which comes last.
+    boxes[:5] = torch.tensor([20.0, 0, 28, 4]) + torch.tensor([[0, 2.5, 5, 20, 21]]).T * torch.tensor([1.0, 0, 1, 0])
+    scores[:5] = torch.tensor([0.45, 0.6, 0.7, 0.3, 0.8])
+    wanted = torchvision.ops.nms(boxes, scores, 0.4)
+    backwards = torchvision.ops.nms(boxes, -scores, 0.4)
+    as_given = torchvision.ops.nms(boxes, -torch.arange(12.0), 0.4)
+    order = scores.argsort(descending=True)
+    by_any = order[box_iou(boxes[order], boxes[order]).tril(-1).amax(1) <= 0.4]
+    slips = {
+        "you went through them in the order of the boxes: begin with the best score": as_given,
+        "a box is removed by one that is kept, not by one that was removed itself": by_any,
+        "the best first: give the numbers in the order of falling scores": wanted.sort().values,
+        "you began with the lowest score": backwards,
+    }
+    same(called(answer, boxes, scores, 0.4), wanted, "the boxes that are kept", slips)
+
+
+def average_precision(answer, random: torch.Generator) -> None:
+    """Average precision at an IoU of 0.5, from boxes."""
+    objects = torch.tensor([[0.0, 0, 10, 8], [20, 0, 30, 9], [40, 0, 52, 8], [60, 0, 70, 7]])
+    shift = torch.tensor([1, 1.5, 0.5, 1, 60, 1, 70]) + torch.rand(7, generator=random)  # two hit nothing
+    boxes = objects[[0, 0, 1, 0, 1, 2, 2]] + shift[:, None] * torch.tensor([0, 1.0, 0, 1.0])
+    scores = torch.tensor([0.5, 0.8, 0.4, 0.7, 0.9, 0.3, 0.6]) + torch.rand(7, generator=random) / 20
+    hits = [0, 1, 0, 0, 0, 1, 1]  # by falling score: nothing, an object, its copy, nothing, its copy, two objects
+    twice = [0, 1, 1, 0, 1, 1, 1]
+    by_place = [1, 0, 1, 0, 0, 1, 0]
+    slips = {
+        "an object can be found once: its second box is a false alarm": _precision(twice, 4),
+        "detections are ranked by falling score, you took them as they came": _precision(by_place, 4),
+        "at each recall take the best precision that is still to come": _precision(hits, 4, envelope=False),
+        "recall is divided by the number of objects, you divide by the number of those found": _precision(hits, 3),
+        "AP goes from 0 to 1": 100 * _precision(hits, 4),
+    }
+    same(called(answer, boxes, scores, objects), _precision(hits, 4), "the average precision", slips)
+
+
+def _precision(hits: Sequence[int], objects: int, *, envelope: bool = True) -> float:
+    """COCO's average precision of a ranked list: the mean of the precision at 101 recalls."""
+    precision = [sum(hits[:rank]) / rank for rank in range(1, len(hits) + 1)]
+    total = 0.0
+    for recall in range(101):
+        ranks = [r for r in range(len(hits)) if 100 * sum(hits[: r + 1]) >= recall * objects]
+        if ranks:
+            total += max(precision[r] for r in ranks) if envelope else precision[ranks[0]]
+    return total / 101

@@ -54,12 +54,13 @@ def downsample(answer, random: torch.Generator) -> None:
         "this is the largest of four cells: every second cell was asked for": F.max_pool2d(level, 2),
         "the first cell is kept, then every second one": level[..., 1::2, 1::2],
         "height alone is halved": level[..., ::2, :],
-        "this is bilinear, which blends cells": F.interpolate(level, scale_factor=0.5, mode="bilinear"),
+        "width alone is halved": level[..., ::2],
     }
     same(called(answer, level), level[..., ::2, ::2], "the level below", slips)
     odd = torch.rand(1, 1, 5, 7, generator=random)
-    wanted = F.interpolate(odd, size=(3, 4), mode="nearest")
-    same(called(answer, odd).shape, torch.tensor(wanted.shape), "the size for 5 x 7 cells")
+    size = getattr(called(answer, odd), "shape", ())
+    if tuple(size) != (1, 1, 3, 4):
+        raise SlipError(f"half of 5 x 7 cells, rounded up, is 3 x 4; your level has shape {tuple(size)}")
 
 
 def top_down(answer, random: torch.Generator) -> None:

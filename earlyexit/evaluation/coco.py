@@ -172,9 +172,11 @@ def is_single_object(dataset: CocoDataset) -> bool:
 
 
 def checked(dataset: CocoDataset, classes: list[str]) -> CocoDataset:
-    """The data set; `ValueError` if it has no images, or other classes than the weights."""
+    """The data set; `ValueError` if it has no images, other classes than the weights, or a photo that is not there."""
     if not len(dataset):
         raise ValueError(f"there are no images in {dataset.root!r}: its annotation file lists none")
     if dataset.classes != classes:
         raise ValueError(f"the data has the classes {dataset.classes}, the weights know {classes}")
+    if process_state().is_main_process:  # the last photo, too, before the first is run
+        dataset.check_photos()
     return dataset

@@ -16,6 +16,7 @@ from .matching import marginal_precision, match_records
 from .records import ExitRecords, at_exits
 
 NUM_SETTINGS = 34
+FEW = 0.1  # of the images: how far the share that leaves early may be from what is meant before it is said
 
 
 def exit_proportions() -> Tensor:
@@ -177,13 +178,45 @@ def calibrate_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, 
         index: 1 to 34.
         rule: a name of `RULES`; a router is fitted to the images first.
     """
+    return calibrate_thresholds(scores_of_rule(model, dataset, rule), exit_proportions()[index - 1])
+
+
+def scores_of_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, rule: str | None = None) -> Tensor:
+    """(4, images) what a rule says of every image at every exit; arguments as for `calibrate_rule`."""
     if rule is not None:
         model.rule = make_rule(rule, model.exit_target)
     if isinstance(model.rule, MaxSoftmax):  # needs no detections: one pass through the backbone
-        scores = exit_confidences(model, dataset)
-    else:
-        records = collect_records(model, dataset)
-        if rule == "router":
-            model.rule = fit_router(records)
-        scores = rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
-    return calibrate_thresholds(scores, exit_proportions()[index - 1])
+        return exit_confidences(model, dataset)
+    records = collect_records(model, dataset)
+    if rule == "router":
+        model.rule = fit_router(records)
+    return rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
+
+
+def early_share(scores: Tensor, proportions: Tensor, *, rounds: int = 200, seed: int = 0) -> tuple[float, float]:
+    """A 90 % interval of the share of new images that leave before exit 4 with thresholds from these images.
+
+    By the bootstrap: thresholds of as many images drawn with replacement are used on all of these.
+
+    Args:
+        scores, proportions: as for `calibrate_thresholds`.
+        rounds: draws.
+        seed: of the draws.
+    """
+    generator, shares = torch.Generator().manual_seed(seed), []
+    for _ in range(rounds):
+        drawn = torch.randint(scores.shape[1], (scores.shape[1],), generator=generator)
+        exits = threshold_exits(scores, calibrate_thresholds(scores[:, drawn], proportions))
+        shares.append((exits < NUM_EXITS).double().mean())
+    low, high = torch.stack(shares).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def few_images(scores: Tensor, proportions: Tensor) -> list[str]:
+    """A sentence on what the thresholds of so few images are worth; [] if they are good to a tenth of the images."""
+    low, high = early_share(scores, proportions)
+    meant = 1 - float(proportions[NUM_EXITS - 1])
+    if max(high - meant, meant - low) <= FEW:
+        return []
+    worth = f"of new ones {low:.0%} to {high:.0%} will leave early, where {meant:.0%} are meant (bootstrap, 90 %)"
+    return [f"thresholds from {scores.shape[1]} image(s) are rough: {worth}"]

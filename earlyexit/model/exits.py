@@ -12,6 +12,7 @@ from .backbone import EXITS, NUM_EXITS, Exit
 
 EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
 HIDDEN = 16  # units of a router
+MOST_THRESHOLD = 2.0  # 1.1 or 2 is somebody's "never", 90 is a percentage
 ONE_CLASS = "one class: the exits say by a sigmoid how surely it is there, for a softmax over one class is always 1"
 
 
@@ -201,12 +202,16 @@ def emptiness(logits: Tensor) -> Tensor:
 
 
 def check_thresholds(thresholds) -> tuple[float, float, float]:
-    """`thresholds` as three floats; `ValueError` unless there are three and none is NaN or negative."""
+    """`thresholds` as three floats; `ValueError` unless there are three, none NaN, negative or in percent."""
     values = tuple(float(t) for t in thresholds) if isinstance(thresholds, Iterable) else (float(thresholds),)
     if len(values) != 3:
         raise ValueError(f"thresholds must be three, for exits 1-3 (exit 4 takes what is left), got {values}")
     if any(math.isnan(t) or t < 0 for t in values):
         raise ValueError(f"thresholds must be confidences of at least 0 (infinity for 'never'), got {values}")
+    if any(MOST_THRESHOLD < t < math.inf for t in values):  # in silence, nobody would ever leave
+        raise ValueError(
+            f"thresholds must be confidences from 0 to 1 (infinity for 'never'), got {values}: percent? divide by 100"
+        )
     return values
 
 

@@ -45,7 +45,7 @@ class ExitClassifier(nn.Module):
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
         """In training {"exit": loss}; in eval the four exits' logits, a list of (N, classes)."""
-        check_images(images, self)
+        check_images(images, self, values=not self.training)
         if not self.training:
             return self.backbone(self.transform(images)[0].tensors)
         check_targets(images, targets, self.backbone.num_classes)
@@ -329,12 +329,17 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
     return [name for name in backbone.state_dict() if name.startswith(CLASSIFIERS)]
 
 
-def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]:
-    """Go on from a trained detector that may lack the parts for early exits, which then keep their fresh weights.
+def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path, classes: Sequence[str] | None = None) -> list[str]:
+    """Go on from a trained detector, of other classes, too.
+
+    It may lack the parts for early exits, which then keep their fresh weights. If it tells apart another number of
+    classes, or others by name, the layers that know classes stay fresh: the exits' classifiers and what connects them,
+    the last layer of each class head, and the opinions. Everything else carries over.
 
     Args:
         model: the detector to fill; one with `filler="learned"` may start from one trained the paper's way.
         weights: a name of `available_weights()` or a file.
+        classes: the names that `model` is for; None: only the number is compared.
 
     Returns:
         The names of the weights that were left as they were.
@@ -343,8 +348,32 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]
         ValueError: if the file holds something that the model has not, or in another shape.
     """
     found = {name: value for name, value in load_state(weights).items() if not name.startswith("rule.")}
-    early = ("early_necks.", "early_heads.", "opinions.")
-    return _fill(model, found, early, f"cannot go on from {str(weights)!r}, which is of another detector")
+    optional = ("early_necks.", "early_heads.", "opinions.")
+    known = read_about(weights).get("classes")
+    first = found.get("backbone.classifiers.0.weight", ())
+    if len(first) != model.num_classes or (classes and known and list(classes) != known):
+        of_classes = tuple(filter(_knows_classes, model.state_dict()))
+        found = {name: value for name, value in found.items() if name not in of_classes}
+        optional += of_classes
+    return _fill(model, found, optional, f"cannot go on from {str(weights)!r}, which is of another detector")
+
+
+def _knows_classes(name: str) -> bool:
+    """Whether a weight of a detector belongs to a layer that is for its classes."""
+    backbone = tuple(f"backbone.{part}" for part in CLASSIFIERS)
+    return name.startswith((*backbone, "opinions.")) or ".cls_logits." in name
+
+
+def describe_fresh(names: Sequence[str]) -> str:
+    """What the weights `names`, as `load_warm_start` gives them, belong to, in words; "" for none."""
+    classes = [name for name in names if _knows_classes(name)]
+    parts = {
+        "the exits' classifiers": any(name.startswith("backbone.") for name in classes),
+        "the heads' class layers": any(".cls_logits." in name for name in classes),
+        "the opinions": any(name.startswith("opinions.") for name in classes),
+        "the early exits' own necks and heads": len(classes) < len(names),
+    }
+    return ", ".join(part for part, fresh in parts.items() if fresh)
 
 
 def reset_classifiers(backbone: DynPerceiver) -> None:

@@ -109,6 +109,7 @@ def checked_split(folder: str | Path, split: str) -> CocoDataset:
     if not is_single_object(dataset):
         remedy = "data_prep/single_object.py leaves out the others"
         raise ValueError(f"the study needs images with exactly one object: {remedy} of {split!r} in {str(folder)!r}")
+    dataset.check_photos()
     return dataset
 
 

@@ -81,9 +81,9 @@ def downsample(level):
     return level[..., ::2, :]
 
 
-# %% downsample: bilinear
+# %% downsample: width alone
 def downsample(level):
-    return F.interpolate(level, scale_factor=0.5, mode="bilinear")
+    return level[..., ::2]
 
 
 # %% downsample: 5 x 7 cells
@@ -109,7 +109,7 @@ def top_down(laterals):
 # %% top_down: add both
 def top_down(laterals):
     sums = [laterals[-1]]
-    for lateral in reversed(laterals[:-1]):
+    for _ in laterals[:-1]:
         sums.insert(0, F.interpolate(sums[0], scale_factor=2, mode="nearest"))
     return sums
 
@@ -117,8 +117,8 @@ def top_down(laterals):
 # %% top_down: sum by sum
 def top_down(laterals):
     sums = [laterals[-1]]
-    for lateral, above in zip(reversed(laterals[:-1]), reversed(laterals[1:])):
-        sums.insert(0, lateral + F.interpolate(above, scale_factor=2, mode="nearest"))
+    for fine, above in zip(reversed(laterals[:-1]), reversed(laterals[1:])):
+        sums.insert(0, fine + F.interpolate(above, scale_factor=2, mode="nearest"))
     return sums
 
 
