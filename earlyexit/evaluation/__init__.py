@@ -14,7 +14,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "collect": ["collect_records"],
         "cost": ["count_macs", "measure_latency"],
         "matching": ["Matches", "average_precision", "marginal_precision", "match_records"],
-        "pictures": ["EXIT_COLOURS", "TRUTH_COLOUR", "draw_boxes", "draw_detection", "image_grid", "show_image"],
+        "pictures": [
+            "EXIT_COLOURS",
+            "TRUTH_COLOUR",
+            "draw_boxes",
+            "draw_detection",
+            "image_grid",
+            "paint_detection",
+            "show_image",
+        ],
         "policies": [
             "calibrate_rule",
             "calibrate_thresholds",

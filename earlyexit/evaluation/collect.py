@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ..data.coco import CocoDataset
+from ..data.progress import progress as shown
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import check_images, network_size, same_size_batches
@@ -32,6 +33,7 @@ def collect_records(
     path: str | Path | None = None,
     fillers: Sequence[str] | None = None,
     workers: int = 1,
+    progress: bool = False,
 ) -> ExitRecords | dict[str, ExitRecords]:
     """Run a detector once over a data set and keep what it says at all four exits.
 
@@ -48,6 +50,7 @@ def collect_records(
             at which no feature map is missing are computed once for all. The files are then PATH-FILLER.
         workers: processes; the records are the same. On a CPU they share the images, each with its own copy of the
             model, and a script that asks for several needs its `if __name__ == "__main__"`. With a GPU they load them.
+        progress: say on standard error how far it is: a bar or, without a terminal, a line every half minute.
 
     Returns:
         The records; with `fillers`, a dict of them by filler.
@@ -66,8 +69,10 @@ def collect_records(
     model.eval()
     todo = _missing(stores, len(dataset))
     try:
-        run = functools.partial(run_chunk, model, dataset, batch_size, loaders)
+        run = functools.partial(run_chunk, model, dataset, batch_size, loaders, progress=progress and sharers == 1)
         chunks = _run_in_processes(run, list(todo.values()), sharers)
+        if progress and sharers > 1:
+            chunks = shown(chunks, f"recording, parts of {CHUNK} images", len(todo))
         for (number, (_, lacking)), (shared, found, sizes) in zip(todo.items(), chunks, strict=True):
             for name in lacking:
                 gmacs = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).T
@@ -132,6 +137,7 @@ def run_chunk(
     loaders: int,
     images: range,
     fillers: Sequence[str | None],
+    progress: bool = False,
 ) -> tuple[dict, dict[str | None, Detections], list[tuple[int, int]]]:
     """Run some images of a data set, which `loaders` processes load (0: this one).
 
@@ -142,7 +148,8 @@ def run_chunk(
     logits: list[Tensor] = []
     found: dict[str | None, list[dict]] = {name: [] for name in fillers}  # four of each image
     sizes: list[tuple[int, int]] = []
-    for batch, _ in batches_for(model, Subset(dataset, images), batch_size, loaders):
+    work = f"recording images {images.start + 1} to {images.stop} of {len(dataset)}" if progress else ""
+    for batch, _ in batches_for(model, Subset(dataset, images), batch_size, loaders, work):
         check_images(batch, model)
         with torch.inference_mode():
             batch_logits, batch_found = run_all_exits(model, batch, fillers)

@@ -169,7 +169,9 @@ def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_
     return router.eval()
 
 
-def calibrate_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, rule: str | None = None) -> tuple:
+def calibrate_rule(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, rule: str | None = None, *, progress: bool = False
+) -> tuple:
     """Thresholds of exits 1-3 for a row of `exit_proportions`, from a calibration split; the model gets the rule.
 
     Args:
@@ -177,17 +179,20 @@ def calibrate_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, 
         dataset: images that it was not trained on.
         index: 1 to 34.
         rule: a name of `RULES`; a router is fitted to the images first.
+        progress: see `evaluate`.
     """
-    return calibrate_thresholds(scores_of_rule(model, dataset, rule), exit_proportions()[index - 1])
+    return calibrate_thresholds(scores_of_rule(model, dataset, rule, progress=progress), exit_proportions()[index - 1])
 
 
-def scores_of_rule(model: EarlyExitRetinaNet, dataset: CocoDataset, rule: str | None = None) -> Tensor:
+def scores_of_rule(
+    model: EarlyExitRetinaNet, dataset: CocoDataset, rule: str | None = None, *, progress: bool = False
+) -> Tensor:
     """(4, images) what a rule says of every image at every exit; arguments as for `calibrate_rule`."""
     if rule is not None:
         model.rule = make_rule(rule, model.exit_target)
     if isinstance(model.rule, MaxSoftmax):  # needs no detections: one pass through the backbone
-        return exit_confidences(model, dataset)
-    records = collect_records(model, dataset)
+        return exit_confidences(model, dataset, progress=progress)
+    records = collect_records(model, dataset, progress=progress)
     if rule == "router":
         model.rule = fit_router(records)
     return rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
