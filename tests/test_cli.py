@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from squares import command as run
 from squares import options, refused, same, write_folder
 from squares import weights as stored
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from earlyexit import __version__, cli
-from earlyexit.evaluation.pictures import _small
+from earlyexit.data import open_photo
 from earlyexit.model.factories import load_detector
 from earlyexit.training import loop
 from earlyexit.weights import FOLDER, read_about
@@ -87,14 +88,12 @@ def test_detect_draws_any_picture(photos, weights, tmp_path, name):
 
 
 def test_detect_prints_what_the_model_finds(photos, weights):
-    from earlyexit.evaluation.pictures import read_photo
-
     done = run("detect", photos / "photo.jpg", photos / "gray.png", "--weights", weights, "--min-score", 0.001)
     lines = done.stdout.splitlines()[1:]
     model, classes = load_detector(weights)
     for name, line in zip(("photo.jpg", "gray.png"), lines, strict=True):
         with torch.inference_mode():
-            (found,) = model.eval()([read_photo(photos / name)])
+            (found,) = model.eval()([pil_to_tensor(open_photo(photos / name).image) / 255])
         assert f"{name}: exit 4 (confidence {found['confidence']:.2f}), 0% of the compute saved" in line
         count = int((found["scores"] >= 0.001).sum())
         assert line.count(" at [") == count
@@ -121,8 +120,9 @@ def test_detect_in_bfloat16_and_with_thresholds(photos, weights):
     ("arguments", "message"),
     [
         (["{photos}/lost.jpg"], "no image '{photos}/lost.jpg'"),
+        (["{photos}/*.tif"], "no image is called as '{photos}/*.tif' says"),
         (["{photos}/photo.jpg", "{photos}/text.jpg"], "'{photos}/text.jpg' is not a readable image"),
-        (["{photos}"], "is not a readable image"),
+        (["{photos}"], "2 of 5 photos: '{photos}/text.jpg' is not a readable image: cannot identify image file "),
         (
             ["{photos}/photo.jpg", "--thresholds", "a,b"],
             "--thresholds takes numbers with commas between them, got 'a,b'",
@@ -138,8 +138,17 @@ def test_detect_in_bfloat16_and_with_thresholds(photos, weights):
         (["{photos}/photo.jpg", "--device", "meta"], "--device must be cpu, cuda or auto, got 'meta'"),
         (["{photos}/photo.jpg", "--device", "mps"], "--device must be cpu, cuda or auto, got 'mps'"),
         (["{photos}/photo.jpg", "--device", "cuda:99"], "--device cuda:99: there are "),
-        (["{photos}/thin.png"], "image 0 is too thin, 1 x 300: its longer side may be 256 times the shorter at most"),
+        (["{photos}/thin.png"], "'{photos}/thin.png' is too thin, 1 x 300: its longer side may be 256 times"),
         (["{photos}/photo.jpg", "--save", "{photos}/found.txt"], "--save must end in"),
+        (
+            ["{photos}/photo.jpg", "--save", "{photos}/text.jpg/found"],
+            "text.jpg' is a file, so this cannot be a folder",
+        ),
+        (["{photos}/photo.jpg", "--save", "{photos}"], "holds '{photos}/photo.jpg', which is read"),
+        (["{photos}", "--save", "{photos}/found"], "lies in a folder that is read"),
+        (["{photos}/photo.jpg", "--sheet", "{photos}/sheet.txt"], "--sheet must end in .png"),
+        (["{photos}/photo.jpg", "--json", "{photos}"], "--json must be a file, got '{photos}'"),
+        (["{photos}/photo.jpg", "--csv", "{photos}/no/x.csv"], "there is no folder '{photos}/no'"),
     ],
 )
 def test_detect_refuses(photos, weights, capsys, monkeypatch, arguments, message):
@@ -190,13 +199,14 @@ def test_calibrate_into_a_run_decides_what_evaluate_does(folder, finished_run, t
     for rule in rules:
         done = run("calibrate", folder, "--into", own, *arguments, *(["--rule", rule] if rule else []))
         assert done.exit_code == 0, done.output
-        note, stored_in = done.stderr.splitlines()
+        note, stored_in, following = done.stderr.splitlines()
         assert re.fullmatch(
             r"note: thresholds from 24 image\(s\) are rough: of new ones \d+% to \d+% will leave early, where 61% are "
             r"meant \(bootstrap, 90 %\)",
             note,
         )
         assert stored_in == f"stored in {own / 'model.safetensors'}"
+        assert following == f"next: earlyexit evaluate {folder} --weights {own}"
     limits, about = done.stdout.strip(), read_about(own)
     assert about["thresholds"] == [float(t) for t in limits.split(",")]
     assert about["rule"] == (rule or "max softmax")
@@ -212,6 +222,24 @@ def test_calibrate_into_a_run_decides_what_evaluate_does(folder, finished_run, t
     assert (other_rule == exits) == (rule is None)
     assert exits_of(run("evaluate", folder, "--weights", own, "--thresholds", "inf,inf,inf")) == [0, 0, 0, 7]
     assert exits_of(run("evaluate", folder, "--weights", own, "--exit", 2)) == [0, 7, 0, 0]
+
+
+def test_calibrate_worth_keeps_a_budget(folder, finished_run, tmp_path):
+    """The rule and its price are in the run, and decide what `evaluate` does, without any option."""
+    own = shutil.copytree(finished_run, tmp_path / "run")
+    arguments = ["calibrate", folder, "--into", own, "--split", "train", "--rule", "worth"]
+    refused = run(*arguments)
+    assert refused.exit_code != 0 and "goes by a budget" in str(refused.exception)
+    done = run(*arguments, "--budget", 0.95)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "0.5,0.5,0.5\n"
+    about = read_about(own)
+    assert about["rule"] == "worth"
+    weights = load_file(own / "model.safetensors")
+    assert {name for name in weights if name.startswith("rule.")} >= {"rule.weight_1", "rule.costs", "rule.price"}
+    result = run("evaluate", folder, "--weights", own, "--split", "train")
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["gmacs"] <= 0.95 * found["gmacs_full"] + 1e-6
 
 
 def test_nobody_leaves_is_stored_too(folder, finished_run, tmp_path, no_counting):
@@ -394,14 +422,3 @@ def test_one_bad_photo_among_good_ones(tmp_path, capsys, monkeypatch):
     assert ended.value.code == 2 and "1 of 3 photos: " in said.err and "broken.jpg' is not a readable image" in said.err
     assert [line.split(": exit")[0] for line in said.out.splitlines()[1:3]] == [photos[0], photos[2]]
     assert Image.open(tmp_path / "all.png").width > 400
-
-
-def test_a_large_photo_is_shown_small_with_its_boxes():
-    photo = torch.zeros(3, 900, 1800)
-    photo[:, 300:600, 600:1200] = 1
-    found = {"boxes": torch.tensor([[600.0, 300, 1200, 600]]), "scores": torch.ones(1)}
-    small, moved = _small(photo, found)
-    assert small.shape == (3, 240, 480)
-    torch.testing.assert_close(moved["boxes"], torch.tensor([[160.0, 80, 320, 160]]))
-    inside = small[0, 80:160, 160:320]
-    assert inside.mean() > 0.99 and small.sum() / 3 == pytest.approx(inside.numel(), rel=0.02)
