@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from earlyexit.cli import run_app
-from earlyexit.data import annotation_file, check_plausible, read_coco
+from earlyexit.data import Coco, annotation_file, check_plausible, read_coco
 from earlyexit.files import check_file
 from prepare.commands import refusals
+from prepare.next_steps import next_lines
 from prepare.sheet import contact_sheet, summarise, summary_lines
 
 app = typer.Typer(add_completion=False)
@@ -34,7 +35,13 @@ def main(
         coco = read_coco(annotation_file(data, split))
         shown = contact_sheet(coco, data / split, out, per_class=per_class, most=most, seed=seed)
     typer.echo("\n".join(summary_lines(summarise(coco)) + check_plausible(coco)))
-    typer.echo(f"wrote {out}, {shown} images")
+    typer.echo(f"wrote {out}, {shown} images: look at it before you train")
+    typer.echo("\n".join(next_lines(data, {split: coco, **_calibration(data, split)}, split)))
+
+
+def _calibration(data: Path, split: str) -> dict[str, Coco]:
+    """The split that a training on another can be measured on, where there is one; nobody looks into it here."""
+    return {"calibration": {}} if split != "calibration" and annotation_file(data, "calibration").exists() else {}
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from earlyexit.cli import run_app
+from earlyexit.data import load_coco
 from earlyexit.data.scenes import export_scenes
-from prepare.commands import refusals
+from prepare.commands import echo, refusals
 from prepare.layout import check_writable
-from prepare.next_steps import train_command
+from prepare.next_steps import next_lines
 
 
 def main(
@@ -35,13 +36,12 @@ def main(
     start = time.perf_counter()
     with refusals():
         check_writable(out)
-        paths = export_scenes(out, counts, size, seed, workers)
+        paths = export_scenes(out, counts, size, seed, workers, progress=True)
     for split, path in paths.items():
         typer.echo(f"{split}: {counts[split]} scenes, {path}")
     typer.echo(f"done in {time.perf_counter() - start:.0f} s")
-    if counts.get("train"):
-        options = ("--val-split", "calibration") if counts.get("calibration") else ()
-        typer.echo(f"next: {train_command(out, *options)}")
+    if "train" in paths:
+        echo(*next_lines(out, {split: load_coco(path) for split, path in paths.items()}))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,14 @@ def parts_of(
     return {split: (part, images) for split, part in divide(coco, shares, seed, groups).items()}
 
 
+def _nothing(coco: Coco, faults: Report, single: bool) -> str:
+    """What is left where no object is, and why."""
+    left = f"{len(coco['images'])} images and no object"
+    if faults.dropped:
+        return f"{left}; dropped, {faults.commonest()}"
+    return f"{left}; " + ("no image has exactly one (--single)" if single else "its annotations hold none")
+
+
 app = typer.Typer(add_completion=False)
 
 
@@ -124,7 +132,7 @@ def main(
             coco = keep_single_objects(coco)
         echo(*summary_lines(summarise(coco)))
         if not coco["annotations"]:
-            raise ValueError(f"nothing to learn from: {source} leaves {len(coco['images'])} images and no object")
+            raise ValueError(f"nothing to learn from: {source} leaves {_nothing(coco, faults, single)}")
         echo(*check_plausible(coco))
         found = find_copies([image["file_name"] for image in coco["images"]], folder) if copies else Copies()
         parts = parts_of(coco, folder, splits, found, split_share or SHARES, seed)

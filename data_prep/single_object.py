@@ -25,7 +25,7 @@ from earlyexit.data import (
 from prepare import commands
 from prepare.commands import Link
 from prepare.layout import check_earlier, check_places, check_writable, write_images
-from prepare.next_steps import train_command
+from prepare.next_steps import next_lines
 
 
 def with_photos(coco: Coco, folder: Path) -> Coco:
@@ -56,7 +56,7 @@ def make_single_object(annotations: Path, images: Path, out: Path, link: Link) -
     if not single["images"]:
         raise ValueError(f"--annotations {annotations}: none of its {len(verdicts)} images has exactly one object")
     check_writable(out)
-    new_json, new_images = out / "annotations" / annotations.name, out / images.resolve().name
+    new_json, new_images = annotation_file(out, images.resolve().name), out / images.resolve().name
     check_places(single, images, new_images, link.value)
     single = with_photos(single, images)
     if new_json.resolve() == annotations.resolve() or new_images.resolve() == images.resolve():
@@ -84,10 +84,9 @@ def main(
         if reason != KEPT:
             typer.echo(f"  dropped, {reason}: {count}")
     typer.echo(f"images after: {counts[KEPT]}, each with one object")
-    typer.echo(f"wrote {out / 'annotations' / annotations.name}")
     split = images.resolve().name
-    if annotation_file(out, split).name == annotations.name:
-        typer.echo(f"next: {train_command(out, '--split', split)}")
+    written = annotation_file(out, split)
+    commands.echo(f"wrote {written}", *next_lines(out, {split: load_coco(written)}, split))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export | onnx | study | beyond.
+"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export | onnx | study | ...
 
 What needs PyTorch is imported by the command that needs it, so that `--help` answers at once.
 """
@@ -18,7 +18,7 @@ import typer
 
 from . import __version__
 from .files import check_file, write_json
-from .study.command import beyond_command, study_command
+from .study.command import beyond_command, choosing_command, study_command
 from .training.settings import PRESETS, TrainSettings, as_options, check_settings, option_name, preset
 
 DEFAULT_WEIGHTS = "scenes-early"
@@ -172,6 +172,7 @@ def _settings(kind: type, values: dict[str, Any], given: set[str], preset_name: 
 
 
 def _train(settings: TrainSettings) -> None:
+    from .processes import process_state
     from .training.run import advice, train
 
     _device("auto")
@@ -181,7 +182,44 @@ def _train(settings: TrainSettings) -> None:
     def say_notes(of_the_data: list[str]) -> None:
         _say([note for note in notes if note] + of_the_data)
 
-    train(settings, shlex.join(["earlyexit", *sys.argv[1:]]), lambda row: typer.echo(_as_line(row)), say_notes)
+    printed = []
+
+    def say_row(row: dict) -> None:
+        printed.append(row)
+        typer.echo(_as_line(row))
+
+    try:
+        rows = train(settings, shlex.join(["earlyexit", *sys.argv[1:]]), say_row, say_notes)
+    except KeyboardInterrupt:
+        if process_state().is_main_process:
+            typer.echo(f"earlyexit: stopped; {_left_behind(settings)}", err=True)
+        raise SystemExit(130) from None  # what a shell gives for Ctrl-C
+    if process_state().is_main_process:
+        done = f"{settings.out!r} is finished; its last epoch: {_as_line(rows[-1])}"
+        typer.echo(_after_training(settings) if printed else done)
+
+
+def _left_behind(settings: TrainSettings) -> str:
+    """What a stopped training can go on from."""
+    checkpoint = Path(settings.out, "checkpoint.pt")
+    if not checkpoint.exists():
+        return "no epoch is saved yet: the same command with --resume begins again"
+    return f"the last checkpoint is {str(checkpoint)!r}: the same command with --resume goes on from it"
+
+
+def _after_training(s: TrainSettings) -> str:
+    from .data import annotation_file
+
+    if s.task == "classify":
+        return next_step("train", s.data, "--init", Path(s.out) / "model.safetensors", "--out", f"{s.out}-detector")
+    given = s.val_split or ("calibration" if annotation_file(s.data, "calibration").exists() else s.split)
+    split = () if given == "calibration" else ("--split", given)
+    return next_step("calibrate", s.data, *split, "--into", s.out)
+
+
+def next_step(*words: object) -> str:
+    """The line that a command ends with: what to do with what it wrote."""
+    return f"next: {shlex.join(['earlyexit', *map(str, words)])}"
 
 
 def _say(notes: list[str]) -> None:
@@ -231,7 +269,7 @@ def evaluate(
     limits = _limits(weights, thresholds, exit)
     model, dataset = _model_and_data(data, split, weights)
     model.to(_device(device))
-    how = {"batch_size": batch_size, "workers": workers}
+    how = {"batch_size": batch_size, "workers": workers, "progress": True}
     result = evaluate_on(model, dataset, thresholds=limits, exit=exit, **how)
     if is_single_object(dataset):
         result["accuracy"] = exit_accuracy(model, dataset, **how)
@@ -260,10 +298,11 @@ def _model_and_data(data: Path, split: str, weights: str):
 
 def _limits(weights: str, thresholds: str | None, exit: int | None) -> tuple[float, ...] | None:
     """The thresholds of the command or, if it forces no exit, those of the weights."""
+    from .model.exits import check_thresholds
     from .model.factories import read_config
 
     if thresholds is not None:
-        return numbers(thresholds, float, "--thresholds")
+        return check_thresholds(numbers(thresholds, float, "--thresholds"))
     return read_config(weights).limits if exit is None else None
 
 
@@ -296,44 +335,79 @@ def calibrate(
     split: Split = "calibration",
     index: Annotated[int, typer.Option(min=1, max=34, help="Threshold index of the paper: 1 early, 34 never.")] = 17,
     rule: Annotated[
-        str | None, typer.Option(help="Who leaves: max softmax (the paper), entropy, ... or router.")
+        str | None, typer.Option(help="Who leaves: max softmax (the paper), entropy, ..., router or worth.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Instead of an index: the mean compute as a share of full depth, e.g. 0.6.")
     ] = None,
     into: Annotated[
         Path | None, typer.Option(help="Store rule and thresholds in this run's weights (its folder, or a file), too.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
-    from .evaluation.policies import calibrate_rule
+    """Print the thresholds of exits 1-3 with which the paper's shares of images leave, or that a budget allows."""
+    from .data import annotation_file
+    from .evaluation.fitting import scores_of_rule, thresholds_under
+    from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images
     from .weights import own_weights, store_in_card
 
     if into is not None:
         weights = str(own_weights(into))
+    elif rule in ("router", "worth", "worth of detections"):
+        raise ValueError(f"--rule {rule} is fitted to these images, and lost with this command: add --into RUN")
     model, dataset = _model_and_data(data, split, weights)
-    limits = calibrate_rule(model.to(_device(device)), dataset, index, rule)
+    before, scales, notes = model.rule, model.score_scales, []
+    model.to(_device(device))
+    if budget is None:
+        shares = exit_proportions()[index - 1]
+        scores = scores_of_rule(model, dataset, rule, progress=True)
+        limits, notes = calibrate_thresholds(scores, shares), few_images(scores, shares)
+    else:
+        limits = thresholds_under(model, dataset, budget, rule, progress=True)
+    other = type(model.rule) is not type(before) and into is None
+    only = f"these thresholds are for the rule {rule!r}, which {weights!r} do not have: --into RUN stores both"
+    _say([*([only] if other else []), *notes])
     typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back
     if into is not None:
         stored = {"rule": rule, "thresholds": [None if math.isinf(t) else t for t in limits]}
+        stored["score_scales"] = model.score_scales if model.score_scales != scales else None
         path = store_in_card(into, {key: value for key, value in stored.items() if value is not None}, model)
-        typer.echo(f"stored in {path}", err=True)
+        there = () if annotation_file(data, "test").exists() else ("--split", split)
+        typer.echo(f"stored in {path}\n{next_step('evaluate', data, '--weights', into, *there)}", err=True)
 
 
 @app.command()
 def detect(
-    images: Annotated[list[Path], typer.Argument(help="Any photos.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Photos, films, folders of them, patterns such as 'photos/*.jpg', numbers of cameras."),
+    ],
     weights: Weights = DEFAULT_WEIGHTS,
     thresholds: Thresholds = None,
     exit: ForcedExit = None,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Weaker detections are left out.")] = 0.5,
-    save: Annotated[Path | None, typer.Option(help="Draw the detections into this picture.")] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of each photo and a film of each film; or a picture, as --sheet."),
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Draw all photos, with their names, into this picture.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was found on each photo; boxes are x1, y1, x2, y2.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a row for every box.")] = None,
     device: Device = "auto",
     bf16: Annotated[bool, typer.Option("--bf16", help="Run the network in bfloat16.")] = False,
 ) -> None:
-    """Detect objects in photos; print and, with --save, draw boxes, the exit taken and the compute saved."""
-    from .evaluation.pictures import detect as detect_photos
+    """Detect objects in photos and films; print, and draw, boxes, the exit taken and the compute saved.
 
-    limits = _limits(weights, thresholds, exit)
-    for line in detect_photos(images, weights, limits, exit, min_score, save, _device(device), bf16):
+    Films and cameras need the extra "video" of this package; Ctrl-C stops a camera.
+    """
+    from .evaluation.detecting import Places
+    from .evaluation.detecting import detect as detect_all
+
+    limits, places = _limits(weights, thresholds, exit), Places(save, sheet, json_file, csv_file)
+    how = {"thresholds": limits, "exit": exit, "min_score": min_score, "device": _device(device), "bf16": bf16}
+    for line in detect_all(images, weights, places=places, **how):
         typer.echo(line)
 
 
@@ -353,6 +427,7 @@ def export(
     if old:
         typer.echo(f"note: this replaced {' and '.join(old)}", err=True)
     typer.echo(json.dumps(card, indent=1))
+    typer.echo(next_step("detect", "PHOTOS", "--weights", release.export_paths(run, name)[0]), err=True)
 
 
 @app.command()
@@ -381,3 +456,4 @@ def onnx(
 
 app.command("study")(study_command)
 app.command("beyond")(beyond_command)
+app.command("choosing")(choosing_command)

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and what a result file says of how it came about."""
 
+import contextlib
 import csv
 import datetime
 import io
@@ -8,7 +9,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,17 +19,29 @@ from . import __version__
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, then rename it: a crash leaves the old file or the new one."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
+    with whole_file(path) as temporary:
         write(temporary)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path, ending: str = "") -> Iterator[Path]:
+    """A temporary file beside `path` to be filled, which takes its place at the end, unless an exception does.
+
+    Args:
+        path: what is to be written.
+        ending: of the temporary file, for what is written by something that looks at it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp{ending}")
+    try:
+        yield temporary
         os.chmod(temporary, 0o666 & ~_umask())  # some libraries make files that only their owner may read
         with open(temporary, "r+b") as file:  # a rename must not overtake the content on its way to the disk
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def _umask() -> int:
@@ -62,7 +75,7 @@ def check_file(option: str, path: Path | None, suffix: str = "") -> None:
         raise ValueError(f"{option} {path}: there is no folder {str(path.parent)!r}")
 
 
-def write_json(path: Path, value: dict) -> Path:
+def write_json(path: Path, value: dict | list) -> Path:
     """Write JSON to a file that appears whole or not at all."""
     return write_whole(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
 

@@ -425,7 +425,7 @@ def test_bad_targets_name_the_image(trained, bad, message):
 def test_one_target_for_each_image(trained):
     with pytest.raises(ValueError, match="got 2 for 3 images"):
         trained(pictures(3), targets()[:2])
-    with pytest.raises(ValueError, match="got none"):
+    with pytest.raises(ValueError, match="one target for each image, got NoneType"):
         trained(pictures(3))
 
 

@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 from PIL import Image
+from squares import CLASSES, write_folder
 
 from earlyexit import count_macs
 from earlyexit.data.coco import coco_split
 from earlyexit.evaluation.coco import (
     METRICS,
+    checked,
     coco_metrics,
     evaluate,
     exit_accuracy,
@@ -125,3 +127,12 @@ def test_accuracy_needs_single_objects(nano, folder):
     assert not is_single_object(dataset)
     with pytest.raises(ValueError, match="exactly one object in each image, image"):
         exit_accuracy(nano, dataset)
+
+
+def test_every_photo_is_looked_at_before_the_first_is_run(tmp_path):
+    folder = write_folder(tmp_path / "data", test=[(64, 64)] * 5)
+    data = coco_split(folder, "test")
+    assert checked(data, CLASSES) is data
+    (folder / "test" / "4.png").unlink()
+    with pytest.raises(ValueError, match="image 104, '4.png', cannot be read"):
+        checked(data, CLASSES)

@@ -172,8 +172,6 @@ def test_warm_start_keeps_what_was_trained(tmp_path):
     with torch.inference_mode():
         first, second = (model.eval()(image, exit=4)[0]["scores"] for model in (before, after))
     assert torch.equal(first, second)
-    with pytest.raises(ValueError, match="another detector"):
-        load_warm_start(dyn_retinanet_nano(6), tmp_path / "before.safetensors")
     save_weights(after, tmp_path / "after.safetensors", about={})
     with pytest.raises(ValueError, match="another detector"):
         load_warm_start(before, tmp_path / "after.safetensors")

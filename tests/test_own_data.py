@@ -190,3 +190,35 @@ def test_bad_input_is_one_line(source, tmp_path):
     result = run("csv", source, tmp_path / "out")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "why"),
+    [
+        (
+            "photos",
+            "leaves 0 images and no object; dropped, no such image, or several: 5, such as a.xml (looked for 'a'; ",
+        ),
+        (
+            "boxes",
+            "leaves 5 images and no object; dropped, object outside the image: 5, such as a.xml (object 1, 'dog', ",
+        ),
+        ("objects", "leaves 5 images and no object; its annotations hold none"),
+        ("single", "leaves 0 images and no object; no image has exactly one (--single)"),
+    ],
+)
+def test_where_nothing_is_left_it_says_why(break_it, why, source, tmp_path):
+    for stem, objects in TRUTH.items():
+        path = source / "Annotations" / f"{stem}.xml"
+        if break_it == "photos":
+            (source / "JPEGImages" / f"{stem}.jpg").rename(source / "JPEGImages" / f"{stem}{stem}.jpg")
+        if break_it == "boxes":
+            path.write_text(voc_xml([(name, tuple(v + 500 for v in box)) for name, box in objects]))
+        if break_it == "objects":
+            path.write_text(voc_xml([]))
+        if break_it == "single":
+            path.write_text(voc_xml(objects * 2))
+    result = run("voc", source, tmp_path / "out", *(["--single"] if break_it == "single" else []))
+    assert result.exit_code == 2
+    assert f"nothing to learn from: {source}/Annotations {why}" in result.output.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

@@ -10,10 +10,11 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from earlyexit.data import coco_split, open_photo, read_header, size_problem
 from earlyexit.data.photos import TURNS, Header
-from earlyexit.evaluation.pictures import read_photo
+from earlyexit.data.streams import Source, shots
 
 # How an upright photo lies in a file that has this EXIF orientation.
 LYING = {**TURNS, 6: TURNS[8], 8: TURNS[6]}
@@ -78,7 +79,8 @@ def test_a_damaged_mark_is_no_mark(tmp_path):
 
 def test_detecting_sees_what_training_sees(tmp_path):
     save_lying(tmp_path / "a.png", 8)
-    seen = read_photo(tmp_path / "a.png")
+    (shot,) = shots(Source(str(tmp_path / "a.png"), "photo"))
+    seen = pil_to_tensor(shot.image) / 255
     assert seen.shape == (3, 32, 48)
     assert seen[:, 4, 4].tolist() == [1, 0, 0] and seen[:, 28, 4].tolist() == [0, 0, 1]
 

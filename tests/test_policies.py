@@ -15,7 +15,7 @@ from earlyexit.evaluation import scores as best_case
 from earlyexit.evaluation.coco import METRICS
 from earlyexit.evaluation.cost import measure_latency, profile_exits
 from earlyexit.evaluation.matching import Matches, average_precision, match_records
-from earlyexit.evaluation.policies import oracle_exits, random_exits, threshold_exits
+from earlyexit.evaluation.policies import early_share, few_images, oracle_exits, random_exits, threshold_exits
 from earlyexit.evaluation.scores import (
     _fit,
     bootstrap,
@@ -286,3 +286,29 @@ def test_a_call_is_timed_once(monkeypatch):
     ticks, calls = iter([2.0, 5.0]), []
     monkeypatch.setattr(latency.time, "perf_counter", lambda: next(ticks))
     assert latency.seconds(lambda: calls.append(1), torch.device("cpu")) == 3 and calls == [1]
+
+
+@pytest.mark.parametrize("images", [30, 100, 400])
+def test_the_share_that_leaves_is_known_as_well_as_order_statistics_say(images):
+    """With one exit, the share of new images above the k-th largest of n is beta distributed: deviation as below."""
+    scores = torch.rand(4, images, generator=torch.Generator().manual_seed(images))
+    low, high = early_share(scores, torch.tensor([0.6, 0.0, 0.0, 0.4]), rounds=2000)
+    deviation = (0.6 * 0.4 / (images + 2)) ** 0.5
+    assert (high - low) / 2 == pytest.approx(1.645 * deviation, rel=0.12)
+    assert (high + low) / 2 == pytest.approx(0.6, abs=0.6 * deviation)
+
+
+def test_few_images_are_said_to_be_few():
+    shares = exit_proportions()[16]
+    draw = lambda images: torch.rand(4, images, generator=torch.Generator().manual_seed(0))  # noqa: E731
+    (said,) = few_images(draw(40), shares)
+    low, high = early_share(draw(40), shares)
+    assert said.startswith(
+        f"thresholds from 40 image(s) are rough: of new ones {low:.0%} to {high:.0%} will leave early"
+    )
+    assert "where 61% are meant" in said and low < 0.53 and high > 0.68
+    assert few_images(draw(600), shares) == []
+    assert "of new ones 0% to 0%" in few_images(draw(1), shares)[0]  # no image is left to take a threshold from
+    assert few_images(draw(1), exit_proportions()[33]) == []  # nobody is meant to leave
+    equal = torch.full((4, 600), 0.5)  # they can only leave together
+    assert "of new ones 100% to 100%" in few_images(equal, shares)[0]

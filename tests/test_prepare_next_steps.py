@@ -2,11 +2,12 @@
 
 import shlex
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from earlyexit.training.settings import TrainSettings
-from prepare.next_steps import choose_size, next_lines, share_of_small, train_command
+from prepare.next_steps import choose_size, next_lines, share_of_small, train_step
 
 
 def data(sides, size=(640, 480), per_image=1):
@@ -67,9 +68,11 @@ def test_the_command_has_the_options_that_the_images_need(tmp_path):
     assert {word for word in words if word.startswith("--")} <= known
 
 
+def test_another_split_to_train_on():
+    assert next_lines(Path("a"), {"val": data([40])}, "val") == ["next: earlyexit train a --split val --out runs/a"]
+
+
 def test_a_relative_folder_gives_the_run_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from pathlib import Path
-
-    assert train_command(Path("data/mine")) == "earlyexit train data/mine --out runs/mine"
-    assert train_command(Path(".")) == f"earlyexit train . --out runs/{tmp_path.name}"
+    assert train_step(Path("data/mine")) == "next: earlyexit train data/mine --out runs/mine"
+    assert train_step(Path(".")) == f"next: earlyexit train . --out runs/{tmp_path.name}"

@@ -134,7 +134,10 @@ def test_command_on_scenes(folder, tmp_path):
     out = tmp_path / "sheet.png"
     result = CliRunner().invoke(command.app, [str(folder), "--split", "test", "--out", str(out), "--most", "6"])
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[-1] == f"wrote {out}, 6 images"
+    assert result.output.splitlines()[-2:] == [
+        f"wrote {out}, 6 images: look at it before you train",
+        f"next: earlyexit train {folder} --split test --exit-target largest --out runs/{folder.name}",
+    ]
     assert Image.open(out).format == "PNG"
     wrong = CliRunner().invoke(command.app, [str(folder), "--split", "none", "--out", str(out)])
     assert (wrong.exit_code, len(wrong.output.splitlines())) == (2, 1)

@@ -191,8 +191,8 @@ def test_command_makes_the_layout_and_may_run_again(source, tmp_path, coco, link
         assert "images after: 2" in result.stdout
         assert f"{SEVERAL}: 2" in result.stdout
         assert f"{CROWD}: 1" in result.stdout
-        assert files(out) == ["annotations/instances.json", "val/a.jpg", "val/deep/f.jpg"]
-        assert json.loads((out / "annotations/instances.json").read_text()) == keep_single_objects(coco)
+        assert files(out) == ["annotations/instances_val.json", "val/a.jpg", "val/deep/f.jpg"]
+        assert json.loads((out / "annotations/instances_val.json").read_text()) == keep_single_objects(coco)
     image = out / "val/a.jpg"
     assert image.read_bytes() == (source / "val/a.jpg").read_bytes()
     assert image.is_symlink() == (link == "symlink")
@@ -226,14 +226,14 @@ def test_command_reports_a_bad_file(source, tmp_path, content, message):
 def test_command_does_not_replace_another_data_set(source, tmp_path, coco):
     out = tmp_path / "single"
     assert run(source, out).exit_code == 0
-    before = (out / "annotations/instances.json").read_bytes()
+    before = (out / "annotations/instances_val.json").read_bytes()
     coco["annotations"].append(box(9, 20))
     (source / "instances.json").write_text(json.dumps(coco))
     result = run(source, out)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert "is of other images or classes: choose another --out, or delete" in result.stderr
-    assert (out / "annotations/instances.json").read_bytes() == before
-    assert files(out) == ["annotations/instances.json", "val/a.jpg", "val/deep/f.jpg"]
+    assert (out / "annotations/instances_val.json").read_bytes() == before
+    assert files(out) == ["annotations/instances_val.json", "val/a.jpg", "val/deep/f.jpg"]
 
 
 def test_command_does_not_overwrite_its_input(source):

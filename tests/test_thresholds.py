@@ -118,3 +118,6 @@ def test_check_thresholds():
     for bad in (math.nan, -0.1, -math.inf):
         with pytest.raises(ValueError, match=str(bad)):
             check_thresholds([0.5, bad, 0.5])
+    for percent in ([90, 80, 70], [0.9, 99.5, math.inf], torch.tensor([2.5, 0.5, 0.5])):
+        with pytest.raises(ValueError, match=r"from 0 to 1 \(infinity for 'never'\), got .*: percent\? divide by 100"):
+            check_thresholds(percent)

@@ -10,10 +10,12 @@ import torch
 from squares import options, refused, same, settings, weights, write_folder
 
 from earlyexit import cli
+from earlyexit.training import run
 from earlyexit.training.checkpoints import load_checkpoint, remove_half_written
 from earlyexit.training.run import train
 
-# Trains, and waits to be killed in the middle of epoch 2's checkpoint or validation, once it has printed a line.
+# Trains, and waits to be killed in the middle of epoch 2's checkpoint or validation, once it has printed a line. An
+# epoch has two checkpoints, before and after its validation.
 SCRIPT = '''
 import json
 import sys
@@ -30,10 +32,10 @@ calls = []
 
 
 def save_half(state, path):
-    """torch.save, whose second file is half written when the kill comes."""
+    """torch.save, whose third file is half written when the kill comes."""
     save(state, path)
     calls.append(path)
-    if len(calls) == 2:
+    if len(calls) == 3:
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
         wait()
@@ -102,15 +104,40 @@ def log(out):
     return [[line[i] for i in keep] for line in lines]
 
 
-@pytest.mark.parametrize(("where", "logged", "halves"), [("saving", 2, 1), ("validating", 1, 0)])
-def test_killed_run_resumes_to_the_same_weights(runs, data, where, logged, halves):
+@pytest.mark.parametrize(("where", "stepped", "halves"), [("saving", False, 1), ("validating", True, 0)])
+def test_killed_run_resumes_to_the_same_weights(runs, data, where, stepped, halves):
+    """The steps of the epoch that was being validated are done."""
     out = runs[where]
-    assert (done(out), len(log(out)) - 1, len(list(out.glob(".*.tmp")))) == (1, logged, halves)
+    assert (done(out), len(log(out)) - 1, len(list(out.glob(".*.tmp")))) == (1, 1, halves)
+    assert (torch.load(out / "checkpoint.pt", weights_only=True)["pending"] is not None) == stepped
     train(settings(data, out, val_split="val", resume=True))
     assert same(weights(out), weights(runs["whole"]))
     assert log(out) == log(runs["whole"])
     files = ["checkpoint.pt", "log.csv", "model.safetensors", "settings.json"]
     assert sorted(path.name for path in out.iterdir()) == files
+
+
+def test_a_validation_that_fails_loses_nothing(runs, data, tmp_path, monkeypatch):
+    """Of the first and of the second epoch; it goes on with what failed, and ends with the same numbers."""
+    out, real, calls = tmp_path / "run", run.detect_all, []
+
+    def fail(*args, **kwargs):
+        calls.append(len(weights(out)))  # which are there already
+        if len(calls) in (1, 3):
+            raise OSError("the network drive is gone")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(run, "detect_all", fail)
+    for epoch in (1, 2):
+        with pytest.raises(OSError, match="the network drive is gone"):
+            train(settings(data, out, val_split="val", resume=epoch > 1))
+        assert done(out) == epoch - 1
+        assert torch.load(out / "checkpoint.pt", weights_only=True)["pending"]["epoch"] == epoch
+        assert (out / "log.csv").exists() == (epoch > 1)
+    rows = train(settings(data, out, val_split="val", resume=True))
+    assert [row["epoch"] for row in rows] == [1, 2] and len(calls) == 4
+    assert log(out) == log(runs["whole"])
+    assert same(weights(out), weights(runs["whole"]))
 
 
 def test_full_disk(runs, data, tmp_path, capsys, monkeypatch):

@@ -59,8 +59,10 @@ def test_export_takes_the_place_of_nothing_else(finished_run, tmp_path, capsys, 
 def test_export_keeps_the_whole_name_and_says_what_it_replaces(finished_run, tmp_path):
     first, second = (run("export", finished_run, "--name", tmp_path / name) for name in ("v1.5", "v1.5.safetensors"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v1.5.json", "v1.5.safetensors"]
-    assert first.stderr == "" and second.exit_code == 0
-    assert second.stderr == f"note: this replaced {tmp_path / 'v1.5.safetensors'} and {tmp_path / 'v1.5.json'}\n"
+    following = f"next: earlyexit detect PHOTOS --weights {tmp_path / 'v1.5.safetensors'}\n"
+    assert first.stderr == following and second.exit_code == 0
+    replaced = f"note: this replaced {tmp_path / 'v1.5.safetensors'} and {tmp_path / 'v1.5.json'}\n"
+    assert second.stderr == replaced + following
 
 
 def test_export_looks_at_the_data_before_it_writes(folder, finished_run, tmp_path, capsys, monkeypatch):

@@ -103,6 +103,24 @@ def test_an_unreadable_image_is_named(tmp_path):
         train(settings(folder, tmp_path / "run"))
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("how", ["gone", "another size", "no picture"])
+def test_every_photo_of_every_split_is_looked_at_first(tmp_path, monkeypatch, split, how):
+    """The last one, too; nothing is made."""
+    folder = write_folder(tmp_path / "data", train=[(64, 64)] * 4, val=[(64, 64)] * 4)
+    photo = folder / split / "3.png"
+    if how == "gone":
+        photo.unlink()
+    elif how == "another size":
+        Image.new("RGB", (64, 96)).save(photo)
+    else:
+        photo.write_text("no picture")
+    monkeypatch.setattr(run, "fit", lambda *_, **__: pytest.fail("it has begun"))
+    with pytest.raises(ValueError, match="image 103, '3.png'"):
+        train(settings(folder, tmp_path / "run", val_split="val"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_several_objects_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="objects, but the exits learn one class per image"):
         train(settings(folder, tmp_path / "run"))

@@ -12,7 +12,7 @@ from earlyexit.data import coco_split, collate, make_loader
 from earlyexit.evaluation import collect_records, evaluate
 from earlyexit.evaluation.coco import exit_logits
 from earlyexit.losses import JointLoss, exit_labels, exit_loss, present_classes
-from earlyexit.model.inputs import check_targets
+from earlyexit.model.inputs import check_images, check_targets
 
 
 class Questions(TorchDispatchMode):
@@ -37,11 +37,26 @@ def targets_of(count, device="cpu", objects=(1,)):
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_targets_of_a_batch_are_one_question(count):
+def test_images_and_targets_of_a_batch_are_one_question(count, nano):
     images = [torch.zeros(3, 64, 64)] * count
     with Questions() as questions:
+        check_images(images, nano, values=False)
         check_targets(images, targets_of(count, objects=(2, 0, 1)), 5, allow_empty=True)
     assert questions.count == 1
+    with Questions() as questions:
+        check_images(images, nano)
+    assert questions.count == 1
+
+
+def test_a_step_asks_for_its_batch_once(monkeypatch):
+    """Resizing and losses are torchvision's and ask on their own; what is checked before them is one question."""
+    model, batch = dyn_retinanet_nano(5, min_size=64), ([torch.rand(3, 64, 64)] * 4, targets_of(4))
+    monkeypatch.setattr(JointLoss, "__call__", lambda *_: {})
+    with Questions() as of_the_transform:
+        model.transform(*batch)
+    with Questions() as of_a_step:
+        model(*batch)
+    assert of_a_step.count == 1 + of_the_transform.count
 
 
 def test_the_form_of_targets_is_no_question():
@@ -49,7 +64,7 @@ def test_the_form_of_targets_is_no_question():
     targets = targets_of(2, "meta")
     targets[1]["labels"] = targets[1]["labels"].int()
     with pytest.raises(ValueError, match="image 1: labels must be int64, got torch.int32"):
-        check_targets([torch.zeros(3, 64, 64)] * 2, targets, 5)
+        check_targets([torch.zeros(3, 64, 64, device="meta")] * 2, targets, 5)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +132,9 @@ def test_one_transfer_an_exit_that_somebody_may_leave_at(thresholds, passed, mon
     model, asked, real = dyn_retinanet_nano(5, min_size=64).eval(), [], torch.Tensor.tolist
     monkeypatch.setattr(model, "detect_from", lambda reached, group, batch, sizes: [{}] * len(group))
     monkeypatch.setattr(torch.Tensor, "tolist", lambda values: asked.append(len(values)) or real(values))
-    with torch.inference_mode(), Questions() as questions:
+    with torch.no_grad(), Questions() as questions:  # inference mode would not tell
         model([torch.rand(3, 64, 64)] * 6, thresholds=thresholds)
-    assert asked == [6] * passed and questions.count == 0
+    assert asked == [6] * passed and questions.count == 1  # the one is about the pixels of all images
 
 
 def test_a_batch_that_thins_out_is_asked_for_who_is_left(monkeypatch):
@@ -129,10 +144,10 @@ def test_a_batch_that_thins_out_is_asked_for_who_is_left(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "tolist", lambda values: asked.append(len(values)) or real(values))
     images, thresholds = [torch.rand(3, 64, 64) for _ in range(6)], (0.5, 0.5, 0.5)
     half = lambda reached: torch.arange(len(reached.logits)) / len(reached.logits)  # noqa: E731
-    with torch.inference_mode(), Questions() as questions:
+    with torch.no_grad(), Questions() as questions:  # inference mode would not tell
         found = model(images, rule=half, thresholds=thresholds)
     assert [d["exit"] for d in found] == [4, 3, 2, 1, 1, 1]
-    assert asked == [6, 3, 2, 1] and questions.count == 0
+    assert asked == [6, 3, 2, 1] and questions.count == 1
 
 
 def test_loader_gives_the_batches_that_it_is_told():

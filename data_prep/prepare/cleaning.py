@@ -12,8 +12,8 @@ from pathlib import Path
 
 from earlyexit.data import LOST, Coco, find_photos, open_photo, read_header, size_problem, take_images, tidy
 from earlyexit.data.checks import annotation_problem, category_ids, image_problem, image_size, is_area, is_id, label
+from earlyexit.data.progress import progress
 from earlyexit.files import write_whole
-from prepare.progress import progress
 
 ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them
 
@@ -56,6 +56,13 @@ class Report:
     def counts(self) -> dict[str, int]:
         """How many were dropped for each reason, without its details, the most frequent first."""
         return {reason: len(files) for reason, files in _groups(self.dropped)}
+
+    def commonest(self) -> str:
+        """Why most of what was dropped was: the reason, its count and the first file; "" if nothing was dropped."""
+        if not self.dropped:
+            return ""
+        reason, files = _groups(self.dropped)[0]
+        return f"{reason}: {len(files)}, such as {files[0]}"
 
     def lines(self, limit: int = 10) -> list[str]:
         """The report for people: notes, then each reason with its count and, indented, at most `limit` files."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from earlyexit.data import Coco, annotation_file, load_coco, stays_inside, take_images
+from earlyexit.data.progress import progress
 from earlyexit.files import write_whole
-from prepare.progress import progress
 
 SPLITS = ("train", "calibration", "test")
 LINKS = ("hard", "symlink", "copy")

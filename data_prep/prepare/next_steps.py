@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from earlyexit.cli import next_step
 from earlyexit.data import Coco
 
 TRAINED_AT = 128  # shorter side that `earlyexit train` gives the images unless told; the longer is at most twice that
@@ -44,23 +44,25 @@ def choose_size(coco: Coco) -> tuple[int, list[str]]:
     ]
 
 
-def next_lines(out: Path, parts: Mapping[str, Coco]) -> list[str]:
+def next_lines(out: Path, parts: Mapping[str, Coco], split: str = "train") -> list[str]:
     """The command that trains on what was written, with the options that these images need.
 
     Args:
         out: the folder that was written.
         parts: its splits.
+        split: the one to train on.
     """
-    train = parts["train"]
+    train = parts[split]
     objects = Counter(found["image_id"] for found in train["annotations"])
     size, lines = choose_size(train)
-    options = ["--val-split", "calibration"] if "calibration" in parts else []
+    options = ["--split", split] if split != "train" else []
+    options += ["--val-split", "calibration"] if "calibration" in parts else []
     options += ["--allow-empty"] if len(objects) < len(train["images"]) else []
     options += ["--exit-target", "largest"] if any(count > 1 for count in objects.values()) else []
     options += ["--min-size", str(size), "--max-size", str(2 * size)] if size != TRAINED_AT else []
-    return [*lines, f"next: {train_command(out, *options)}"]
+    return [*lines, train_step(out, *options)]
 
 
-def train_command(data: Path, *options: str) -> str:
-    """The command that trains on a folder, as a shell takes it."""
-    return shlex.join(["earlyexit", "train", str(data), *options, "--out", f"runs/{data.resolve().name}"])
+def train_step(data: Path, *options: str) -> str:
+    """The line with the command that trains on a folder, as a shell takes it."""
+    return next_step("train", data, *options, "--out", f"runs/{data.resolve().name}")

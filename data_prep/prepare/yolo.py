@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from earlyexit.data import Coco, annotation_file, list_files, read_coco
+from earlyexit.data.progress import progress
 from earlyexit.files import write_whole
-from prepare.progress import progress
 
 from .boxes import Box, ImageBoxes, fill_size, find_images
 from .cleaning import Report

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from ..data.coco import CocoDataset, index_coco, make_loader, without_traceback
+from ..data.progress import progress as shown
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import exit_confidence, told_apart
@@ -30,6 +31,7 @@ def evaluate(
     exit: int | None = None,
     batch_size: int = 1,
     workers: int = 0,
+    progress: bool = False,
 ) -> dict:
     """Run a detector over a data set and measure it.
 
@@ -41,13 +43,14 @@ def evaluate(
         thresholds, exit: see `EarlyExitRetinaNet.forward`.
         batch_size: images that run together; results are those of one by one.
         workers: processes that load the images; with a GPU a few keep it busy.
+        progress: say on standard error how far it is: a bar or, without a terminal, a line every half minute.
 
     Returns:
         COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
         per image), "gmacs_full" (mean if all went to exit 4) and "images".
     """
     check_data(model, dataset)
-    rows = detect_all(model, dataset, thresholds, exit, batch_size, workers)
+    rows = detect_all(model, dataset, thresholds, exit, batch_size, workers, progress)
     macs = {size: count_macs(model, size) for size in {row.size for row in rows}}
     exits = [row.exit for row in rows]
     return {
@@ -69,12 +72,18 @@ class Detected(NamedTuple):
 
 
 def detect_all(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, thresholds, exit: int | None, batch_size: int, workers: int = 0
+    model: EarlyExitRetinaNet,
+    dataset: CocoDataset,
+    thresholds,
+    exit: int | None,
+    batch_size: int,
+    workers: int = 0,
+    progress: bool = False,
 ) -> list[Detected]:
     """The detections of every image in the order of image ids; each of several processes runs a share."""
     state, rows = process_state(), []
     mine = Subset(dataset, range(state.process_index, len(dataset), state.num_processes))
-    for images, targets in batches_for(model, mine, batch_size, workers):
+    for images, targets in batches_for(model, mine, batch_size, workers, "detecting" if progress else ""):
         with torch.inference_mode():
             detections = model(images, thresholds=thresholds, exit=exit)
         for image, target, detection in zip(images, targets, detections, strict=True):
@@ -85,12 +94,19 @@ def detect_all(
 
 
 def batches_for(
-    model: nn.Module, dataset: Dataset, batch_size: int, workers: int
+    model: nn.Module, dataset: Dataset, batch_size: int, workers: int, work: str = ""
 ) -> Iterator[tuple[list[Tensor], list[dict]]]:
-    """Images, on the device of the model, and targets, batch by batch; the model is put in eval mode."""
+    """Images, on the device of the model, and targets, batch by batch; the model is put in eval mode.
+
+    The main process says how many batches of a `work` that has a name are done.
+    """
     model.eval()
     device = next(model.parameters()).device
-    for images, targets in without_traceback(make_loader(dataset, batch_size, workers)):
+    batches = make_loader(dataset, batch_size, workers)
+    items = without_traceback(batches)
+    if work and process_state().is_main_process:
+        items = shown(items, f"{work}, batches", len(batches))
+    for images, targets in items:
         yield [image.to(device, non_blocking=True) for image in images], targets
 
 
@@ -115,12 +131,14 @@ def coco_metrics(dataset: CocoDataset, found: list[dict]) -> dict[str, float | N
     return {name: float(100 * s) if s >= 0 else None for name, s in zip(METRICS, stats, strict=True)}
 
 
-def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0) -> list[float]:
+def exit_accuracy(
+    model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0, progress: bool = False
+) -> list[float]:
     """Share of single-object images, in percent, whose class each of the four exits says; see `exit_logits`.
 
     With one class it is the share of the images of which an exit says that it is there.
     """
-    logits, targets = exit_logits(model, dataset, batch_size=batch_size, workers=workers)
+    logits, targets = exit_logits(model, dataset, batch_size=batch_size, workers=workers, progress=progress)
     for target in targets:
         if len(target["labels"]) != 1:
             count, name = len(target["labels"]), int(target["image_id"])
@@ -129,14 +147,16 @@ def exit_accuracy(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 3
     return (100 * (told_apart(logits).argmax(2) == labels).float().mean(1)).tolist()
 
 
-def exit_confidences(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0) -> Tensor:
+def exit_confidences(
+    model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0, progress: bool = False
+) -> Tensor:
     """Every image's confidence (see `exit_confidence`) at the four exits: (4, images); see `exit_logits`."""
-    logits = exit_logits(model, dataset, batch_size=batch_size, workers=workers)[0]
+    logits = exit_logits(model, dataset, batch_size=batch_size, workers=workers, progress=progress)[0]
     return exit_confidence(logits, getattr(model, "exit_target", "single"))
 
 
 def exit_logits(
-    model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0
+    model: nn.Module, dataset: CocoDataset, *, batch_size: int = 32, workers: int = 0, progress: bool = False
 ) -> tuple[Tensor, list[dict]]:
     """All four exits' logits, (4, images, classes) on the CPU, and the targets of the images.
 
@@ -145,9 +165,10 @@ def exit_logits(
         dataset: the images.
         batch_size: images that run together.
         workers: processes that load them.
+        progress: see `evaluate`.
     """
     parts, all_targets = [], []
-    for images, targets in batches_for(model, dataset, batch_size, workers):
+    for images, targets in batches_for(model, dataset, batch_size, workers, "asking the exits" if progress else ""):
         with torch.inference_mode():
             logits = torch.empty(NUM_EXITS, len(images), model.backbone.num_classes)
             for group, batch in same_size_batches(model.transform, images):
@@ -172,9 +193,11 @@ def is_single_object(dataset: CocoDataset) -> bool:
 
 
 def checked(dataset: CocoDataset, classes: list[str]) -> CocoDataset:
-    """The data set; `ValueError` if it has no images, or other classes than the weights."""
+    """The data set; `ValueError` if it has no images, other classes than the weights, or a photo that is not there."""
     if not len(dataset):
         raise ValueError(f"there are no images in {dataset.root!r}: its annotation file lists none")
     if dataset.classes != classes:
         raise ValueError(f"the data has the classes {dataset.classes}, the weights know {classes}")
+    if process_state().is_main_process:  # the last photo, too, before the first is run
+        dataset.check_photos()
     return dataset

@@ -103,7 +103,7 @@ class EarlyExitRetinaNet(RetinaNet):
             In eval, per image and in the order of `images`: "boxes" (D, 4) xyxy in pixels of the image, "scores"
             and "labels" (D,), "exit" (1-4, or 0 for an image taken for empty) and "confidence" (a float: the score).
         """
-        check_images(images, self)
+        check_images(images, self, values=not self.training)
         if self.training:
             check_targets(images, targets, self.num_classes, allow_empty=self.allow_empty)
             return self.loss(self, *self.transform(images, targets))

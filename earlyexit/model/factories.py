@@ -45,7 +45,7 @@ class ExitClassifier(nn.Module):
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
         """In training {"exit": loss}; in eval the four exits' logits, a list of (N, classes)."""
-        check_images(images, self)
+        check_images(images, self, values=not self.training)
         if not self.training:
             return self.backbone(self.transform(images)[0].tensors)
         check_targets(images, targets, self.backbone.num_classes)
@@ -61,6 +61,7 @@ def dyn_retinanet_regnet_y_800mf(
     trunk_weights: RegNet_Y_800MF_Weights | str | Path | None = None,
     filler: str = "downsample",
     widths: Sequence[int] | None = None,
+    first_read: str = "published",
     **detector,
 ) -> EarlyExitRetinaNet:
     """The paper's detector: RegNetY-800MF, 128 latents, a 256-channel pyramid, images of 800 to 1333 pixels.
@@ -75,10 +76,11 @@ def dyn_retinanet_regnet_y_800mf(
             own, see `EarlyPyramid`.
         widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
             P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
+        first_read: "merged" reads large maps the first time for less compute, see `DynPerceiver`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     made = _regnet(trunk_weights) if trunk is None else _other_trunk(trunk, trunk_weights)
-    backbone = DynPerceiver(made, num_classes)
+    backbone = DynPerceiver(made, num_classes, first_read=first_read)
     sizes = {"head_convs": 4, "anchor_scale": 4, "widths": widths or (128, 128, 128)}
     return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
 
@@ -91,6 +93,7 @@ def dyn_retinanet_nano(
     trunk_weights: str | Path | None = None,
     filler: str = "downsample",
     widths: Sequence[int] | None = None,
+    first_read: str = "published",
     **detector,
 ) -> EarlyExitRetinaNet:
     """The same detector at 1.6 M parameters for images of 128 pixels: it learns on two CPU cores in minutes.
@@ -106,19 +109,23 @@ def dyn_retinanet_nano(
             own, see `EarlyPyramid`.
         widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
             P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
+        first_read: "merged" reads large maps the first time for less compute, see `DynPerceiver`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
-    backbone = nano_backbone(num_classes, trunk, trunk_weights)
+    backbone = nano_backbone(num_classes, trunk, trunk_weights, first_read)
     sizes = {"head_convs": 2, "anchor_scale": 3, "widths": widths or (48, 24, 40)}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
 def nano_backbone(
-    num_classes: int = 20, trunk: Trunk | str | None = None, trunk_weights: str | Path | None = None
+    num_classes: int = 20,
+    trunk: Trunk | str | None = None,
+    trunk_weights: str | Path | None = None,
+    first_read: str = "published",
 ) -> DynPerceiver:
     """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1, or another trunk, and 32 latents."""
-    sizes = {"num_latents": 32, "depths": (1, 1, 2, 2)}
+    sizes = {"num_latents": 32, "depths": (1, 1, 2, 2), "first_read": first_read}
     if trunk is not None:
         return DynPerceiver(_other_trunk(trunk, trunk_weights), num_classes, **sizes)
     if trunk_weights is not None:
@@ -205,7 +212,7 @@ def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifi
     if config.model not in DETECTORS:
         raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {config.model!r}")
     sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name) is not None}
-    names = ("trunk", "filler", "widths", "opinions", "exit_target", "score_scales")
+    names = ("trunk", "filler", "widths", "opinions", "exit_target", "score_scales", "first_read")
     early = {name: getattr(config, name) for name in names}
     model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
     if config.task == "classify":
@@ -329,12 +336,17 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
     return [name for name in backbone.state_dict() if name.startswith(CLASSIFIERS)]
 
 
-def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]:
-    """Go on from a trained detector that may lack the parts for early exits, which then keep their fresh weights.
+def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path, classes: Sequence[str] | None = None) -> list[str]:
+    """Go on from a trained detector, of other classes, too.
+
+    It may lack the parts for early exits, which then keep their fresh weights. If it tells apart another number of
+    classes, or others by name, the layers that know classes stay fresh: the exits' classifiers and what connects them,
+    the last layer of each class head, and the opinions. Everything else carries over.
 
     Args:
         model: the detector to fill; one with `filler="learned"` may start from one trained the paper's way.
         weights: a name of `available_weights()` or a file.
+        classes: the names that `model` is for; None: only the number is compared.
 
     Returns:
         The names of the weights that were left as they were.
@@ -343,8 +355,32 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path) -> list[str]
         ValueError: if the file holds something that the model has not, or in another shape.
     """
     found = {name: value for name, value in load_state(weights).items() if not name.startswith("rule.")}
-    early = ("early_necks.", "early_heads.", "opinions.")
-    return _fill(model, found, early, f"cannot go on from {str(weights)!r}, which is of another detector")
+    optional = ("early_necks.", "early_heads.", "opinions.")
+    known = read_about(weights).get("classes")
+    first = found.get("backbone.classifiers.0.weight", ())
+    if len(first) != model.num_classes or (classes and known and list(classes) != known):
+        of_classes = tuple(filter(_knows_classes, model.state_dict()))
+        found = {name: value for name, value in found.items() if name not in of_classes}
+        optional += of_classes
+    return _fill(model, found, optional, f"cannot go on from {str(weights)!r}, which is of another detector")
+
+
+def _knows_classes(name: str) -> bool:
+    """Whether a weight of a detector belongs to a layer that is for its classes."""
+    backbone = tuple(f"backbone.{part}" for part in CLASSIFIERS)
+    return name.startswith((*backbone, "opinions.")) or ".cls_logits." in name
+
+
+def describe_fresh(names: Sequence[str]) -> str:
+    """What the weights `names`, as `load_warm_start` gives them, belong to, in words; "" for none."""
+    classes = [name for name in names if _knows_classes(name)]
+    parts = {
+        "the exits' classifiers": any(name.startswith("backbone.") for name in classes),
+        "the heads' class layers": any(".cls_logits." in name for name in classes),
+        "the opinions": any(name.startswith("opinions.") for name in classes),
+        "the early exits' own necks and heads": len(classes) < len(names),
+    }
+    return ", ".join(part for part, fresh in parts.items() if fresh)
 
 
 def reset_classifiers(backbone: DynPerceiver) -> None:

@@ -1,26 +1,36 @@
 """Images and targets before the network: checked with messages that show the bad value, resized, batched by size."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+LOWEST, HIGHEST = -0.5, 1.5  # of a pixel: interpolation goes a little beyond 0 and 1
 
-def check_images(images: Sequence[Tensor], model: nn.Module) -> None:
-    """`ValueError` unless `images` is a list of (3, H, W) float tensors that `model` with its `transform` can take."""
+
+def check_images(images: Sequence[Tensor], model: nn.Module, *, values: bool = True) -> None:
+    """`ValueError` unless `images` is a list of (3, H, W) floats in [0, 1] that `model` with its `transform` can take.
+
+    Args:
+        images: the batch.
+        model: the model; its weights have the type that images must have.
+        values: whether to look at the pixels, for which a GPU is waited for once; `check_targets` does that, too.
+    """
     weight = next(model.parameters(), None)  # graphs have none, and take any kind of floats
     if isinstance(images, Tensor) and images.ndim == 3:
         raise ValueError(
             f"images must be a list of (3, H, W) tensors, got one tensor {tuple(images.shape)}: use [image]"
         )
+    if not isinstance(images, Sequence | Tensor):
+        raise ValueError(f"images must be a list of (3, H, W) tensors, got {_kind(images)}")
     if not len(images):
         raise ValueError("images must hold at least one image, got none")
     for i, image in enumerate(images):
         if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
-            got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            got = tuple(image.shape) if isinstance(image, Tensor) else _kind(image)
             raise ValueError(f"image {i} must be a (3, H, W) tensor, got {got}")
         if not image.is_floating_point():
             raise ValueError(f"image {i} must hold floats in [0, 1], got {image.dtype}: divide by 255")
@@ -29,6 +39,38 @@ def check_images(images: Sequence[Tensor], model: nn.Module) -> None:
         if weight is not None and image.dtype != weight.dtype:
             raise ValueError(f"image {i} must be {weight.dtype} as the model, got {image.dtype}")
         check_sides(i, image, model.transform.max_size)
+    if values and _bad_pixels(images).any().item():  # one question for all
+        _refuse_pixels(images)
+
+
+def _kind(value: object) -> str:
+    """The type of a value, with its library's name where that is not Python's own."""
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
+def _ranges(images: Sequence[Tensor]) -> Tensor:
+    """(N, 2) the smallest and the largest value of each image, on the device; NaN where an image has one."""
+    return torch.stack([bound for image in images for bound in torch.aminmax(image.detach())]).view(-1, 2)
+
+
+def _bad_pixels(images: Sequence[Tensor]) -> Tensor:
+    lowest, highest = _ranges(images).T
+    return ~((lowest >= LOWEST) & (highest <= HIGHEST))  # so asked, NaN is bad, too
+
+
+def _refuse_pixels(images: Sequence[Tensor], targets: Sequence[Mapping] | None = None) -> None:
+    """`ValueError` about the first image that has other values than it should, if one has."""
+    found = _bad_pixels(images).nonzero()
+    if not len(found):
+        return
+    bad = int(found[0])
+    low, high = _ranges(images)[bad].tolist()
+    name = _name(bad, targets[bad] if targets else {})
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name} must hold finite values in [0, 1], got {low if math.isfinite(high) else high}")
+    cure = "the model normalises itself, so leave that out" if low < LOWEST else "divide by 255 (16 bits: by 65535)"
+    raise ValueError(f"{name} must hold values in [0, 1], got {low:.4g} to {high:.4g}: {cure}")
 
 
 def check_sides(i: int, image: Tensor, longest: int) -> None:
@@ -43,36 +85,68 @@ def check_sides(i: int, image: Tensor, longest: int) -> None:
 def check_targets(
     images: Sequence[Tensor], targets: Sequence[dict] | None, num_classes: int, *, allow_empty: bool = False
 ) -> None:
-    """`ValueError` that names the image unless every target has proper boxes and labels.
+    """`ValueError` that names the image unless all pixels, boxes and labels of a batch are what they should be.
+
+    A box may stick out of its image, as some of COCO's do, but not with most of its area.
 
     Args:
         images: the images that the targets belong to.
-        targets: dicts of "boxes" (M, 4) xyxy and "labels" (M,) int64 in [0, num_classes).
+        targets: dicts of "boxes" (M, 4) xyxy in pixels and "labels" (M,) int64 in [0, num_classes).
         num_classes: number of classes.
         allow_empty: whether an image may have no box.
     """
-    if targets is None or len(targets) != len(images):
-        got = "none" if targets is None else f"{len(targets)} for {len(images)} images"
-        raise ValueError(f"training needs one target for each image, got {got}")
-    for i, target in enumerate(targets):
-        _check_form(i, target, allow_empty)
+    if not isinstance(targets, Sequence) or len(targets) != len(images):
+        got = f"{len(targets)} for {len(images)} images" if isinstance(targets, Sequence) else _kind(targets)
+        raise ValueError(f"training needs a list with one target for each image, got {got}")
+    for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+        _check_form(i, target, image.device, allow_empty)
     boxes, labels = (torch.cat([target[key] for target in targets]) for key in ("boxes", "labels"))
-    if not (_bad_boxes(boxes) | _bad_labels(labels, num_classes)).any():  # the one question to the device
-        return
-    for i, target in enumerate(targets):
-        bad, out = target["boxes"], target["labels"]
-        bad, out = bad[_bad_boxes(bad)], out[_bad_labels(out, num_classes)]
+    sizes = [(x.shape[2], x.shape[1]) for x, target in zip(images, targets, strict=True) for _ in target["boxes"]]
+    sizes = torch.tensor(sizes).view(-1, 2).to(boxes.device, non_blocking=True)
+    wrong = _bad_pixels(images), _bad_boxes(boxes), _bad_labels(labels, num_classes), _outside(boxes, sizes)
+    shares = (boxes <= 1).all() if len(boxes) else boxes.new_zeros((), dtype=torch.bool)
+    if (torch.cat(wrong).any() | shares).item():  # the one question to the device
+        _refuse_pixels(images, targets)
+        _refuse_targets(images, targets, num_classes)
+
+
+def _refuse_targets(images: Sequence[Tensor], targets: Sequence[dict], num_classes: int) -> None:
+    """`ValueError` about the first value that is wrong; one of them is."""
+    for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+        boxes, labels, size = target["boxes"], target["labels"], image.shape[:0:-1]
+        bad, out = boxes[_bad_boxes(boxes)], labels[_bad_labels(labels, num_classes)]
+        beside = boxes[_outside(boxes, torch.tensor(size, device=boxes.device))]
         if len(bad):
             raise ValueError(f"{_name(i, target)}: boxes must be x0 < x1, y0 < y1 and finite, got {bad[0].tolist()}")
         if len(out):
-            raise ValueError(f"{_name(i, target)}: labels must be in 0-{num_classes - 1}, got {out[0].item()}")
+            got = f"{out[0].item()}: they count from 0, without the background"
+            raise ValueError(f"{_name(i, target)}: labels must be in 0-{num_classes - 1}, got {got}")
+        if len(beside):
+            what = f"most of the box {beside[0].tolist()} is outside its {size[0]} x {size[1]} pixels"
+            raise ValueError(f"{_name(i, target)}: {what}: boxes are (x0, y0, x1, y1) in pixels of this image")
+    i = next(i for i, target in enumerate(targets) if len(target["boxes"]))
+    first = targets[i]["boxes"][0].tolist()
+    cure = "shares of the image, it seems; multiply them by its width and height"
+    raise ValueError(
+        f"{_name(i, targets[i])}: boxes must be in pixels, but all of this batch lie in 0-1: {first}; {cure}"
+    )
 
 
-def _check_form(i: int, target: dict, allow_empty: bool) -> None:
+def _check_form(i: int, target: dict, device: torch.device, allow_empty: bool) -> None:
     """All that can be said of a target without looking at its values, for which a GPU would have to be waited for."""
+    if not isinstance(target, Mapping):
+        raise ValueError(
+            f"image {i}: a target must be a dict of 'boxes' and 'labels', got {_kind(target)}{_cure(target)}"
+        )
     boxes, labels = (target.get(key) for key in ("boxes", "labels"))
     if boxes is None or labels is None:
-        raise ValueError(f"{_name(i, target)}: a target needs 'boxes' and 'labels', got {sorted(target)}")
+        got = f"got {sorted(map(str, target))}{_cure(target)}"
+        raise ValueError(f"{_name(i, target)}: a target needs 'boxes' and 'labels', {got}")
+    for key, value in (("boxes", boxes), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            kind = "torch.float32" if key == "boxes" else "torch.int64"
+            cure = f"torch.as_tensor({key}, dtype={kind}) makes one"
+            raise ValueError(f"{_name(i, target)}: {key} must be a tensor, got {_kind(value)}: {cure}")
     if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
         shapes = f"{tuple(boxes.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"{_name(i, target)}: boxes must be (M, 4) and labels (M,), got {shapes}")
@@ -80,6 +154,16 @@ def _check_form(i: int, target: dict, allow_empty: bool) -> None:
         raise ValueError(f"{_name(i, target)}: labels must be int64, got {labels.dtype}")
     if not len(boxes) and not allow_empty:
         raise ValueError(f"{_name(i, target)}: no box; leave such images out, or set allow_empty (--allow-empty)")
+    if {boxes.device, labels.device} != {device}:
+        got = f"boxes on {boxes.device} and labels on {labels.device}"
+        raise ValueError(f"{_name(i, target)}: its target must be on {device} as the image, got {got}")
+
+
+def _cure(target: object) -> str:
+    """What to do with annotations as COCO's files have them, "" for anything else."""
+    rows = target.get("annotations", [target]) if isinstance(target, Mapping) else target
+    coco = isinstance(rows, list | tuple) and any(isinstance(row, Mapping) and "bbox" in row for row in rows)
+    return ": earlyexit.data.CocoDataset makes targets of COCO's annotations" if coco else ""
 
 
 def _bad_boxes(boxes: Tensor) -> Tensor:
@@ -90,7 +174,13 @@ def _bad_labels(labels: Tensor, num_classes: int) -> Tensor:
     return (labels < 0) | (labels >= num_classes)
 
 
-def _name(i: int, target: dict) -> str:
+def _outside(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes of which less than half lies in their image, (M,); `sizes` are (M, 2) or (2,), width and height."""
+    seen = (torch.minimum(boxes[:, 2:], sizes) - boxes[:, :2].clamp(min=0)).clamp(min=0)
+    return seen.prod(1) < 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def _name(i: int, target: Mapping) -> str:
     image_id = target.get("image_id")
     image_id = image_id.item() if isinstance(image_id, Tensor) else image_id
     return f"image {i}" if image_id is None else f"image {i} (image_id {image_id})"

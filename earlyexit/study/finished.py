@@ -8,13 +8,13 @@ import json
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..data.coco import coco_split
 from ..data.single import SPLITS
 from ..files import plain, read_table, write_whole
-from ..training.settings import FREE_TO_CHANGE, TrainSettings
+from ..training.settings import FREE_TO_CHANGE, TrainSettings, as_json, changes
 from ..weights import refuse_removed
 
 RESULTS = Path(__file__).parent / "results"  # those that come with the package
@@ -72,9 +72,7 @@ def describe_data(folder: str | Path) -> dict[str, dict]:
 
 def deciding(settings: TrainSettings | dict) -> dict:
     """Settings without those that decide nothing, as JSON gives them back; what a dict lacks has its default."""
-    given = settings if isinstance(settings, dict) else asdict(settings)
-    values = {f.name: given.get(f.name, f.default) for f in fields(TrainSettings) if f.name not in _ELSEWHERE}
-    return json.loads(json.dumps(values))
+    return as_json(settings if isinstance(settings, dict) else asdict(settings), _ELSEWHERE)
 
 
 def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -> bool:
@@ -88,10 +86,9 @@ def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -
     found = _read_model(path)
     refuse_removed(found["settings"], path)
     before = {**deciding(found["settings"]), **found["data"], "repeats": found["repeats"]}
-    now = {**deciding(settings), **data, "repeats": repeats}
-    changed = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+    changed = changes(before, {**deciding(settings), **data, "repeats": repeats})
     if changed:
-        what = ", ".join(changed)
+        what = ", ".join(changed.values())
         raise ValueError(f"{str(path)!r} was made with other settings: {what}. Choose another --out, or remove it")
     return True
 

@@ -97,7 +97,8 @@ def recorded(training: Training, model: EarlyExitRetinaNet) -> tuple[Tensor, dic
     """The confidences (4, images) of the calibration split, and records of the test split under each filler."""
     test, calibration = (checked_split(training.settings.data, split) for split in ("test", "calibration"))
     path = Path(training.settings.out) / "records.safetensors"
-    return exit_confidences(model, calibration), collect_records(model, test, fillers=training.fillers, path=path)
+    confidences = exit_confidences(model, calibration, progress=True)
+    return confidences, collect_records(model, test, fillers=training.fillers, path=path, progress=True)
 
 
 def checked_split(folder: str | Path, split: str) -> CocoDataset:
@@ -109,6 +110,7 @@ def checked_split(folder: str | Path, split: str) -> CocoDataset:
     if not is_single_object(dataset):
         remedy = "data_prep/single_object.py leaves out the others"
         raise ValueError(f"the study needs images with exactly one object: {remedy} of {split!r} in {str(folder)!r}")
+    dataset.check_photos()
     return dataset
 
 
@@ -118,7 +120,7 @@ def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict
 
     def of(split: str) -> ExitRecords:
         path = Path(settings.out) / f"records-{split}.safetensors"
-        return collect_records(model, coco_split(settings.data, split), path=path)
+        return collect_records(model, coco_split(settings.data, split), path=path, progress=True)
 
     records = of(split)
     result: dict = {"split": split, "forced": findings.forced(records)}

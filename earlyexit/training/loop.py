@@ -27,8 +27,8 @@ from .settings import TrainSettings, check_settings
 MILESTONES = (8 / 12, 11 / 12)  # shares of the training: MMDetection's 1x schedule
 
 
-def _nothing(*_) -> dict:
-    return {}
+def _nothing(*_) -> None:
+    pass
 
 
 def fit(
@@ -38,7 +38,7 @@ def fit(
     *,
     groups: Sequence[int] | None = None,
     about: dict | None = None,
-    after_epoch: Callable[[nn.Module, int], dict] = _nothing,
+    after_epoch: Callable[[nn.Module, int], dict] | None = None,
     on_step: Callable[[int, dict], object] = _nothing,
     on_epoch: Callable[[dict], object] = _nothing,
 ) -> list[dict[str, float]]:
@@ -56,13 +56,13 @@ def fit(
             the caller's. With `ema`, `model.safetensors` and `after_epoch` get the average.
         groups: see `StepSampler`.
         about: stored inside `model.safetensors`, see `save_weights`.
-        after_epoch: called in all processes with the model and the number of the epoch (from 1), before the epoch is
-            saved; what it gives becomes part of the epoch's row.
+        after_epoch: called in all processes with the model and the number of the epoch (from 1) once its steps are
+            saved, so that a failure in it loses none; what it gives becomes part of the epoch's row.
         on_step: called in the main process with the number of the step (from 0) and its losses.
         on_epoch: called in the main process with the row of each epoch; if it is one to be saved, then once it is.
 
     Returns:
-        The rows of the log: epoch, mean losses, learning rate, what `after_epoch` gave, seconds, images_per_second.
+        The rows of the log: epoch, mean losses, learning rate, seconds, images_per_second, what `after_epoch` gave.
     """
     check_settings(settings)
     s, out = settings, Path(settings.out)
@@ -78,8 +78,9 @@ def fit(
     scheduler = make_schedule(optimizer, s.epochs * steps, schedule=s.schedule, warmup=s.warmup)
     parts = _parts(accelerator, model, optimizer, scheduler, s.ema)
     result = parts["average"].module if s.ema else parts["model"]
-    rows = load_checkpoint(out / "checkpoint.pt", parts) if s.resume else []
-    step = itertools.count(len(rows) * steps)
+    # The row of an epoch whose steps are done is pending until what comes after an epoch is done, too.
+    rows, pending = load_checkpoint(out / "checkpoint.pt", parts) if s.resume else ([], None)
+    step = itertools.count((len(rows) + (pending is not None)) * steps)
 
     def stepped(losses: dict) -> None:
         if s.ema:
@@ -87,7 +88,7 @@ def fit(
         if accelerator.is_main_process:
             on_step(next(step), losses)
 
-    for epoch in range(len(rows), s.epochs):
+    def run_steps(epoch: int) -> dict[str, float]:
         sampler.epoch = items.epoch = epoch
         torch.manual_seed(epoch_seed(s.seed, epoch))
         start = time.perf_counter()
@@ -99,11 +100,20 @@ def fit(
         except FloatingPointError as error:
             raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
         seconds = time.perf_counter() - start
-        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], **after_epoch(result, epoch + 1)}
-        rows.append({**row, "seconds": seconds, "images_per_second": steps * sampler.step / seconds})
+        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], "seconds": seconds}
+        return {**row, "images_per_second": steps * sampler.step / seconds}
+
+    for epoch in range(len(rows), s.epochs):
+        due = accelerator.is_main_process and ((epoch + 1) % s.save_every == 0 or epoch + 1 == s.epochs)
+        if pending is None:
+            pending = run_steps(epoch)
+            if due and after_epoch:
+                save_checkpoint(out, parts, rows, result, about, pending)
+        rows.append({**pending, **(after_epoch(result, epoch + 1) if after_epoch else {})})
+        pending = None
+        if due:
+            save_checkpoint(out, parts, rows, result, about)
         if accelerator.is_main_process:
-            if len(rows) % s.save_every == 0 or len(rows) == s.epochs:
-                save_checkpoint(out, parts, rows, result, about)
             on_epoch(rows[-1])
         accelerator.wait_for_everyone()
     return rows

@@ -59,9 +59,9 @@ def export_paths(run: Path, name: Path) -> tuple[Path, Path]:
 def _metrics(model: EarlyExitRetinaNet | ExitClassifier, dataset: CocoDataset) -> dict:
     metrics = {}
     if isinstance(model, EarlyExitRetinaNet):
-        records = collect_records(model, dataset)
+        records = collect_records(model, dataset, progress=True)
         by_exit = {k: evaluate_exits(records, records.all_at(k)) for k in EXITS}
         metrics = {"forced_exit": {k: {m: r[m] for m in ("mAP", "AP50", "gmacs")} for k, r in by_exit.items()}}
     if is_single_object(dataset):
-        metrics["accuracy"] = exit_accuracy(model, dataset)
+        metrics["accuracy"] = exit_accuracy(model, dataset, progress=True)
     return {"images": len(dataset), **metrics}

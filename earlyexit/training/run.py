@@ -17,7 +17,14 @@ from ..files import provenance, write_json
 from ..model.backbone import DynPerceiver
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import ONE_CLASS
-from ..model.factories import load_init, load_warm_start, make_model, reset_classifiers, trunk_weights_of
+from ..model.factories import (
+    describe_fresh,
+    load_init,
+    load_warm_start,
+    make_model,
+    reset_classifiers,
+    trunk_weights_of,
+)
 from ..model.trunks import sync_norms
 from ..processes import process_state
 from ..weights import ModelConfig
@@ -182,9 +189,13 @@ def train(
     begun = _has_begun(settings, out, dataset)
     _check_steps(settings, dataset)
     watcher = _watcher(settings, out, dataset)
+    if process_state().is_main_process:
+        for split in (dataset, *filter(None, [watcher.validation])):  # the last validation photo, too
+            split.check_photos()
     torch.manual_seed(settings.seed)
     # What a resumed run started from may be gone: the checkpoint holds all that came of it.
-    model = _make_model(replace(settings, init=None, warm_start=None) if begun else settings, dataset.classes)
+    start = replace(settings, init=None, warm_start=None) if begun else settings
+    model, fresh = _make_model(start, dataset.classes)
     sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
     card = replace(_config(settings, dataset.classes), **sizes).card()
     state = process_state()
@@ -195,7 +206,7 @@ def train(
         story = {**run, "settings": asdict(settings), **card, **provenance()}
         _write_story(out, story)
     if state.is_main_process:
-        on_start(dataset.notes + _about_one_class(settings, dataset))
+        on_start(dataset.notes + _about_one_class(settings, dataset) + _about_fresh(start, fresh))
 
     def finished(row: dict) -> None:
         watcher.on_epoch(row)
@@ -207,7 +218,7 @@ def train(
         settings,
         groups=shape_groups(dataset) if settings.shape_groups else None,
         about=card,
-        after_epoch=watcher.after_epoch,
+        after_epoch=None if watcher.shown is watcher.validation is None else watcher.after_epoch,
         on_step=watcher.on_step,
         on_epoch=finished,
     )
@@ -242,6 +253,13 @@ def _about_one_class(s: TrainSettings, dataset: CocoDataset) -> list[str]:
     return [ONE_CLASS]
 
 
+def _about_fresh(s: TrainSettings, fresh: list[str]) -> list[str]:
+    """What does not carry over from a trained detector; [] if all does, or there was none."""
+    return (
+        [f"of {s.warm_start!r} all carries over; fresh are {describe_fresh(fresh)}"] if s.warm_start and fresh else []
+    )
+
+
 def _write_story(out: Path, story: dict) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -270,23 +288,28 @@ def _config(s: TrainSettings, classes: list[str]) -> ModelConfig:
     )
 
 
-def _make_model(s: TrainSettings, classes: list[str]) -> torch.nn.Module:
+def _make_model(s: TrainSettings, classes: list[str]) -> tuple[nn.Module, list[str]]:
+    """The model, and the names of the weights that a beginning left fresh."""
     of_trunk = trunk_weights_of(s.init, s.trunk)
     model = make_model(_config(s, classes), loss=s.loss(), allow_empty=s.allow_empty, trunk_weights=of_trunk)
+    fresh = []
     if s.init and of_trunk is None:
-        fresh = load_init(model.backbone, s.init, classifiers=s.keep_classifiers)
-        if fresh:
-            # With the seed of the pretraining, fresh classifiers would be those that it started from, and its
-            # backbone knows them: they guess well untrained. So they are drawn again, from another stream.
-            torch.manual_seed(s.seed + 1_000_000)
-            reset_classifiers(model.backbone)
+        fresh = [f"backbone.{x}" for x in load_init(model.backbone, s.init, classifiers=s.keep_classifiers)]
     if s.warm_start:
-        load_warm_start(model, s.warm_start)
+        fresh = load_warm_start(model, s.warm_start, classes)
+    if any(name.startswith("backbone.") for name in fresh):
+        if s.only_early:
+            what = f"{s.warm_start!r} is of other classes, so {describe_fresh(fresh)} would stay untrained"
+            raise ValueError(f"only_early trains the early exits of a detector of the same classes: {what}")
+        # With the seed of the pretraining, fresh classifiers would be those that it started from, and its
+        # backbone knows them: they guess well untrained. So they are drawn again, from another stream.
+        torch.manual_seed(s.seed + 1_000_000)
+        reset_classifiers(model.backbone)
     freeze_stages(model.backbone, s.freeze)
     if s.only_early:
         freeze_all_but_early(model)
     model.transform._skip_resize = s.jitter > 0  # torchvision's switch: the augmentation has resized the image already
-    return set_norms(model, s.norm).to(memory_format=torch.channels_last)
+    return set_norms(model, s.norm).to(memory_format=torch.channels_last), fresh
 
 
 def _watcher(s: TrainSettings, out: Path, dataset: CocoDataset) -> Watcher:

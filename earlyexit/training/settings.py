@@ -7,6 +7,7 @@ option is a field here, and takes effect where it is read. What needs PyTorch is
 
 import json
 import math
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ class TrainSettings:
         "none: random weights, also where the preset says otherwise.",
     )
     warm_start: str | None = _option(
-        None, "Go on from this detector (a name or file); parts for early exits may be missing in it.", MODEL
+        None,
+        "Go on from this detector (a name or file); its classes may be others, parts for early exits may be missing.",
+        MODEL,
     )
     keep_classifiers: bool = _option(True, "Take the exits' classifiers from --init, too.", MODEL)
     freeze: int = _option(0, "Stem and so many stages are not trained, 0-4.", MODEL, least=0, below=5)
@@ -98,6 +101,9 @@ class TrainSettings:
     )
     opinions: tuple[int, ...] = _option(
         (), "Exits at which the classifier's opinion moves the class scores, e.g. 1,2.", EARLY, detect=True
+    )
+    first_read: str = _option(
+        "published", "published, or merged: the same network, whose first reading costs less.", MODEL, free=True
     )
     allow_empty: bool = _option(False, "Images without a box are background.", DATA, detect=True)
     min_size: int | None = _option(None, "Shorter side of the images, in pixels.", least=32)
@@ -141,11 +147,13 @@ FREE_TO_CHANGE = {option.name for option in fields(TrainSettings) if option.meta
 def check_settings(s: TrainSettings) -> None:
     """`ValueError` that shows the first value that no training can have, before anything is read or written."""
     from ..losses import EXIT_TARGETS, check_exits
+    from ..model.backbone import FIRST_READS
     from ..model.factories import DETECTORS
     from ..model.necks import FILLERS
     from ..model.trunks import check_trunk_name
 
     known = {"model": tuple(DETECTORS), "filler": (*FILLERS, "learned"), "exit_target": EXIT_TARGETS}
+    known["first_read"] = FIRST_READS
     for option in fields(s):
         value, about = getattr(s, option.name), option.metadata
         words = known.get(option.name, about["words"])
@@ -287,17 +295,13 @@ def check_resumable(
 
     story = _read_story(out / "settings.json")
     refuse_removed(story["settings"], out)
-    # As JSON has them, with lists for tuples. A setting that the run does not know came after it, and its default is
-    # what the run did. Where batch normalisation uses the batch, another `accumulate` changes its statistics a little.
-    now, defaults = (json.loads(json.dumps(asdict(s))) for s in (settings, type(settings)()))
-    before = {name: story["settings"].get(name, defaults[name]) for name in now}
-    fixed = [option.name for option in fields(settings) if not option.metadata["free"]]
     known = digest is not None and "digest" in story
-    changed = [name for name in fixed if before[name] != now[name] and not (known and name == "data")]
+    # Where batch normalisation uses the batch, another `accumulate` changes its statistics a little.
+    but = {option.name for option in fields(settings) if option.metadata["free"]} | ({"data"} if known else set())
+    changed = changes(*(as_json(values, but, type(settings)) for values in (story["settings"], asdict(settings))))
     if changed:
-        what = ", ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
         more = f"; to train on, begin another run from it: --warm-start {out} --out ..." if "epochs" in changed else ""
-        raise ValueError(f"{str(out)!r} was trained with other settings: {what}{more}")
+        raise ValueError(f"{str(out)!r} was trained with other settings: {', '.join(changed.values())}{more}")
     if story.get("images", images) != images:
         raise ValueError(f"{str(out)!r} was trained on {story['images']} images, the split now has {images}")
     if classes is not None and story.get("classes", classes) != classes:
@@ -305,6 +309,20 @@ def check_resumable(
     if known and story["digest"] != digest:
         changed = "its annotations or photos have changed since"
         raise ValueError(f"{str(out)!r} was trained on other data than {settings.data!r} holds now: {changed}")
+
+
+def as_json(given: Mapping[str, Any], but: Set[str], kind: type = TrainSettings) -> dict[str, Any]:
+    """Settings as JSON gives them back, lists for tuples, without those named in `but`.
+
+    A setting that `given` lacks came after it, and its default is what was done.
+    """
+    values = {option.name: given.get(option.name, option.default) for option in fields(kind) if option.name not in but}
+    return json.loads(json.dumps(values))
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What each value was and is, in words, where it is another one."""
+    return {name: f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]}
 
 
 def _read_story(path: Path) -> dict:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...files import write_whole
 from ..coco import CocoDataset, annotation_file
+from ..progress import progress as shown
 from ..single import keep_single_objects
 from .composition import Scene, check_arguments, make_scene
 from .drawings import CLASS_NAMES, FAMILY_OF
@@ -57,14 +58,19 @@ def scene_dataset(
 
 
 def export_scenes(
-    out: str | Path, counts: dict[str, int], size: int = 128, seed: int = 0, workers: int | None = None
+    out: str | Path,
+    counts: dict[str, int],
+    size: int = 128,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = False,
 ) -> dict[str, Path]:
     """Write `counts[split]` scenes of every split below `out` and return the annotation file per split.
 
     Gives `out/<split>/000000000012.jpg` and `out/annotations/instances_<split>.json`. The bytes depend only
     on `size` and `seed`, not on `workers` (processes; default: one per core). Every file appears under its
     name only when complete, the annotations of a split after its images; a later run with the same
-    arguments writes the same again.
+    arguments writes the same again. With `progress`, standard error says how far it is.
     Raises ValueError for an unknown split, a negative count, or a bad size, seed or number of workers, and if there
     are annotations of something else, or of more scenes; OSError if `out` cannot be written.
     """
@@ -81,11 +87,11 @@ def export_scenes(
         _check_earlier(annotation_file(out, split), _info(size, seed), count)
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     if workers == 1 or sum(counts.values()) < 2:
-        return {split: _export_split(out, split, count, size, seed, map) for split, count in counts.items()}
+        return {split: _export_split(out, split, count, size, seed, map, progress) for split, count in counts.items()}
     # A fresh interpreter per worker: forking a process that has threads (as torch does) can hang.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         run = functools.partial(pool.imap, chunksize=32)
-        return {split: _export_split(out, split, count, size, seed, run) for split, count in counts.items()}
+        return {split: _export_split(out, split, count, size, seed, run, progress) for split, count in counts.items()}
 
 
 def _check_earlier(path: Path, info: dict, count: int) -> None:
@@ -102,13 +108,14 @@ def _check_earlier(path: Path, info: dict, count: int) -> None:
         raise ValueError(f"{str(path)!r} is of {what}: choose another folder, or delete {str(path.parent.parent)!r}")
 
 
-def _export_split(out: Path, split: str, count: int, size: int, seed: int, run: Callable) -> Path:
+def _export_split(out: Path, split: str, count: int, size: int, seed: int, run: Callable, progress: bool) -> Path:
     (out / split).mkdir(exist_ok=True)
     path = annotation_file(out, split)
     # An annotation file left by other arguments must not describe half-replaced images.
     path.unlink(missing_ok=True)
     job = functools.partial(_write_image, out / split, split, size, seed)
-    coco = _coco(run(job, range(count)), size, seed)
+    records = run(job, range(count))
+    coco = _coco(shown(records, f"drawing {split}", count) if progress else records, size, seed)
     _write(path, json.dumps(coco, separators=(",", ":")).encode())
     return path
 

@@ -1,9 +1,11 @@
 """How far a long work is, without a terminal: lines at intervals; the items come through in any case."""
 
 import pytest
+from squares import CLASSES, Squares, nano
 
-from prepare import progress as module
-from prepare.progress import progress
+from earlyexit.data import progress as module
+from earlyexit.data.progress import progress
+from earlyexit.evaluation.coco import exit_confidences
 
 
 @pytest.fixture
@@ -28,6 +30,18 @@ def test_short_work_says_nothing(capsys):
     assert list(progress([], "nothing")) == []
     assert list(progress("ab", "little")) == ["a", "b"]
     assert capsys.readouterr().err == ""
+
+
+def test_a_detector_says_how_far_it_is_if_it_should(clock, capsys):
+    """A bar for a terminal, lines for a log, and nothing in a chapter of the book."""
+    data = Squares([(64, 64)] * 8)
+    data.classes, data.ids = CLASSES, range(100, 108)
+    model = nano()
+    quiet = exit_confidences(model, data, batch_size=1)
+    assert capsys.readouterr().err == ""
+    loud = exit_confidences(model, data, batch_size=1, progress=True)
+    assert capsys.readouterr().err.splitlines() == [f"asking the exits, batches: {n} of 8" for n in (3, 6)]
+    assert (quiet == loud).all()
 
 
 def test_a_terminal_has_a_bar(monkeypatch, capsys):

@@ -1,0 +1,119 @@
+"""Exercises of chapter 4, leaving early and still detecting."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..losses import exit_loss
+from .verdicts import SlipError, called, same
+
+
+def leaves_at(answer, random: torch.Generator) -> None:
+    """The first exit that is confident enough, for a batch."""
+    confidence = torch.rand(4, 20, generator=random)
+    confidence[:, :3] = torch.tensor([[0.1, 0.9, 0.2], [0.2, 0.9, 0.75], [0.3, 0.9, 0.1], [0.1, 0.9, 0.1]])
+    thresholds = (0.8, 0.75, 0.7)  # no exit is sure of image 1, all are of image 2, and image 3 equals a threshold
+    limits = torch.tensor([*thresholds, 0.0])[:, None]
+    reaches = confidence >= limits
+    first, last = reaches.float().argmax(0) + 1, 3 - reaches[:3].flip(0).float().argmax(0)
+    slips = {
+        "exits count from 1": first - 1,
+        "an image that is sure enough nowhere goes on to exit 4; argmax gives 0": reaches[:3].float().argmax(0) + 1,
+        "an image whose confidence equals the threshold leaves, too": (confidence > limits).float().argmax(0) + 1,
+        "take the first exit that is sure enough, not the last": torch.where(reaches[:3].any(0), last, 4),
+    }
+    same(called(answer, confidence, thresholds), first, "the exits taken", slips)
+
+
+def zero_filler(answer, random: torch.Generator) -> None:
+    """Zeros for C4 and C5; odd sides, so that rounding shows."""
+    channels, sizes = (4, 6, 8), ((13, 9), (7, 5), (4, 3))
+    c3, c4 = (torch.randn(2, c, *size, generator=random) for c, size in zip(channels[:2], sizes[:2], strict=True))
+    for maps in ([c3], [c3, c4]):
+        narrow = channels[len(maps) - 1]
+        slips = {
+            "half of an odd side rounds up, as a stride of 2 does": _and_zeros(maps, channels, (6, 4), (3, 2)),
+            "each map has channels of its own, the one before has others": _and_zeros(maps, (narrow,) * 3, *sizes[1:]),
+        }
+        wanted = _and_zeros(maps, channels, *sizes[1:])
+        _maps(answer, maps, channels, wanted=wanted, slips=slips)
+
+
+def downsample_filler(answer, random: torch.Generator) -> None:
+    """Every other pixel of the last lateral map."""
+    first, second = (torch.randn(2, 4, *size, generator=random) for size in ((8, 12), (4, 6)))
+    for maps in ([first], [first, second]):
+        wanted, means, odd = list(maps), list(maps), list(maps)
+        while len(wanted) < 3:
+            wanted.append(wanted[-1][:, :, ::2, ::2])
+            means.append(F.avg_pool2d(means[-1], 2))
+            odd.append(odd[-1][:, :, 1::2, 1::2])
+        slips = {
+            "keep pixels, not their mean": means,
+            "keep the first of each two pixels, not the second": odd,
+            "halve the last map that exists, not C3's": [None, None, first[:, :, ::4, ::4]],
+            "maps that exist stay as they are": [None, first[:, :, ::2, ::2], None],
+        }
+        _maps(answer, maps, wanted=wanted, slips=slips)
+
+
+def joint_loss(answer, random: torch.Generator) -> None:
+    """Equation 2 with the distillation of the published code."""
+    logits = [(2 * torch.randn(5, 6, generator=random)).requires_grad_() for _ in range(4)]
+    labels, boxes = torch.randint(6, (5,), generator=random), torch.rand((), generator=random)
+    theta, lambda_, distillation = (0.1 + torch.rand(3, generator=random)).tolist()
+    logs = [x.log_softmax(1) for x in logits]
+    one_way = sum(F.kl_div(x, logs[3], reduction="batchmean", log_target=True) for x in logs[:3])
+    other_way = sum(F.kl_div(logs[3], x, reduction="batchmean", log_target=True) for x in logs[:3])
+    plain = exit_loss(logits, labels, distillation=0.0)
+    alike = exit_loss(logits, labels, distillation=distillation, weights=(0.25,) * 4)
+    wanted = lambda_ * boxes + theta * (plain + distillation * one_way)
+    slips = {
+        "the distillation is the other way round: the teacher's softmax weighs the differences": plain
+        + distillation * other_way,
+        "the cross-entropy of exit 4 counts double": alike,
+        "sum the distillation over classes, then take the mean over the images": plain + distillation * one_way / 6,
+        "the distillation is missing": plain,
+    }
+    slips = {message: lambda_ * boxes + theta * value for message, value in slips.items()}
+    slips["theta weighs the exits' loss alone"] = theta * (lambda_ * boxes + plain + distillation * one_way)
+    got = called(answer, logits, labels, boxes, theta, lambda_, distillation)
+    same(got, wanted, "the joint loss", slips)
+    right = theta * exit_loss(logits, labels, distillation=distillation)
+    moved, aim = (torch.autograd.grad(loss, logits[3], retain_graph=True)[0] for loss in (got, right))
+    slip = {"exit 4 must not learn from its students: detach it": torch.autograd.grad(wanted, logits[3])[0]}
+    same(moved, aim, "the gradient at exit 4", slip)
+
+
+def gmacs_saved(answer, random: torch.Generator) -> None:
+    """The share of full depth's compute that is saved."""
+    images, gmacs = torch.randint(1, 90, (4,), generator=random), 0.2 + torch.rand(4, generator=random).cumsum(0)
+    share = (images * gmacs).sum() / (images.sum() * gmacs[3])
+    slips = {
+        "this is the share that is spent, not the one that is saved": share,
+        "differently many images leave at each exit: weigh the exits by them": 1 - gmacs.mean() / gmacs[3],
+        "this is in GMACs: divide by those of all images at exit 4": (1 - share) * images.sum() * gmacs[3],
+    }
+    same(called(answer, images, gmacs), 1 - share, "the share saved", slips)
+
+
+def _and_zeros(maps: list[Tensor], channels: Sequence[int], *sides: tuple[int, int]) -> list[Tensor]:
+    """The maps, and zeros for those of C4 and C5 that are not there."""
+    all_sides = (None, *sides)
+    return maps + [torch.zeros(2, channels[i], *all_sides[i]) for i in range(len(maps), 3)]
+
+
+def _maps(answer, maps: list[Tensor], *more, wanted: Sequence[Tensor], slips: Mapping[str, Sequence]) -> None:
+    """Try a filler on a list of maps; it must not change the list."""
+    given = list(maps)
+    got = called(answer, given, *more)
+    if len(given) != len(maps):
+        raise SlipError("your function changes the list that it is given, which others still use: work on a copy")
+    if not isinstance(got, (list, tuple)) or len(got) != 3:
+        size = f"{len(got)} of them" if isinstance(got, (list, tuple)) else type(got).__name__
+        raise SlipError(f"give a list of three maps, yours is {size}")
+    for i, aim in enumerate(wanted):
+        told = {message: maps[i] for message, maps in slips.items() if maps[i] is not None}
+        same(got[i], aim, f"map {i + 1} of 3", told)
