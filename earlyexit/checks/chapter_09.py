@@ -34,9 +34,7 @@ def rank_correlation(answer, random: torch.Generator) -> None:
         "this is the correlation of the values: replace them by their ranks first": torch.corrcoef(
             torch.stack([a, b]).double()
         )[0, 1],
-        "equal values share their mean rank, yours go by their place in the list": torch.corrcoef(by_order)[
-            0, 1
-        ],
+        "equal values share their mean rank, yours go by their place in the list": torch.corrcoef(by_order)[0, 1],
         "equal values share the mean of their ranks, yours all get the lowest": torch.corrcoef(lowest)[0, 1],
         "argsort gives the places of the values in order, not the rank of each value": torch.corrcoef(
             torch.stack([x.argsort(stable=True) for x in (a, b)]).double()
