@@ -138,7 +138,7 @@ class Read(nn.Module):
 def _window_means(side: int, like: Tensor) -> tuple[Tensor, int]:
     """(7, 6 + n): row d has 1 / n at the n places d, d + 1, ... of a window; and the step from window to window."""
     step, length = side // 7, side // 7 + side % 7
-    return torch.stack([F.pad(like.new_full((length,), 1 / length), (d, 6 - d)) for d in range(7)]), step
+    return like.new_full((7, 6 + length), 1 / length).triu().tril(length - 1), step
 
 
 class Write(nn.Module):
