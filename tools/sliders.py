@@ -136,7 +136,7 @@ def table(data: dict) -> str:
     lines = ["| thresholds of exits 1, 2, 3 | leave at exits 1, 2, 3, 4 | GMACs of full depth | mAP |", "|---|---|--:|--:|"]
     for setting in ROWS:
         values = [data["limits"][k][step] for k, step in enumerate(setting)]
-        said = ", ".join("∞" if value is None else f"{value:.3f}" for value in values)
+        said = ", ".join("∞" if value is None else f"{value:.4f}" if value else "0" for value in values)
         found = result(data, setting)
         shares = ", ".join(f"{100 * share:.0f} %" for share in found["shares"])
         lines.append(f"| {said} | {shares} | {100 * found['compute']:.1f} % | {found['mAP']:.1f} |")
