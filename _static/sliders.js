@@ -66,7 +66,8 @@ document.addEventListener("DOMContentLoaded", () => {
   for (let compute = 100; compute > least; compute -= 4)
     svg.append(draw("text", { x: x(compute), y: PLOT.bottom + 18, "text-anchor": "middle" }, `${compute}`));
   const across = { x: (PLOT.left + PLOT.right) / 2, y: PLOT.bottom + 38, "text-anchor": "middle" };
-  const upward = { x: 0, y: 0, "text-anchor": "middle", transform: `translate(14 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)` };
+  const turned = `translate(14 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)`;
+  const upward = { x: 0, y: 0, "text-anchor": "middle", transform: turned };
   svg.append(draw("text", across, "GMACs (% of full depth)"), draw("text", upward, "mAP (%)"));
   const paper = data.curve.map(([gmacs, map]) => [(100 * gmacs) / data.gmacs[3], map]);
   svg.append(draw("path", { d: path(cloud(), "h0M") + "h0", class: "cloud" }));
@@ -79,7 +80,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const written = (k, step) => {
     const limit = data.limits[k][step];
     if (limit === null) return "\u221e: nobody leaves";
-    return limit === 0 ? "0: everybody leaves" : limit.toFixed(4);
+    return limit === 0 ? "0: all leave" : limit.toFixed(4);
   };
   const controls = [0, 1, 2].map((k) => {
     const input = node("input", { type: "range", id: `threshold-${k + 1}`, min: 0, max: STEPS - 1, value: STEPS - 1 });
@@ -116,7 +117,8 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     said.replaceChildren(
       node("strong", {}, `mAP ${map.toFixed(1)}`),
-      ` with ${gmacs.toFixed(4)} GMACs, ${compute.toFixed(1)}\u00a0% of full depth. Exits 1 to 4 take ${percent.join(", ")} of the images.`,
+      ` with ${gmacs.toFixed(4)} GMACs, ${compute.toFixed(1)}\u00a0% of full depth. `,
+      `Exits 1 to 4 take ${percent.join(", ")} of the images.`,
     );
     point.setAttribute("cx", x(compute));
     point.setAttribute("cy", y(map));

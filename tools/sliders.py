@@ -133,7 +133,10 @@ def result(data: dict, setting: tuple[int, ...]) -> dict:
 
 def table(data: dict) -> str:
     """Some settings as a table, for readers without the sliders."""
-    lines = ["| thresholds of exits 1, 2, 3 | leave at exits 1, 2, 3, 4 | GMACs of full depth | mAP |", "|---|---|--:|--:|"]
+    lines = [
+        "| thresholds of exits 1, 2, 3 | leave at exits 1, 2, 3, 4 | GMACs of full depth | mAP |",
+        "|---|---|--:|--:|",
+    ]
     for setting in ROWS:
         values = [data["limits"][k][step] for k, step in enumerate(setting)]
         said = ", ".join("∞" if value is None else f"{value:.4f}" if value else "0" for value in values)
