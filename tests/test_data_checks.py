@@ -7,15 +7,23 @@ import pytest
 import torch
 from PIL import Image
 from squares import nano, write_folder
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from earlyexit.data.coco import coco_split
 from earlyexit.data.single import first_images
-from earlyexit.evaluation import pictures as photos
+from earlyexit.data.streams import find_sources, shots
 from earlyexit.evaluation.coco import evaluate
 from earlyexit.evaluation.collect import collect_records
-from earlyexit.evaluation.pictures import read_photo
 from prepare.boxes import ImageBoxes, fill_size
 from prepare.cleaning import Report
+
+
+def read_photo(path):
+    """A photo as `detect` sees it, (3, H, W) in [0, 1]; what it says of one that it cannot read is raised."""
+    (shot,) = shots(*find_sources([str(path)]))
+    if shot.image is None:
+        raise ValueError(f"{shot.name!r} {shot.note}")
+    return pil_to_tensor(shot.image).float() / 255
 
 
 @pytest.mark.parametrize("measure", [evaluate, collect_records])
@@ -87,13 +95,6 @@ def test_any_error_of_pillow_names_the_photo(tmp_path, monkeypatch):
         monkeypatch.setattr(Image, "open", refuse)
         with pytest.raises(ValueError, match=f"photo.png' is not a readable image: {str(error) or 'SyntaxError'}"):
             read_photo(path)
-
-
-def test_a_picture_is_no_folder(tmp_path):
-    (tmp_path / "found.png").mkdir()
-    lines = photos.detect([tmp_path / "lost.png"], "scenes", None, None, 0.5, tmp_path / "found.png", "cpu", False)
-    with pytest.raises(ValueError, match="--save must be a file, got '.*found.png'"):
-        next(lines)
 
 
 def test_first_images_are_a_data_set_of_their_own(single, tmp_path):

@@ -45,7 +45,7 @@ def copy_of_files(tmp_path):
     for glob in set_repository.PATTERNS:
         for path in ROOT.glob(glob):
             target = tmp_path / path.relative_to(ROOT)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(exist_ok=True, parents=True)
             shutil.copy(path, target)
     return tmp_path
 

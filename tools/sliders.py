@@ -72,7 +72,7 @@ def finds(matches: Matches, image: int, exit: int) -> bool:
 
 
 def spread(records: ExitRecords) -> list[int]:
-    """Positions of the pictures: evenly from the least to the most confident at exit 1, so that each step moves some."""
+    """Positions of the pictures: evenly from the least to the most confident at exit 1: each step moves some."""
     order = records.confidence[0].argsort()
     return order[torch.linspace(0, len(records) - 1, PICTURES).round().long()].tolist()
 

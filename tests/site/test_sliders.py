@@ -10,7 +10,8 @@ STATE = """() => ({
   said: document.querySelector("#threshold-sliders .result").textContent,
   shares: [...document.querySelectorAll("#threshold-sliders .share")].map((e) => e.textContent.replace("\\u00a0", " ")),
   pictures: [...document.querySelectorAll("#threshold-sliders ul")].map((e) => e.children.length),
-  point: [...document.querySelectorAll("#threshold-sliders .point")].map((e) => [e.getAttribute("cx"), e.getAttribute("cy")]),
+  point: [...document.querySelectorAll("#threshold-sliders .point")].map((e) => [
+    e.getAttribute("cx"), e.getAttribute("cy")]),
 })"""
 
 
