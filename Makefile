@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 UV := .venv-release/bin/uv
+SITE := _build/html/index.html
 SCENES := data/scenes-single/annotations/instances_test.json
 RESULTS := earlyexit/study/results/scenes
 FRESH := data/scenes-fresh-single/annotations/instances_test.json
@@ -11,7 +12,7 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint format notebooks slides homework study beyond gpu repository pins \
+.PHONY: help setup book test site-test lint format notebooks slides homework study beyond gpu repository pins \
 	release-check release-lowest release-newest clean
 
 help: ## list these targets
@@ -35,6 +36,16 @@ book: $(STAMP) ## run all chapters and build the book into _build/html
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book --ignore book/homework
+
+site-test: .venv/.site $(SITE) ## look at the built site in a browser (built first if it is missing); some five minutes
+	$(BIN)/python -m pytest tests/site -m site
+
+.venv/.site: $(STAMP)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[site]"
+	@touch $@
+
+$(SITE):
+	$(MAKE) book
 
 lint: $(STAMP) ## check the style of the code, the repository's address and the chapters' first cells
 	$(BIN)/ruff check .
@@ -88,7 +99,7 @@ $(UV): # resolves and installs versions other than those of .venv
 	.venv-release/bin/python -m pip install --quiet uv
 
 pins: $(UV) ## write constraints.txt for all Pythons; newer versions with UPGRADE=--upgrade
-	$(UV) pip compile pyproject.toml --extra book --extra dev --universal --python-version 3.10 --quiet \
+	$(UV) pip compile pyproject.toml --extra book --extra dev --extra site --universal --python-version 3.10 --quiet \
 		--no-annotate --custom-compile-command "make pins" $(UPGRADE) --output-file constraints.txt
 
 release-check: $(UV) ## build what would be published, use it far from the checkout

@@ -1,4 +1,4 @@
-"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export | onnx | study | beyond.
+"""The command line: earlyexit train | presets | calibrate | evaluate | detect | export | onnx | study | ...
 
 What needs PyTorch is imported by the command that needs it, so that `--help` answers at once.
 """
@@ -18,10 +18,10 @@ import typer
 
 from . import __version__
 from .files import check_file, write_json
-from .study.command import beyond_command, study_command
+from .study.command import beyond_command, choosing_command, study_command
 from .training.settings import PRESETS, TrainSettings, as_options, check_settings, option_name, preset
 
-DEFAULT_WEIGHTS = "scenes-early"
+DEFAULT_WEIGHTS = "scenes-many"
 # Every kind of wrong usage: options that are unknown or missing, values that are none. Typer does not export the class.
 UsageError = typer.BadParameter.__base__
 Data = Annotated[Path, typer.Argument(help="Folder in COCO layout: annotations/instances_SPLIT.json and SPLIT/.")]
@@ -335,32 +335,42 @@ def calibrate(
     split: Split = "calibration",
     index: Annotated[int, typer.Option(min=1, max=34, help="Threshold index of the paper: 1 early, 34 never.")] = 17,
     rule: Annotated[
-        str | None, typer.Option(help="Who leaves: max softmax (the paper), entropy, ... or router.")
+        str | None, typer.Option(help="Who leaves: max softmax (the paper), entropy, ..., router or worth.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Instead of an index: the mean compute as a share of full depth, e.g. 0.6.")
     ] = None,
     into: Annotated[
         Path | None, typer.Option(help="Store rule and thresholds in this run's weights (its folder, or a file), too.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Print the thresholds of exits 1-3 with which the paper's shares of images leave on this split."""
+    """Print the thresholds of exits 1-3 with which the paper's shares of images leave, or that a budget allows."""
     from .data import annotation_file
-    from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images, scores_of_rule
+    from .evaluation.fitting import scores_of_rule, thresholds_under
+    from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images
     from .weights import own_weights, store_in_card
 
     if into is not None:
         weights = str(own_weights(into))
-    elif rule == "router":
-        raise ValueError("--rule router is fitted to these images, and lost with this command: add --into RUN")
+    elif rule in ("router", "worth", "worth of detections"):
+        raise ValueError(f"--rule {rule} is fitted to these images, and lost with this command: add --into RUN")
     model, dataset = _model_and_data(data, split, weights)
-    before, shares = model.rule, exit_proportions()[index - 1]
-    scores = scores_of_rule(model.to(_device(device)), dataset, rule, progress=True)
-    limits = calibrate_thresholds(scores, shares)
+    before, scales, notes = model.rule, model.score_scales, []
+    model.to(_device(device))
+    if budget is None:
+        shares = exit_proportions()[index - 1]
+        scores = scores_of_rule(model, dataset, rule, progress=True)
+        limits, notes = calibrate_thresholds(scores, shares), few_images(scores, shares)
+    else:
+        limits = thresholds_under(model, dataset, budget, rule, progress=True)
     other = type(model.rule) is not type(before) and into is None
     only = f"these thresholds are for the rule {rule!r}, which {weights!r} do not have: --into RUN stores both"
-    _say([*([only] if other else []), *few_images(scores, shares)])
+    _say([*([only] if other else []), *notes])
     typer.echo(",".join(map(repr, limits)))  # all digits: rounded up, a threshold would hold its own image back
     if into is not None:
         stored = {"rule": rule, "thresholds": [None if math.isinf(t) else t for t in limits]}
+        stored["score_scales"] = model.score_scales if model.score_scales != scales else None
         path = store_in_card(into, {key: value for key, value in stored.items() if value is not None}, model)
         there = () if annotation_file(data, "test").exists() else ("--split", split)
         typer.echo(f"stored in {path}\n{next_step('evaluate', data, '--weights', into, *there)}", err=True)
@@ -446,3 +456,4 @@ def onnx(
 
 app.command("study")(study_command)
 app.command("beyond")(beyond_command)
+app.command("choosing")(choosing_command)

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import regnet_y_400mf
 
 from earlyexit import DynPerceiver
-from earlyexit.model.backbone import Attention, AttentionBlock
+from earlyexit.model.backbone import Attention, AttentionBlock, Read
 
 NAMES = {1: ["c2", "c3"], 2: ["c2", "c3", "c4"], 3: ["c2", "c3", "c4", "c5"], 4: ["c2", "c3", "c4", "c5"]}
 
@@ -234,3 +234,37 @@ def test_attention_block_errors():
         AttentionBlock(16)(torch.zeros(1, 2, 16), torch.zeros(1, 2, 16))
     with pytest.raises(ValueError, match="needs a context"):
         AttentionBlock(16, 12)(torch.zeros(1, 2, 16))
+
+
+# The first read: convolution and 7 x 7 means as one
+
+
+@pytest.mark.parametrize("size", [(64, 64), (35, 49), (36, 50), (57, 42)])
+def test_a_merged_read_is_the_published_one(size, monkeypatch):
+    """What the latents get and how the weights would change are the same, and the map is not convolved as a whole."""
+    torch.manual_seed(0)
+    read, x = Read(8, 0, 1), torch.randn(3, 8, *size)
+    z, found = torch.randn(3, 4, 8), []
+    for read.first_read in ("published", "merged"):
+        read.zero_grad()
+        x.grad, _ = None, x.requires_grad_()
+        out = read(z, x)
+        (out**2).sum().backward()
+        found.append([out, x.grad, read.local.weight.grad.clone(), read.local.bias.grad.clone()])
+        monkeypatch.setattr(read.local, "forward", None)
+    for published, merged in zip(*found, strict=True):
+        torch.testing.assert_close(merged, published, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (64, 40), (37, 64)])
+def test_other_maps_are_read_as_published(size):
+    torch.manual_seed(0)
+    reads = [Read(8, 0, 1, way) for way in ("merged", "published")]
+    reads[1].load_state_dict(reads[0].state_dict())
+    x, z = torch.randn(2, 8, *size), torch.randn(2, 4, 8)
+    assert torch.equal(reads[0](z, x), reads[1](z, x))
+
+
+def test_first_reads_have_names():
+    with pytest.raises(ValueError, match="first_read must be one of .*'merged'.*got 'fast'"):
+        DynPerceiver(regnet_y_400mf(), 3, first_read="fast")

@@ -13,12 +13,9 @@ from earlyexit.evaluation.budgets import (
     of_images,
     thresholds_for_budget,
 )
+from earlyexit.evaluation.fitting import fit_router
 from earlyexit.evaluation.matching import average_precision, match_records
-from earlyexit.evaluation.policies import (
-    fit_router,
-    rule_scores,
-    threshold_exits,
-)
+from earlyexit.evaluation.policies import rule_scores, threshold_exits
 from earlyexit.evaluation.scores import evaluate_records
 from earlyexit.model.exits import Agreement, Certainty, DetectionScore, make_rule, rule_features
 

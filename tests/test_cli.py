@@ -29,7 +29,7 @@ from earlyexit.weights import FOLDER, read_about
 
 def test_all_commands_have_the_same_default_weights():
     commands = (cli.evaluate, cli.calibrate, cli.detect, cli.onnx)
-    assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-early"] * 4
+    assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-many"] * 4
 
 
 @pytest.fixture(scope="session")
@@ -222,6 +222,24 @@ def test_calibrate_into_a_run_decides_what_evaluate_does(folder, finished_run, t
     assert (other_rule == exits) == (rule is None)
     assert exits_of(run("evaluate", folder, "--weights", own, "--thresholds", "inf,inf,inf")) == [0, 0, 0, 7]
     assert exits_of(run("evaluate", folder, "--weights", own, "--exit", 2)) == [0, 7, 0, 0]
+
+
+def test_calibrate_worth_keeps_a_budget(folder, finished_run, tmp_path):
+    """The rule and its price are in the run, and decide what `evaluate` does, without any option."""
+    own = shutil.copytree(finished_run, tmp_path / "run")
+    arguments = ["calibrate", folder, "--into", own, "--split", "train", "--rule", "worth"]
+    refused = run(*arguments)
+    assert refused.exit_code != 0 and "goes by a budget" in str(refused.exception)
+    done = run(*arguments, "--budget", 0.95)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "0.5,0.5,0.5\n"
+    about = read_about(own)
+    assert about["rule"] == "worth"
+    weights = load_file(own / "model.safetensors")
+    assert {name for name in weights if name.startswith("rule.")} >= {"rule.weight_1", "rule.costs", "rule.price"}
+    result = run("evaluate", folder, "--weights", own, "--split", "train")
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["gmacs"] <= 0.95 * found["gmacs_full"] + 1e-6
 
 
 def test_nobody_leaves_is_stored_too(folder, finished_run, tmp_path, no_counting):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from earlyexit import count_macs
+from earlyexit import count_macs, dyn_retinanet_nano
 from earlyexit.evaluation.cost import _count
 from earlyexit.model.backbone import AttentionBlock
 
@@ -89,3 +89,14 @@ def test_nothing_is_changed(nano, counted):
 def test_bad_size(nano, size):
     with pytest.raises(ValueError, match="at least 32, got"):
         count_macs(nano, size)
+
+
+def test_a_merged_read_by_hand(nano):
+    """At 64 x 64 a convolution of 16 x 16 at 49 places, and its weights from those of 7 x 7, in the place of 7 x 7."""
+    merged = dyn_retinanet_nano(first_read="merged")
+    published, now = (count_macs(model, (128, 128)) for model in (nano, merged))
+    before, pooling = 32 * 64 * 64 * 49, 32 * 64 * 64
+    after = 32 * (49 * 16 * 16 + 16 * 7 * 7 + 16 * 7 * 16)
+    for exit in (1, 2, 3, 4):
+        saved = published[exit]["total"] - now[exit]["total"]
+        assert saved * 1e9 == pytest.approx(before + pooling - after, abs=1)

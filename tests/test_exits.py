@@ -9,12 +9,14 @@ from made_records import made_records
 
 from earlyexit import calibrate_thresholds, load_detector
 from earlyexit.data.scenes import scene_dataset
-from earlyexit.evaluation import collect_records, evaluate_records, fit_router, rule_scores, threshold_exits
+from earlyexit.evaluation import collect_records, evaluate_records, fit_router, fit_worth, rule_scores, threshold_exits
 from earlyexit.evaluation.scores import correct_classes
 from earlyexit.model import RULES, Router, SkipEmpty, make_rule
 from earlyexit.model.backbone import Exit
 from earlyexit.model.exits import exit_confidence, rule_features
 from earlyexit.weights import ModelConfig, read_about, save_weights
+
+WORTH = ("worth", "worth of detections")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,10 @@ def records(model, scenes):
 
 
 @pytest.fixture(scope="module")
-def rules():
-    """Every rule by its name; the router fitted to other images."""
+def rules(records):
+    """Every rule by its name; the router fitted to other images, worth to these."""
     made = {name: make_rule(name) for name in RULES if name != "router"}
+    made |= {name: fit_worth(records, budget=0.6, looks=rule.looks)[0] for name, rule in made.items() if name in WORTH}
     return {**made, "router": fit_router(made_records(images=80, objects=(1,), crowds=0, seed=3), steps=30)}
 
 
@@ -75,6 +78,36 @@ def test_the_router_of_a_file_decides_as_the_fitted_one(rules, model, scenes, tm
     assert [d["exit"] for d in found] == [d["exit"] for d in expected]
     assert [d["confidence"] for d in found] == pytest.approx([d["confidence"] for d in expected])
     assert len({d["exit"] for d in found}) > 1
+
+
+@pytest.mark.parametrize("name", WORTH)
+def test_worth_decides_alone_as_in_a_batch(name, rules, model, scenes):
+    images = [scenes[i][0] for i in range(8)]
+    with torch.inference_mode():
+        together = model(images, rule=rules[name], thresholds=(0.5,) * 3)
+        alone = [model([image], rule=rules[name], thresholds=(0.5,) * 3)[0] for image in images]
+    assert [d["exit"] for d in together] == [d["exit"] for d in alone]
+    assert [d["confidence"] for d in together] == pytest.approx([d["confidence"] for d in alone], rel=1e-3, abs=1e-3)
+
+
+def test_worth_in_a_file_and_its_size(rules, model, scenes, tmp_path):
+    """The card names the rule, the weights hold it: a few thousand numbers, which half precision does not spoil."""
+    images = [scenes[i][0] for i in range(8)]
+    config = ModelConfig.of({**read_about("scenes-early"), "rule": "worth", "thresholds": [0.5, 0.5, 0.5]})
+    before = model.rule
+    try:
+        model.rule = rules["worth"]
+        save_weights(model, tmp_path / "own.safetensors", about=config.card(), half=True)
+    finally:
+        model.rule = before
+    own = load_detector(tmp_path / "own.safetensors")[0].eval()
+    assert 500 < sum(b.numel() for b in own.rule.buffers()) < 5000
+    for k in (1, 2, 3):
+        kept, exact = (getattr(rule, f"weight_{k}") for rule in (own.rule, rules["worth"]))
+        torch.testing.assert_close(kept, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
+    with torch.inference_mode():
+        found = own(images, thresholds=config.limits)
+    assert {d["exit"] for d in found} <= {1, 2, 3, 4} and len({d["exit"] for d in found}) > 1
 
 
 class Half:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from earlyexit import cli, dyn_retinanet_nano
 from earlyexit.model import export as onnx_detector
 from earlyexit.model import export as onnx_export
+from earlyexit.model.exits import Worth
 from earlyexit.model.export import MatrixPool, OnnxDetector, export_onnx
 
 SETTINGS = {"min_size": 64, "max_size": 96, "score_thresh": 0.0, "detections_per_img": 20}
@@ -149,6 +150,20 @@ def test_what_an_exit_reads_gets_there(settings, exits, tmp_path, monkeypatch):
     detector, thresholds = untraced(monkeypatch, tmp_path, model, exits), mixed(model, exits)
     expected = model(pictures(), thresholds=thresholds)
     assert sorted(found["exit"] for found in expected) == sorted([*exits[:-1] * 2, *[4] * (10 - 2 * len(exits))])
+    same(detector(pictures(), thresholds=thresholds), expected)
+
+
+@pytest.mark.parametrize("exits", [ALL, (2, 4), (1, 3, 4)])
+@torch.inference_mode()
+def test_worth_gets_the_logits_and_latents_that_it_looks_at(exits, tmp_path, monkeypatch):
+    model, draw = make_detector(**LEARNED), torch.Generator().manual_seed(0)
+    model.rule = Worth()
+    for k, latents in ((1, 64), (2, 128), (3, 128)):
+        setattr(model.rule, f"weight_{k}", torch.randn(2 * 5 * k + latents, 4 - k, generator=draw) / 20)
+    detector = untraced(monkeypatch, tmp_path, model, exits)
+    thresholds = mixed(model, exits)
+    expected = model(pictures(), thresholds=thresholds)
+    assert len({found["exit"] for found in expected}) > 1
     same(detector(pictures(), thresholds=thresholds), expected)
 
 

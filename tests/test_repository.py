@@ -175,7 +175,7 @@ def test_fences_with_backticks_in_the_title_are_made_of_colons():
 
 def test_first_cell_is_the_same_in_all_chapters(tmp_path):
     assert first_cell.differing(ROOT / "book") == []
-    for name in ("index", "claims"):
+    for name in ("01_data", "claims"):
         shutil.copy(ROOT / "book" / f"{name}.ipynb", tmp_path)
     path = tmp_path / "claims.ipynb"
     before = path.read_text()
@@ -217,8 +217,8 @@ def run_cell(chapter, cell, shell, names=None, **replaced):
 
 def test_first_cell_takes_the_package_that_is_there():
     shell = Shell()
-    names = run_cell("index.ipynb", "install", shell)
-    run_cell("index.ipynb", "install", shell, names)
+    names = run_cell("01_data.ipynb", "install", shell)
+    run_cell("01_data.ipynb", "install", shell, names)
     assert names["earlyexit"] is earlyexit and shell.commands == []
 
 
@@ -226,7 +226,7 @@ def test_first_cell_installs_the_package_where_it_is_missing(monkeypatch):
     found = importlib.util.find_spec("earlyexit")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found if shell.commands else None)
     shell = Shell()
-    run_cell("index.ipynb", "install", shell)
+    run_cell("01_data.ipynb", "install", shell)
     assert shell.commands == [f'%pip install -q "git+https://github.com/{set_repository.source_address(ROOT)}"']
 
 
@@ -234,7 +234,7 @@ def test_first_cell_without_a_network_says_so_in_one_sentence(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for _ in range(2):
         with pytest.raises(ImportError, match="could not be installed: no network") as raised:
-            run_cell("index.ipynb", "install", Shell())
+            run_cell("01_data.ipynb", "install", Shell())
         assert raised.value.__context__ is None
 
 
@@ -246,7 +246,7 @@ def test_first_cell_refuses_a_stranger_of_the_same_name(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
     for _ in range(2):
         with pytest.raises(ImportError, match=r"earlyexit/__init__.py'> is a stranger .*%pip uninstall -y earlyexit"):
-            run_cell("index.ipynb", "install", Shell())
+            run_cell("01_data.ipynb", "install", Shell())
 
 
 @pytest.fixture

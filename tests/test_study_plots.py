@@ -36,7 +36,7 @@ def lines(ax):
 def test_evaluation_has_the_published_curve_on_its_own_axis(ax, models):
     plots.plot_evaluation(ax, sweep_table(models), random_table(models))
     found = lines(ax)
-    assert set(found) == {"proposed", "baseline", "proposed, random exits"}
+    assert set(found) == {"proposed", "baseline", "proposed, lots"}
     assert (found["proposed"].get_xdata()[0], found["proposed"].get_ydata()[0]) == (0, 30)
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == pytest.approx((13.5 - 2.77, 30 + 2.77), abs=0.01)
@@ -47,13 +47,25 @@ def test_evaluation_has_the_published_curve_on_its_own_axis(ax, models):
     assert len(ax.get_legend().get_texts()) == 4
 
 
-def test_hyperparameters_and_fillers(ax, models):
-    plots.plot_hyperparameters(ax, theta_table(models))
-    assert len(lines(ax)) == 10 and "theta 0.0115, lambda 1" in lines(ax)
-    ax.clear()
-    plots.plot_published_hyperparameters(ax, "ilsvrc_single")
-    assert max(lines(ax)["theta 0.0115, lambda 1"].get_ydata()) == 40.3
-    ax.clear()
+def test_hyperparameters_are_small_multiples_of_one_pair_each(ax, models):
+    axes = [*ax.figure.subplots(2, 5).flat]
+    plots.plot_hyperparameters(axes, theta_table(models))
+    at_last = [one.get_lines()[-1].get_ydata()[0] for one in axes]
+    wanted = [select_full(models, *pair) for pair in plots.paper_pairs()]
+    assert at_last == pytest.approx(wanted, abs=0.01)
+    axes = [*ax.figure.subplots(2, 5).flat]
+    plots.plot_hyperparameters(axes, dataset="ilsvrc_single")
+    found = {one.get_title(): one.get_lines() for one in axes}
+    assert max(found["θ 0.0115, λ 1"][-1].get_ydata()) == 40.3
+    assert [len(drawn) for drawn in found.values()] == [11] * 10
+
+
+def select_full(models, theta, lambda_):
+    rows = plots.select(theta_table(models), theta=theta, **{"lambda": lambda_})
+    return min(rows, key=lambda row: row["saved"])["mAP"]
+
+
+def test_fillers_are_drawn_the_way_that_is_asked_for(ax, models):
     plots.plot_fillers(ax, fillers_table(models), "fair")
     assert set(lines(ax)["fair way"].get_ydata()) == {4}
 

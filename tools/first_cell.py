@@ -1,4 +1,4 @@
-"""Give every chapter the first code cell of book/index.ipynb, which finds the package, installs it or says what to do.
+"""Give every chapter the first code cell of 01_data.ipynb, which finds the package, installs it or says what to do.
 
 first_cell.py            copy that cell into the other chapters
 first_cell.py --check    only compare; exit status 1 if a chapter has another one
@@ -20,15 +20,15 @@ def first_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def differing(book: Path) -> list[Path]:
-    """The chapters whose first code cell is not that of index.ipynb."""
-    wanted = first_cell(nbformat.read(book / "index.ipynb", as_version=4))
+    """The chapters whose first code cell is not that of 01_data.ipynb."""
+    wanted = first_cell(nbformat.read(book / "01_data.ipynb", as_version=4))
     chapters = sorted(book.glob("*.ipynb"))
     return [path for path in chapters if first_cell(nbformat.read(path, as_version=4)) != wanted]
 
 
 def write(book: Path) -> list[Path]:
     """Copy the cell into the chapters that differ, in place of one of the same id or else as a new one; name them."""
-    wanted = first_cell(nbformat.read(book / "index.ipynb", as_version=4))
+    wanted = first_cell(nbformat.read(book / "01_data.ipynb", as_version=4))
     changed = differing(book)
     for path in changed:
         notebook = nbformat.read(path, as_version=4)
@@ -42,7 +42,7 @@ def write(book: Path) -> list[Path]:
 def main() -> int:
     """Copy or compare; return the exit status."""
     if "--check" in sys.argv[1:]:
-        problems = [f"{path.name}: its first code cell is not that of index.ipynb" for path in differing(ROOT / "book")]
+        problems = [f"{path.name}: another first code cell than 01_data.ipynb" for path in differing(ROOT / "book")]
         print("\n".join(problems) or "the first cell is the same in all chapters")
         return 1 if problems else 0
     print("\n".join(f"wrote {path.name}" for path in write(ROOT / "book")) or "nothing to change")

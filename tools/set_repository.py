@@ -23,7 +23,7 @@ RAW = rf"raw\.githubusercontent\.com/{SLUG}"
 CLONE = rf"git clone https://github\.com/{SLUG}"
 PATTERNS = {
     "pyproject.toml": [rf'(?m)^Repository = "https://github\.com/{SLUG}"'],
-    "_config.yml": [rf"(?m)^  url: https://github\.com/{SLUG}"],
+    "_config.yml": [rf"(?m)^  url: https://github\.com/{SLUG}", rf"raw\.githubusercontent\.com/{SLUG}"],
     "CITATION.cff": [rf'(?m)^repository-code: "https://github\.com/{SLUG}"'],
     "README.md": [INSTALL, COLAB, CLONE],
     "CONTRIBUTING.md": [INSTALL, COLAB, CLONE],

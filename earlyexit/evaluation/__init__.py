@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "coco": ["METRICS", "evaluate", "exit_accuracy", "exit_confidences", "exit_logits"],
         "collect": ["collect_records"],
         "cost": ["count_macs", "measure_latency"],
+        "fitting": ["calibrate_rule", "fit_router", "fit_worth"],
         "matching": ["Matches", "average_precision", "marginal_precision", "match_records"],
         "pictures": [
             "EXIT_COLOURS",
@@ -24,10 +25,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "show_image",
         ],
         "policies": [
-            "calibrate_rule",
             "calibrate_thresholds",
             "exit_proportions",
-            "fit_router",
             "oracle_exits",
             "random_exits",
             "rule_scores",

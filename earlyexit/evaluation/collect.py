@@ -65,7 +65,7 @@ def collect_records(
     stores = {}
     for name in (before,) if fillers is None else fillers:
         stores[name] = Store(_path_of(path, name if fillers else None), describe(model, dataset, name))
-    macs = functools.cache(functools.partial(_macs, model))
+    macs = functools.cache(functools.partial(_macs, model))  # all, and those of neck and head
     model.eval()
     todo = _missing(stores, len(dataset))
     try:
@@ -75,8 +75,8 @@ def collect_records(
             chunks = shown(chunks, f"recording, parts of {CHUNK} images", len(todo))
         for (number, (_, lacking)), (shared, found, sizes) in zip(todo.items(), chunks, strict=True):
             for name in lacking:
-                gmacs = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).T
-                made = ExitRecords(**shared, gmacs=gmacs, found=found[name], about=stores[name].about)
+                gmacs, looks = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).permute(1, 2, 0)
+                made = ExitRecords(**shared, gmacs=gmacs, looks=looks, found=found[name], about=stores[name].about)
                 stores[name].add(number, made)
     finally:
         use_filler(model, before)
@@ -142,23 +142,24 @@ def run_chunk(
     """Run some images of a data set, which `loaders` processes load (0: this one).
 
     Returns:
-        "image_ids", "logits" and "truth" as in `ExitRecords`; the detections by filler; and height and width of each
-        image inside the network.
+        "image_ids", "logits", "truth" and the latents as in `ExitRecords`; the detections by filler; and height and
+        width of each image inside the network.
     """
-    logits: list[Tensor] = []
+    told: list[dict[str, Tensor]] = []
     found: dict[str | None, list[dict]] = {name: [] for name in fillers}  # four of each image
     sizes: list[tuple[int, int]] = []
     work = f"recording images {images.start + 1} to {images.stop} of {len(dataset)}" if progress else ""
     for batch, _ in batches_for(model, Subset(dataset, images), batch_size, loaders, work):
         check_images(batch, model)
         with torch.inference_mode():
-            batch_logits, batch_found = run_all_exits(model, batch, fillers)
-        logits.append(batch_logits)
+            batch_told, batch_found = run_all_exits(model, batch, fillers)
+        told.append(batch_told)
         sizes += [network_size(model, image) for image in batch]
         for name in fillers:
             found[name] += batch_found[name]
     ids = [dataset.ids[i] for i in images]
-    shared = {"image_ids": torch.tensor(ids), "logits": torch.cat(logits, dim=1), "truth": _truth(dataset, ids)}
+    shared = {name: torch.cat([batch[name] for batch in told], dim=-2) for name in told[0]}
+    shared |= {"image_ids": torch.tensor(ids), "truth": _truth(dataset, ids)}
     return shared, {name: _joined(rows) for name, rows in found.items()}, sizes
 
 
@@ -170,14 +171,18 @@ def use_filler(model: EarlyExitRetinaNet, filler: str | None) -> None:
 
 def run_all_exits(
     model: EarlyExitRetinaNet, images: list[Tensor], fillers: Sequence[str | None]
-) -> tuple[Tensor, dict[str | None, list[dict]]]:
-    """Logits (4, N, classes) and, by filler, the detections of every image at exits 1-4: 4 N dicts, on the CPU."""
-    logits = torch.empty(NUM_EXITS, len(images), model.num_classes)
+) -> tuple[dict[str, Tensor], dict[str | None, list[dict]]]:
+    """Of all images "logits" (4, N, classes), "latents_1" and "latents_2" (N, D), the mean ones of exits 1 and 2; and
+    by filler the detections of every image at exits 1-4: 4 N dicts. All on the CPU."""
+    told = {"logits": torch.empty(NUM_EXITS, len(images), model.num_classes)}
     found = {name: [{}] * (NUM_EXITS * len(images)) for name in fillers}
     for group, batch in same_size_batches(model.transform, images):
         sizes = [tuple(images[i].shape[-2:]) for i in group]
         for reached in model.backbone.exits(batch.tensors):
-            logits[reached.index - 1, group] = reached.logits.float().cpu()
+            told["logits"][reached.index - 1, group] = reached.logits.float().cpu()
+            if reached.index <= 2 and reached.latents is not None:
+                mean = reached.latents.mean(1).float().cpu()
+                told.setdefault(f"latents_{reached.index}", mean.new_empty(len(images), mean.shape[1]))[group] = mean
             complete = all(name in reached.features for name in model.neck.names)
             detections = None
             for name in fillers:
@@ -187,7 +192,7 @@ def run_all_exits(
                 for i, detection in zip(group, detections, strict=True):
                     on_cpu = {key: value.cpu() for key, value in detection.items()}
                     found[name][NUM_EXITS * i + reached.index - 1] = on_cpu
-    return logits, found
+    return told, found
 
 
 def _joined(found: list[dict]) -> Detections:
@@ -245,7 +250,8 @@ def _missing(stores: dict[str | None, Store], images: int) -> dict[int, tuple[ra
     return missing
 
 
-def _macs(model: EarlyExitRetinaNet, filler: str | None, size: tuple[int, int]) -> list[float]:
+def _macs(model: EarlyExitRetinaNet, filler: str | None, size: tuple[int, int]) -> list[list[float]]:
     use_filler(model, filler)
     by_exit = count_macs(model, size)
-    return [by_exit[k]["total"] for k in EXITS]
+    total = [by_exit[k]["total"] for k in EXITS]
+    return [total, [sum(v for part, v in by_exit[k].items() if part not in ("backbone", "total")) for k in EXITS]]

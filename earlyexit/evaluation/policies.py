@@ -1,18 +1,13 @@
-"""Who leaves where: thresholds from wanted shares, rules, a router, chance, and the best that hindsight could do."""
+"""Who leaves where: thresholds from wanted shares, rules, chance, and the best that hindsight could do."""
 
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..data.coco import CocoDataset
 from ..model.backbone import EXITS, NUM_EXITS
-from ..model.detector import EarlyExitRetinaNet
-from ..model.exits import MaxSoftmax, Router, Rule, exit_limits, make_rule, rule_features
-from .coco import exit_confidences
-from .collect import collect_records
-from .matching import marginal_precision, match_records
+from ..model.exits import Rule, exit_limits
 from .records import ExitRecords, at_exits
 
 NUM_SETTINGS = 34
@@ -138,64 +133,6 @@ def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
     """(4, N) what a rule says of every image at every exit: the scores by which `model(images, rule=rule)` decides."""
     scores = [rule(records.exit(k, found=bool(getattr(rule, "needs", ())))) for k in EXITS]
     return torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
-
-
-def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_decay: float = 0.05) -> Router:
-    """Fit a router to recorded images; it takes seconds.
-
-    What an image gains by going on from an exit is what its detections at full depth add to the mAP more than those
-    of the exit, to first order (`marginal_precision`). These gains have outliers, hence the Huber loss.
-
-    Args:
-        records: of images that the detector was not trained on, the calibration split.
-        steps: of Adam, each on all images.
-        seed: of the first weights.
-        weight_decay: keeps it simple, since images are few.
-    """
-    worth = marginal_precision(match_records(records), records.all_at(NUM_EXITS)).float()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        router = Router()
-    for exit in range(1, NUM_EXITS):
-        features = rule_features(records.exit(exit))
-        router.mean[exit - 1], router.std[exit - 1] = features.mean(0), features.std(0).clamp(min=1e-6)
-        gain = worth[-1] - worth[exit - 1]
-        aim = gain / gain.std().clamp(min=1e-12)
-        optimizer = torch.optim.AdamW(router.nets[exit - 1].parameters(), lr=0.01, weight_decay=weight_decay)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            nn.functional.huber_loss(router.gain(features, exit), aim).backward()
-            optimizer.step()
-    return router.eval()
-
-
-def calibrate_rule(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, index: int, rule: str | None = None, *, progress: bool = False
-) -> tuple:
-    """Thresholds of exits 1-3 for a row of `exit_proportions`, from a calibration split; the model gets the rule.
-
-    Args:
-        model: the detector; with `rule` its own is replaced.
-        dataset: images that it was not trained on.
-        index: 1 to 34.
-        rule: a name of `RULES`; a router is fitted to the images first.
-        progress: see `evaluate`.
-    """
-    return calibrate_thresholds(scores_of_rule(model, dataset, rule, progress=progress), exit_proportions()[index - 1])
-
-
-def scores_of_rule(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, rule: str | None = None, *, progress: bool = False
-) -> Tensor:
-    """(4, images) what a rule says of every image at every exit; arguments as for `calibrate_rule`."""
-    if rule is not None:
-        model.rule = make_rule(rule, model.exit_target)
-    if isinstance(model.rule, MaxSoftmax):  # needs no detections: one pass through the backbone
-        return exit_confidences(model, dataset, progress=progress)
-    records = collect_records(model, dataset, progress=progress)
-    if rule == "router":
-        model.rule = fit_router(records)
-    return rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
 
 
 def early_share(scores: Tensor, proportions: Tensor, *, rounds: int = 200, seed: int = 0) -> tuple[float, float]:

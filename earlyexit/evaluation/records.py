@@ -59,6 +59,7 @@ class Truth:
 
 
 PARTS = {"found": Detections, "truth": Truth}  # of records
+MORE = {"looks": 1, "latents_1": 0, "latents_2": 0}  # what older files lack, and the dimension of the images
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,8 @@ class ExitRecords:
         truth: the annotations.
         about: what the records were made of, see `describe`; "classes" are the names of the classes by label and
             "category_ids" their ids in the annotations.
+        looks: (4, N) float64, of `gmacs` those of neck and head. Older files have neither these nor latents: None.
+        latents_1, latents_2: (N, D) float32, the mean latent at exits 1 and 2, after which it stays the same.
         known: what was worked out from them and is not worked out again, see `match_records`.
     """
 
@@ -82,6 +85,9 @@ class ExitRecords:
     found: Detections
     truth: Truth
     about: dict
+    looks: Tensor | None = None
+    latents_1: Tensor | None = None
+    latents_2: Tensor | None = None
     known: dict = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -114,15 +120,22 @@ class ExitRecords:
         """Mean multiply-adds of an image if image i leaves at exit chosen[i]."""
         return float(at_exits(self.gmacs, chosen).mean())
 
+    def spent(self, chosen: Tensor, *, looks: bool = False) -> Tensor:
+        """(N,) multiply-adds if image i leaves at exit chosen[i]; with `looks`, neck and head at all before it, too."""
+        before = self.looks.cumsum(0) - self.looks if looks else 0
+        return at_exits(self.gmacs + before, chosen)
+
     def exit(self, index: int, *, found: bool = False) -> Exit:
-        """All N images at an exit, as a rule sees them while the model runs, without maps and latents.
+        """All N images at an exit, as a rule sees them while the model runs, without maps; of latents the mean alone.
 
         Args:
             index: 1 to 4.
             found: with their detections there.
         """
         detections = [self.detection(i, index) for i in range(len(self))] if found else None
-        return Exit(index, tuple(self.logits[:index]), found=detections)
+        mean = self.latents_1 if index == 1 else self.latents_2
+        latents = None if mean is None else mean[:, None]
+        return Exit(index, tuple(self.logits[:index]), latents=latents, found=detections)
 
     def detection(self, image: int, exit: int) -> dict:
         """What `model([image], exit=exit)` gives for the image at position `image`."""
@@ -137,6 +150,7 @@ class ExitRecords:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, which appears whole or not at all."""
         tensors = {name: getattr(self, name).contiguous() for name in ("image_ids", "logits", "gmacs")}
+        tensors |= {name: getattr(self, name).contiguous() for name in MORE if getattr(self, name) is not None}
         for part, kind in PARTS.items():
             tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name).contiguous() for f in fields(kind)}
         metadata = {"about": json.dumps({"format": FORMAT, **self.about})}
@@ -154,7 +168,8 @@ class ExitRecords:
         if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise ValueError(f"{str(path)!r} holds no exit records of format {FORMAT}")
         nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in PARTS.items()}
-        return cls(**{k: tensors[k] for k in ("image_ids", "logits", "gmacs")}, **nested, about=about)
+        flat = {name: tensors[name] for name in ("image_ids", "logits", "gmacs", *MORE) if name in tensors}
+        return cls(**flat, **nested, about=about)
 
 
 def join_records(parts: list[ExitRecords]) -> ExitRecords:
@@ -163,6 +178,9 @@ def join_records(parts: list[ExitRecords]) -> ExitRecords:
         raise ValueError(f"records to join must be at least one, all made of the same, got {len(parts)} others")
     joined = {"image_ids": torch.cat([part.image_ids for part in parts])}
     joined |= {name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("logits", "gmacs")}
+    for name, dim in MORE.items():
+        values = [getattr(part, name) for part in parts]
+        joined[name] = None if any(value is None for value in values) else torch.cat(values, dim)
     for name, kind in PARTS.items():
         runs = [getattr(part, name) for part in parts]
         values = {f.name: torch.cat([getattr(run, f.name) for run in runs]) for f in fields(kind)}
@@ -198,6 +216,8 @@ def describe(model: EarlyExitRetinaNet, dataset: CocoDataset, filler: str | None
     settings |= {name: getattr(model.transform, name) for name in TRANSFORM}
     if model.exit_target != "single":
         settings["exit_target"] = model.exit_target
+    if model.backbone.first_read != "published":
+        settings["first_read"] = model.backbone.first_read
     if any(tuple(scale) != (1.0, 0.0) for scale in model.score_scales):
         settings["score_scales"] = model.score_scales
     about = {

@@ -16,9 +16,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Router",
             "Rule",
             "SkipEmpty",
+            "Worth",
             "exit_confidence",
             "make_rule",
             "rule_features",
+            "worth_features",
         ],
         "export": ["OnnxDetector", "export_onnx", "for_inference"],
         "factories": [

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from .backbone import EXITS, NUM_EXITS, Exit
 
 EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
 HIDDEN = 16  # units of a router
+LEVELS, TOP = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), 5  # of the scores that `Worth` looks at
+SIDES = (16.0, 24.0, 32.0, 48.0, 64.0, 96.0, math.inf)  # of boxes, in pixels
 MOST_THRESHOLD = 2.0  # 1.1 or 2 is somebody's "never", 90 is a percentage
 ONE_CLASS = "one class: the exits say by a sigmoid how surely it is there, for a softmax over one class is always 1"
 
@@ -151,12 +155,88 @@ def rule_features(reached: Exit) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
+class Worth(Rule):
+    """Predicts at each exit what every later exit would add to the mAP, and lets an image go where that pays.
+
+    An image leaves where no later exit promises more than its price; `fit_worth` fits the promises and sets the price
+    by a budget of compute, so that the threshold is 0.5 at every exit. They are linear in `worth_features`.
+
+    Args:
+        looks: look at the detections of an exit, too. Neck and head then run at each exit that an image passes, which
+            the rule counts among what going on costs.
+
+    Attributes:
+        weight_1, bias_1, ...: (F, 4 - k) and (4 - k,), what exits k + 1 to 4 add, from the features at exit k.
+        costs: (4, 4), what going on from exit k to exit j takes, as a share of full depth.
+        price: what a worth has to be for each of these shares.
+    """
+
+    def __init__(self, looks: bool = False):
+        super().__init__()
+        self.looks, self.needs = looks, ("detections",) if looks else ()
+        for exit in range(1, NUM_EXITS):
+            self.register_buffer(f"weight_{exit}", torch.zeros(0, NUM_EXITS - exit))
+            self.register_buffer(f"bias_{exit}", torch.zeros(NUM_EXITS - exit))
+        self.register_buffer("costs", torch.zeros(NUM_EXITS, NUM_EXITS))
+        self.register_buffer("price", torch.zeros(()))
+
+    def gains(self, reached: Exit) -> Tensor:
+        """(N, 4 - k) what each exit after exit k is predicted to add to the mAP."""
+        features = worth_features(reached, self.looks)
+        weight, bias = (getattr(self, f"{name}_{reached.index}") for name in ("weight", "bias"))
+        if not len(weight):
+            raise ValueError("this rule was not fitted yet: fit_worth(records, budget=...) makes one that is")
+        return features.to(weight) @ weight + bias
+
+    def scores(self, gains: Tensor, exit: int) -> Tensor:
+        """(N,) scores in [0, 1], 0.5 where the best of the later exits adds as much as its price, from `gains`."""
+        return (-(gains - self.price * self.costs[exit - 1, exit:]).amax(1)).sigmoid()
+
+    @torch.no_grad()
+    def forward(self, reached: Exit) -> Tensor:
+        """(N,) scores; 1 at exit 4."""
+        if reached.index == NUM_EXITS:
+            return reached.logits.new_ones(len(reached.logits)).float()
+        return self.scores(self.gains(reached), reached.index)
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *more) -> None:
+        for name in [name for name, _ in self.named_buffers() if prefix + name in state]:
+            # How many features there are depends on the model: the file knows.
+            setattr(self, name, getattr(self, name).new_empty(state[prefix + name].shape))
+        super()._load_from_state_dict(state, prefix, *more)
+
+
+def worth_features(reached: Exit, looks: bool = False) -> Tensor:
+    """(N, F) what `Worth` sees of each image at an exit.
+
+    The logits of all exits so far, each exit's from the largest to the smallest, their sigmoids, and the mean latent:
+    all that is there anyway. With `looks`, of the detections there: how many there are above some scores, the five
+    highest scores, and how many there are of which size, by the sum of their scores.
+    """
+    if reached.latents is None:
+        raise ValueError("this rule looks at latents, which these records do not hold: collect them again")
+    logits = torch.cat([told_apart(logits).sort(1, descending=True).values for logits in reached.so_far], 1)
+    columns = [logits, logits.sigmoid(), reached.latents.float().mean(1)]
+    if looks:
+        scores = pad_sequence([found["scores"].float() for found in reached.found], batch_first=True)
+        scores = F.pad(scores, (0, TOP))
+        boxes = pad_sequence([found["boxes"].float() for found in reached.found], batch_first=True)
+        boxes = F.pad(boxes, (0, 0, 0, TOP))
+        sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1).sqrt()
+        columns += [torch.stack([(scores > level).sum(1) for level in LEVELS], 1).float().log1p()]
+        columns += [scores.topk(TOP, 1).values]
+        columns += [torch.stack([(scores * (sides < side)).sum(1) for side in SIDES], 1).log1p()]
+    return torch.cat(columns, 1)
+
+
 RULES: dict[str, Callable[[], Rule]] = {
     "max softmax": MaxSoftmax,
     "entropy": Certainty,
     "agreement": Agreement,
     "detection score": DetectionScore,
     "router": Router,
+    "worth": Worth,
+    "worth of detections": partial(Worth, looks=True),
 }
 
 

@@ -212,10 +212,10 @@ class AtExit(nn.Module):
 
 def parts(model: EarlyExitRetinaNet, exits: Sequence[int]) -> dict[str, ToExit | AtExit]:
     """The parts of a detector by name, in the order in which they run; `exits` in increasing order, the last is 4."""
-    found, wanted = {}, set()
+    found, wanted = {}, {f"logits_{k}" for k in EXITS}  # a rule may look at those of exits at which nobody leaves, too
     for start, stop in reversed(list(zip((0, *exits), exits, strict=False))):  # the last first: it says what it reads
         head = AtExit(model, stop).eval()
-        wanted |= {f"logits_{stop}", *head.inputs}
+        wanted |= {*head.inputs}
         step = ToExit(model.backbone, start, stop, wanted).eval()
         wanted |= {*step.inputs}
         found |= {f"detect_at_exit_{stop}": head, f"backbone_to_exit_{stop}": step}

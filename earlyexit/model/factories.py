@@ -61,6 +61,7 @@ def dyn_retinanet_regnet_y_800mf(
     trunk_weights: RegNet_Y_800MF_Weights | str | Path | None = None,
     filler: str = "downsample",
     widths: Sequence[int] | None = None,
+    first_read: str = "published",
     **detector,
 ) -> EarlyExitRetinaNet:
     """The paper's detector: RegNetY-800MF, 128 latents, a 256-channel pyramid, images of 800 to 1333 pixels.
@@ -75,10 +76,11 @@ def dyn_retinanet_regnet_y_800mf(
             own, see `EarlyPyramid`.
         widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
             P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
+        first_read: "merged" reads large maps the first time for less compute, see `DynPerceiver`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     made = _regnet(trunk_weights) if trunk is None else _other_trunk(trunk, trunk_weights)
-    backbone = DynPerceiver(made, num_classes)
+    backbone = DynPerceiver(made, num_classes, first_read=first_read)
     sizes = {"head_convs": 4, "anchor_scale": 4, "widths": widths or (128, 128, 128)}
     return _assemble(backbone, weights, 256, filler=filler, **{**sizes, **detector})
 
@@ -91,6 +93,7 @@ def dyn_retinanet_nano(
     trunk_weights: str | Path | None = None,
     filler: str = "downsample",
     widths: Sequence[int] | None = None,
+    first_read: str = "published",
     **detector,
 ) -> EarlyExitRetinaNet:
     """The same detector at 1.6 M parameters for images of 128 pixels: it learns on two CPU cores in minutes.
@@ -106,19 +109,23 @@ def dyn_retinanet_nano(
             own, see `EarlyPyramid`.
         widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
             P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
+        first_read: "merged" reads large maps the first time for less compute, see `DynPerceiver`.
         **detector: passed to `EarlyExitRetinaNet`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
-    backbone = nano_backbone(num_classes, trunk, trunk_weights)
+    backbone = nano_backbone(num_classes, trunk, trunk_weights, first_read)
     sizes = {"head_convs": 2, "anchor_scale": 3, "widths": widths or (48, 24, 40)}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
 
 
 def nano_backbone(
-    num_classes: int = 20, trunk: Trunk | str | None = None, trunk_weights: str | Path | None = None
+    num_classes: int = 20,
+    trunk: Trunk | str | None = None,
+    trunk_weights: str | Path | None = None,
+    first_read: str = "published",
 ) -> DynPerceiver:
     """The backbone of `dyn_retinanet_nano`: a RegNetY of depths 1, 1, 2, 1, or another trunk, and 32 latents."""
-    sizes = {"num_latents": 32, "depths": (1, 1, 2, 2)}
+    sizes = {"num_latents": 32, "depths": (1, 1, 2, 2), "first_read": first_read}
     if trunk is not None:
         return DynPerceiver(_other_trunk(trunk, trunk_weights), num_classes, **sizes)
     if trunk_weights is not None:
@@ -205,7 +212,7 @@ def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifi
     if config.model not in DETECTORS:
         raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {config.model!r}")
     sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name) is not None}
-    names = ("trunk", "filler", "widths", "opinions", "exit_target", "score_scales")
+    names = ("trunk", "filler", "widths", "opinions", "exit_target", "score_scales", "first_read")
     early = {name: getattr(config, name) for name in names}
     model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
     if config.task == "classify":

@@ -23,7 +23,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_fillers",
             "plot_hyperparameters",
             "plot_last",
-            "plot_published_hyperparameters",
             "plot_rules",
             "plot_saving",
             "plot_shares",

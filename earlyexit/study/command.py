@@ -91,6 +91,21 @@ def beyond_command(
     _run(trainings, data, out, show, fresh and functools.partial(write_fresh, out, runs, fresh, typer.echo), jobs=jobs)
 
 
+def choosing_command(
+    runs: Annotated[list[Path], typer.Argument(help="Runs of detectors that choose, one for each seed.")],
+    data: Annotated[Path, typer.Option(help="Images in COCO layout: the splits calibration and test.")] = SEVERAL,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
+    static: Annotated[list[Path] | None, typer.Option(help="Runs whose images all leave at their last exit.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the data in the summary.")] = "scenes_many",
+    rule: Annotated[str, typer.Option(help="Rule of the summary: worth, or worth of detections.")] = "worth",
+    repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
+) -> None:
+    """Compare detectors whose images choose their exit with the best that do not choose."""
+    from .choosing import compare
+
+    typer.echo(compare(runs, data, out, static=static or (), name=name, rule=rule, repeats=repeats))
+
+
 def _results(data: str, out: Path | None, trial: bool) -> Path:
     results = Path("results") / data
     if trial and out in (None, results):

@@ -11,8 +11,9 @@ from ..data.coco import CocoDataset
 from ..evaluation import scores
 from ..evaluation.budgets import thresholds_for_budget
 from ..evaluation.coco import METRICS
+from ..evaluation.fitting import fit_router
 from ..evaluation.matching import Matches, average_precision, match_records
-from ..evaluation.policies import fit_router, random_exits, rule_scores, threshold_exits
+from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import Interval, bootstrap
 from ..files import plain
@@ -218,7 +219,8 @@ def affordable(calibration: ExitRecords, shares: Sequence[float]) -> list[tuple[
 
 def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
     """The score of each rule of leaving and of a router, see `rule_score`."""
-    every = {name: fit_router(calibration) if name == "router" else make_rule(name) for name in RULES}
+    names = [name for name in RULES if not name.startswith("worth")]  # which has a study of its own, see `choosing`
+    every = {name: fit_router(calibration) if name == "router" else make_rule(name) for name in names}
     found = {name: [rule_scores(records, rule) for records in (test, calibration)] for name, rule in every.items()}
     return {name: rule_score(test, here, calibration, there) for name, (here, there) in found.items()}
 

@@ -16,12 +16,11 @@ from .paper import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 # One meaning for a colour in the whole course: exits have `EXIT_COLOURS`, all else has others.
 PAPER_COLOUR = "#CC79A7"
 COLOURS = {"proposed": "#56B4E9", "baseline": "#A6761D", "published": "#56B4E9", "fair": "#5E3C99"}
-GREY = "#777777"  # chance: random exits, lotteries
+GREY = "#777777"  # chance: lots
 PART_COLOURS = {"backbone": "#4D4D4D", "neck": "#999999", "head p3": "#5E3C99", "head p4-p7": "#B2ABD2"}
 LATE = ("head p4", "head p5", "head p6", "head p7")
 THIRD_COLOURS = ("#BFD3E6", "#8C96C6", "#88419D")
 MARKERS = {1: "o", 16: "s"}
-_GRID = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#777777", "#8B4513")
 
 
 def select(rows: Sequence[dict], **wanted) -> list[dict]:
@@ -45,11 +44,11 @@ def _published(dataset: str, *pair: float) -> tuple[list[float], list[float]]:
 
 
 def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> None:
-    """Figure 7: proposed, baseline and random exits, and the published curve on an axis of its own at the right."""
+    """Figure 7: proposed, baseline and lots, and the published curve on an axis of its own at the right."""
     for name in ("proposed", "baseline"):
         rows = select(sweep, model=name, filler="downsample")
         plot_curve(ax, rows, label=name, colour=COLOURS[name])
-    plot_curve(ax, select(random, model="proposed"), label="proposed, random exits", colour=GREY)
+    plot_curve(ax, select(random, model="proposed"), label="proposed, lots", colour=GREY)
     ax.set_ylim(bottom=0)
     right = ax.twinx()
     right.plot(*_published("coco_single"), "--", color=PAPER_COLOUR, label="proposed, published")
@@ -60,21 +59,24 @@ def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> 
     ax.legend(sum(handles, []), sum(labels, []), fontsize=8)
 
 
-def plot_hyperparameters(ax: Axes, rows: Sequence[dict]) -> None:
-    """Figures 5 and 6: a curve for each pair of theta and lambda."""
-    for colour, (theta, lambda_) in zip(_GRID, paper_pairs(), strict=True):
-        found = select(rows, theta=theta, **{"lambda": lambda_})
-        if found:
-            plot_curve(ax, found, label=f"theta {theta:g}, lambda {lambda_:g}", colour=colour, band=0.06)
-    ax.legend(fontsize=7)
+def plot_hyperparameters(
+    axes: Sequence[Axes], rows: Sequence[dict] | None = None, dataset: str = "coco_single"
+) -> None:
+    """Figures 5 and 6 as small multiples: each of ten panels has all pairs of theta and lambda in grey, one in colour.
 
-
-def plot_published_hyperparameters(ax: Axes, dataset: str = "coco_single") -> None:
-    """Figure 5 (COCO-Single) or 6 (ILSVRC-Single) as published, in the colours of `plot_hyperparameters`."""
-    for colour, pair in zip(_GRID, paper_pairs(), strict=True):
-        ax.plot(*_published(dataset, *pair), "--", color=colour, label="theta {:g}, lambda {:g}".format(*pair))
-    ax.set(xlabel="GMACs saved (%)", ylabel="published mAP (%)")
-    ax.legend(fontsize=7)
+    Args:
+        axes: ten, in the order of `paper_pairs`.
+        rows: of the study's table "theta"; without them the curves of `dataset` are drawn as published.
+    """
+    curves = {pair: _published(dataset, *pair) for pair in paper_pairs()}
+    for theta, lambda_ in curves if rows is not None else ():
+        found = sorted(select(rows, theta=theta, **{"lambda": lambda_}), key=lambda row: row["saved"])
+        curves[theta, lambda_] = [row["saved"] for row in found], [row["mAP"] for row in found]
+    for ax, (pair, curve) in zip(axes, curves.items(), strict=True):
+        for other in curves.values():
+            ax.plot(*other, color="#CCCCCC", lw=0.8)
+        ax.plot(*curve, color=PAPER_COLOUR if rows is None else COLOURS["proposed"], lw=2)
+        ax.set_title("θ {:g}, λ {:g}".format(*pair), fontsize=9)
 
 
 def plot_fillers(ax: Axes, rows: Sequence[dict], way: str) -> None:

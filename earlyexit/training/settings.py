@@ -102,6 +102,9 @@ class TrainSettings:
     opinions: tuple[int, ...] = _option(
         (), "Exits at which the classifier's opinion moves the class scores, e.g. 1,2.", EARLY, detect=True
     )
+    first_read: str = _option(
+        "published", "published, or merged: the same network, whose first reading costs less.", MODEL, free=True
+    )
     allow_empty: bool = _option(False, "Images without a box are background.", DATA, detect=True)
     min_size: int | None = _option(None, "Shorter side of the images, in pixels.", least=32)
     max_size: int | None = _option(None, "Limit of the longer side.", DATA, least=32)
@@ -144,11 +147,13 @@ FREE_TO_CHANGE = {option.name for option in fields(TrainSettings) if option.meta
 def check_settings(s: TrainSettings) -> None:
     """`ValueError` that shows the first value that no training can have, before anything is read or written."""
     from ..losses import EXIT_TARGETS, check_exits
+    from ..model.backbone import FIRST_READS
     from ..model.factories import DETECTORS
     from ..model.necks import FILLERS
     from ..model.trunks import check_trunk_name
 
     known = {"model": tuple(DETECTORS), "filler": (*FILLERS, "learned"), "exit_target": EXIT_TARGETS}
+    known["first_read"] = FIRST_READS
     for option in fields(s):
         value, about = getattr(s, option.name), option.metadata
         words = known.get(option.name, about["words"])

@@ -69,6 +69,7 @@ class ModelConfig:
     widths: tuple[int, ...] | None = _entry("a list of numbers of channels", _list_of(_is_whole), default=None)
     opinions: tuple[int, ...] = _entry("a list of exits", _list_of(_is_whole), default=())
     exit_target: str = _entry("a word", _is_text, default="single")
+    first_read: str = _entry("a word", _is_text, default="published")
     min_size: int | None = _entry("a number of pixels", _is_size, default=None)
     max_size: int | None = _entry("a number of pixels", _is_size, default=None)
     score_scales: list | None = _entry("a list of gains and shifts", _list_of(_list_of(_is_number)), default=None)

@@ -1,0 +1,335 @@
+"""Does choosing who leaves pay, against the best that does not choose? One comparison of policies on the same images.
+
+Of each detector: its exits for everybody, lots between them, the paper's rule, `Worth` without and with detections, and
+the oracle. Beside it static detectors, each trained for the exit that it is cut off at. Whatever is fitted, scales of
+scores, thresholds and prices, is fitted to the calibration split; numbers are of the test split.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.coco import coco_split
+from ..evaluation.budgets import all_choices, best_under
+from ..evaluation.collect import collect_records
+from ..evaluation.cost import count_macs
+from ..evaluation.fitting import fit_worth
+from ..evaluation.matching import map_of, match_records
+from ..evaluation.policies import random_exits, rule_scores, threshold_exits
+from ..evaluation.records import Detections, ExitRecords, offsets_of
+from ..evaluation.scores import bootstrap, fit_score_scales, oracle, rescale_records
+from ..files import write_json, write_table
+from ..model.backbone import EXITS, NUM_EXITS
+from ..model.factories import load_detector, make_model, read_config
+from ..weights import ModelConfig
+from .estimates import difference, estimate, estimate_of, rounded
+
+OWN = (0.42, 0.5, 0.6, 0.7)  # budgets as shares of the detector's own full depth
+PAPER = (0.4, 0.5, 0.6, 0.7, 0.8)  # and of the paper's
+KEPT = (0.7, 0.6, 0.5)  # those at which the share of the mAP that is kept is told
+GOING_ON = (0.25, 0.5, 0.75)  # shares of the images that go on from exit 1 to exit 4
+DRAWS = 3  # of lots
+RULES = {"worth": False, "worth of detections": True}  # and whether it looks at them
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """A detector's records of both splits, with scores that can be compared, and the seed of its training.
+
+    Attributes:
+        name: of its run.
+        calibration, test: the records.
+        unit: GMACs of the paper's full depth, which shares of it are shares of.
+    """
+
+    name: str
+    calibration: ExitRecords
+    test: ExitRecords
+    unit: float
+
+    @property
+    def full(self) -> float:
+        """GMACs of its own full depth."""
+        return float(self.test.gmacs[-1].mean())
+
+
+def open_run(run: str | Path, data: str | Path, records: str | Path) -> Choosing:
+    """A trained detector on the splits of `data`; its records are kept in the folder `records`."""
+    model, classes = load_detector(run)
+    model.eval()
+    found, name = {}, Path(run).name
+    for split in ("calibration", "test"):
+        Path(records).mkdir(parents=True, exist_ok=True)
+        path = Path(records) / f"{name}-{split}.safetensors"
+        found[split] = collect_records(model, coco_split(data, split), path=path)
+    scales = fit_score_scales(found["calibration"])
+    found = {split: rescale_records(records, scales) for split, records in found.items()}
+    config = read_config(run)
+    sizes = {size: getattr(config, size) for size in ("min_size", "max_size")}
+    paper = make_model(ModelConfig("detect", config.model, classes, trunk=config.trunk, **sizes))
+    side = paper.transform.min_size[-1]
+    return Choosing(name, **found, unit=count_macs(paper, (side, side))[NUM_EXITS]["total"])
+
+
+def side_by_side(columns: Sequence[tuple[ExitRecords, int]]) -> ExitRecords:
+    """Records whose exit k is the k-th of `columns`: an exit of some records, all of the same images.
+
+    The last of fewer than four stands for those that are missing.
+    """
+    columns = [*columns, *[columns[-1]] * (NUM_EXITS - len(columns))]
+    rows = [[records.detection(i, exit) for records, exit in columns] for i in range(len(columns[0][0]))]
+    flat = [found for of_image in rows for found in of_image]
+    parts = {name: torch.cat([found[name] for found in flat]) for name in ("boxes", "scores", "labels")}
+    found = Detections(**parts, offsets=offsets_of(torch.tensor([len(f["scores"]) for f in flat])))
+    gmacs, logits = (torch.stack([getattr(r, n)[exit - 1] for r, exit in columns]) for n in ("gmacs", "logits"))
+    return replace(columns[0][0], logits=logits, gmacs=gmacs, found=found, looks=None, latents_1=None, latents_2=None)
+
+
+def row_of(records: ExitRecords, choices: Sequence[Tensor], repeats: int, gmacs: float | None = None) -> dict:
+    """What exits (N,), or the mean of several draws of them, reach: "mAP", "samples", "gmacs" and shares of exits."""
+    matches = match_records(records)
+
+    def mean(counts: np.ndarray) -> float:
+        return float(np.mean([map_of(matches, exits, counts) for exits in choices]))
+
+    reached = bootstrap(mean, len(records), repeats=repeats)
+    shares = np.mean([torch.bincount(exits, minlength=5)[1:].numpy() / len(exits) for exits in choices], 0)
+    gmacs = float(np.mean([records.mean_gmacs(exits) for exits in choices])) if gmacs is None else gmacs
+    found = {"mAP": reached.value, "low": reached.low, "high": reached.high, "gmacs": gmacs}
+    return {
+        **found,
+        **dict(zip(map("exit {}".format, EXITS), shares.tolist(), strict=True)),
+        "samples": reached.samples,
+    }
+
+
+def lots(records: ExitRecords, gmacs: float, repeats: int, points: Sequence[tuple[float, float]]) -> dict:
+    """The row of a lottery at some mean GMACs, between two exits that are neighbours on the frontier.
+
+    Args:
+        records: the images.
+        gmacs: wanted; outside of what the exits take, the nearest exit is for all.
+        repeats: bootstrap samples.
+        points: GMACs and mAP of the exits on the images by which the frontier is chosen.
+    """
+    hull = upper_hull(points)
+    x = [points[k][0] for k in hull]
+    place = float(np.interp(gmacs, x, range(len(hull))))
+    low = min(int(place), len(hull) - 1)
+    high = min(low + 1, len(hull) - 1)
+    chances = [0.0] * NUM_EXITS
+    chances[hull[low]] += 1 - (place - low)
+    chances[hull[high]] += place - low
+    draw = torch.Generator().manual_seed(0)
+    return row_of(records, [random_exits(len(records), chances, draw) for _ in range(DRAWS)], repeats)
+
+
+def upper_hull(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which of the points (GMACs, mAP) no lottery between others beats, from the cheapest on."""
+    hull: list[int] = []
+    for k in sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1])):
+        if hull and points[k][1] <= points[hull[-1]][1]:
+            continue
+        while len(hull) > 1 and _slope(points, hull[-2], hull[-1]) <= _slope(points, hull[-1], k):
+            hull.pop()
+        hull.append(k)
+    return hull
+
+
+def _slope(points: Sequence[tuple[float, float]], a: int, b: int) -> float:
+    return (points[b][1] - points[a][1]) / (points[b][0] - points[a][0])
+
+
+def frontier(records: ExitRecords) -> list[tuple[float, float]]:
+    """GMACs and mAP of each exit for everybody."""
+    matches = match_records(records)
+    return [(float(records.gmacs[k - 1].mean()), map_of(matches, records.all_at(k))) for k in EXITS]
+
+
+def policies(run: Choosing) -> dict[str, Callable[[float], tuple[Tensor, float]]]:
+    """By name: the exits (N,) of the test images and their mean GMACs, for a budget in GMACs."""
+    test, calibration = run.test, run.calibration
+    choices, matches = all_choices(calibration, calibration.confidence), match_records(calibration)
+    least = float(calibration.gmacs[0].mean())
+
+    def paper(budget: float) -> tuple[Tensor, float]:
+        thresholds = choices.thresholds[best_under(matches, choices, max(budget, least))]
+        exits = threshold_exits(test.confidence, thresholds)
+        return exits, test.mean_gmacs(exits)
+
+    def worth(budget: float, looks: bool) -> tuple[Tensor, float]:
+        share = max(budget, least * 1.001) / float(calibration.gmacs[-1].mean())
+        rule, thresholds = fit_worth(calibration, budget=share, looks=looks)
+        exits = threshold_exits(rule_scores(test, rule), thresholds)
+        return exits, float(test.spent(exits, looks=looks).mean())
+
+    def best(budget: float) -> tuple[Tensor, float]:
+        (found,) = oracle(test, [max(budget, float(test.gmacs[0].mean()))], metrics=("mAP",))
+        return found["chosen"], found["gmacs"]
+
+    rules = {name: lambda budget, looks=looks: worth(budget, looks) for name, looks in RULES.items()}
+    return {**rules, "max softmax": paper, "oracle": best}
+
+
+def curve(run: Choosing, repeats: int) -> list[dict]:
+    """Rows of `row_of` with "run" and "policy"; also, unless forced, the "share" "of" the "own" or "paper" full depth.
+
+    At each budget lots take the compute that a policy took on these images: "lots for worth".
+    """
+    test, points = run.test, frontier(run.calibration)
+    rows = [{"run": run.name, "policy": f"exit {k}", **row_of(test, [test.all_at(k)], repeats)} for k in EXITS]
+    budgets = [("own", share, share * run.full) for share in OWN] + [("paper", s, s * run.unit) for s in PAPER]
+    for name, choose in policies(run).items():
+        known: dict[float, list[dict]] = {}  # where both full depths are the same, so are some budgets
+        for of, share, budget in budgets:
+            if round(budget, 9) not in known:
+                exits, gmacs = choose(min(budget, run.full))
+                made = {name: row_of(test, [exits], repeats, gmacs)}
+                made |= {} if name == "oracle" else {f"lots for {name}": lots(test, gmacs, repeats, points)}
+                known[round(budget, 9)] = [{"policy": policy, **row} for policy, row in made.items()]
+            rows += [{"run": run.name, "of": of, "share": share, **row} for row in known[round(budget, 9)]]
+    return rows
+
+
+def way_to_oracle(run: Choosing, repeats: int) -> dict[str, dict]:
+    """How far each rule goes from lots to the oracle, if shares of the images go on from exit 1 to exit 4.
+
+    Returns:
+        By rule "mAP", which is that way as a fraction, and its "samples".
+    """
+    two, reached = side_by_side([(run.test, 1), (run.test, 4)]), run.test.exit(1, found=True)
+    matches, orders = match_records(two), {"max softmax": run.test.confidence[0]}
+    for name, looks in RULES.items():
+        rule, _ = fit_worth(run.calibration, budget=1.0, looks=looks)
+        orders[name] = -rule.gains(reached)[:, -1]
+    chosen: dict[str, list[Tensor]] = {name: [] for name in (*orders, "lots", "oracle")}
+    for number, share in enumerate(GOING_ON):
+        for name, score in orders.items():
+            on = score.argsort(stable=True)[: round(share * len(two))]
+            chosen[name].append(torch.ones(len(two), dtype=torch.int64).index_fill(0, on, 2))
+        draw = torch.Generator().manual_seed(number)
+        chosen["lots"] += [random_exits(len(two), (1 - share, share, 0, 0), draw) for _ in range(DRAWS)]
+        (best,) = oracle(two, [two.mean_gmacs(chosen["worth"][-1])], metrics=("mAP",))
+        chosen["oracle"].append(best["chosen"])
+
+    def area(name: str) -> Callable[[np.ndarray], float]:
+        return lambda counts: float(np.mean([map_of(matches, exits, counts) for exits in chosen[name]]))
+
+    drawn = {name: bootstrap(area(name), len(two), repeats=repeats) for name in chosen}
+    base, most = drawn["lots"], drawn["oracle"]
+    return {
+        name: {
+            "mAP": (drawn[name].value - base.value) / (most.value - base.value),
+            "samples": (drawn[name].samples - base.samples) / (most.samples - base.samples),
+        }
+        for name in orders
+    }
+
+
+def static_rows(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) -> list[dict]:
+    """Rows of detectors that let all images leave at their own exit, and of lots between neighbours at `PAPER`."""
+    own = [(run.test, exit) for run, exit in zip(runs, exits, strict=True)]
+    points = [frontier(run.calibration)[exit - 1] for run, exit in zip(runs, exits, strict=True)]
+    rows = [
+        {"run": run.name, "policy": "static", **row_of(test, [test.all_at(exit)], repeats)}
+        for run, (test, exit) in zip(runs, own, strict=True)
+    ]
+    hull = upper_hull(points)
+    for share in PAPER:
+        gmacs = share * runs[0].unit
+        above = min(max(sum(points[k][0] < gmacs for k in hull), 1), max(len(hull) - 1, 1))
+        pair = hull[above - 1 : above + 1]
+        reached = lots(side_by_side([own[k] for k in pair]), gmacs, repeats, [points[k] for k in pair])
+        rows.append({"run": "statics", "policy": "static lots", "of": "paper", "share": share, **reached})
+    return rows
+
+
+def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float) -> dict:
+    """What the comparison comes to, each number as {"mean", "low", "high"}; what needs static detectors if there are.
+
+    Args:
+        rows: of `curve` and `static_rows`, of all runs.
+        ways: of `way_to_oracle`, one for each run.
+        rule: of `RULES`.
+        unit: GMACs of the paper's full depth.
+
+    Returns:
+        "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
+        between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
+        static detectors, the mean over `PAPER`; "kept": the share of the mAP of the static detector at full depth, by
+        the share of its compute.
+    """
+
+    def of(policy: str, kind: str, *shares: float) -> list[dict]:
+        """For each run the mean over some budgets of what a policy reaches."""
+        found: dict[str, list[dict]] = {}
+        for row in rows:
+            if row["policy"] == policy and row.get("of") == kind and row["share"] in shares:
+                found.setdefault(row["run"], []).append(row)
+        return [_mean(of_run) for of_run in found.values()]
+
+    summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
+    summary = {name: estimate_of(of_runs).rounded(3) for name, of_runs in summary.items()}
+    fixed = {share: (of(rule, "own", share), of(f"lots for {rule}", "own", share)) for share in reversed(OWN)}
+    summary["gain_over_fixed"] = {f"{share:.2f}": difference(*pair).rounded() for share, pair in fixed.items()}
+    ours, static = (of(policy, "paper", *PAPER) for policy in (rule, "static lots"))
+    if static:
+        summary["gain_over_static"] = difference(ours, static * len(ours)).rounded()
+    deep = [row for row in rows if row["policy"] == "static" and row["gmacs"] > 0.999 * unit]
+    if deep:
+        full = _mean(deep)
+        kept = {f"{share:.2f}": [_ratio(row, full) for row in of(rule, "paper", share)] for share in KEPT}
+        summary["kept"] = {share: estimate_of(of_runs).rounded(4) for share, of_runs in kept.items()}
+    return summary
+
+
+def _mean(rows: Sequence[dict]) -> dict:
+    return {name: np.mean([row[name] for row in rows], axis=0) for name in ("mAP", "samples")}
+
+
+def _ratio(first: dict, second: dict) -> dict:
+    return {name: first[name] / second[name] for name in ("mAP", "samples")}
+
+
+def compare(
+    runs: Sequence[Path],
+    data: Path,
+    out: Path,
+    *,
+    static: Sequence[Path] = (),
+    name: str = "scenes_many",
+    rule: str = "worth",
+    repeats: int = 100,
+) -> Path:
+    """Compare detectors that choose with those that do not; writes `choosing_summary.json` and a CSV in `out`.
+
+    Args:
+        runs: folders of trainings that differ in their seed alone.
+        data: images in COCO layout, with the splits calibration and test.
+        out: the folder, in which records are kept, too. What the summary says of other data stays.
+        static: runs whose images all leave at the last exit that they were trained at.
+        name: of the data, in the summary.
+        rule: the one of `RULES` that the summary is about.
+        repeats: bootstrap samples over images.
+    """
+    if rule not in RULES:
+        raise ValueError(f"the rule must be one of {list(RULES)}, got {rule!r}")
+    opened = [open_run(run, data, out / "records") for run in runs]
+    others = [open_run(run, data, out / "records") for run in static]
+    rows = [row for run in opened for row in curve(run, repeats)]
+    if others:
+        exits = [max(json.loads((run / "settings.json").read_text())["settings"]["exits"]) for run in static]
+        rows += static_rows(others, exits, repeats)
+    ways = [way_to_oracle(run, repeats) for run in opened]
+    path = out / "choosing_summary.json"
+    summary = json.loads(path.read_text()) if path.exists() else {}
+    summary[name] = summarise(rows, ways, rule, opened[0].unit)
+    summary["exit1_mmacs"] = estimate([1000 * float(run.test.gmacs[0].mean()) for run in opened]).rounded()
+    plain = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]
+    write_table(out / f"choosing_{name}.csv", [rounded(row, 5) for row in plain])
+    return write_json(path, summary)

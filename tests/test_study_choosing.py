@@ -1,0 +1,99 @@
+"""The comparison of who chooses with who does not: on records made by hand, and with numbers worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from made_records import judged, made_records
+from test_fitting import with_latents
+
+from earlyexit.evaluation.matching import map_of, match_records
+from earlyexit.evaluation.scores import evaluate_exits
+from earlyexit.study.choosing import (
+    PAPER,
+    Choosing,
+    curve,
+    lots,
+    side_by_side,
+    static_rows,
+    summarise,
+    upper_hull,
+    way_to_oracle,
+)
+
+
+def records(seed):
+    return with_latents(made_records(images=150, seed=seed, objects=(0, 1, 2), crowds=0))
+
+
+@pytest.fixture(scope="module")
+def run():
+    return Choosing("mine-0", records(0), records(1), unit=4.0)
+
+
+def test_side_by_side_is_each_exit_of_its_records(run):
+    """Also against pycocotools: half of the images from the one detector, half from the other."""
+    test = run.test
+    both = side_by_side([(test, 3), (test, 1)])
+    matches, exits = match_records(both), torch.arange(len(both)) % 2 + 1
+    assert map_of(matches, exits) == pytest.approx(judged(test, torch.where(exits == 1, 3, 1))["mAP"])
+    assert map_of(matches, both.all_at(4)) == map_of(matches, both.all_at(2))
+    assert both.gmacs[:, 0].tolist() == [2.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("points", "hull"),
+    [
+        ([(1, 10), (2, 20), (4, 30)], [0, 1, 2]),
+        ([(1, 10), (2, 11), (4, 30)], [0, 2]),
+        ([(1, 10), (2, 9), (3, 25), (4, 24)], [0, 2]),
+        ([(3, 30), (1, 10), (2, 20)], [1, 0]),
+        ([(1, 10), (1, 12), (2, 14)], [1, 2]),
+    ],
+)
+def test_upper_hull(points, hull):
+    assert upper_hull(points) == hull
+
+
+def test_lots_take_the_compute_that_is_wanted(run):
+    points = [(1.0, 10.0), (1.3, 11.0), (2.0, 20.0), (4.0, 30.0)]
+    row = lots(run.test, 1.5, 2, points)
+    assert row["gmacs"] == pytest.approx(1.5, abs=0.06) and (row["exit 2"], row["exit 4"]) == (0, 0)
+    assert row["exit 1"] == pytest.approx(0.5, abs=0.06)
+    all_there = lots(run.test, 9.0, 2, points)
+    assert all_there["mAP"] == pytest.approx(evaluate_exits(run.test, run.test.all_at(4), metrics=("mAP",))["mAP"])
+
+
+def test_what_looking_costs_is_counted(run):
+    rows = {r["policy"]: r for r in curve(run, 2) if (r.get("of"), r.get("share")) in {("own", 0.5), (None, None)}}
+    assert rows["exit 3"]["gmacs"] == 2.0
+    for policy, looks in (("worth", 0.0), ("worth of detections", 0.1)):
+        row = rows[policy]
+        costs = [1.0, 1.3 + looks, 2.0 + 2.3 * looks, 4.0 + 4.3 * looks]
+        assert row["gmacs"] == pytest.approx(sum(row[f"exit {k}"] * cost for k, cost in enumerate(costs, 1)))
+        assert rows[f"lots for {policy}"]["gmacs"] == pytest.approx(min(row["gmacs"], 4.0), abs=0.15)
+
+
+def test_all_of_the_comparison_together(run):
+    """A static detector at full depth that is this one keeps all of its mAP where the rule goes as deep."""
+    rows = curve(run, 3) + static_rows([run, run], [1, 4], 3)
+    ways = [way_to_oracle(run, 3)]
+    found = summarise(rows, ways, "worth", run.unit)
+    assert set(found) == {"rule_score", "paper_rule_score", "gain_over_fixed", "gain_over_static", "kept"}
+    assert list(found["gain_over_fixed"]) == ["0.70", "0.60", "0.50", "0.42"]
+    full = next(r for r in rows if r["policy"] == "static" and r["gmacs"] == 4.0)
+    ours = next(r for r in rows if (r["policy"], r.get("of"), r.get("share")) == ("worth", "paper", 0.6))
+    assert found["kept"]["0.60"]["mean"] == pytest.approx(ours["mAP"] / full["mAP"], abs=1e-4)
+    means = [
+        np.mean([r["mAP"] for r in rows if r["policy"] == policy and r["share"] in PAPER and r["of"] == "paper"])
+        for policy in ("worth", "static lots")
+    ]
+    assert found["gain_over_static"]["mean"] == pytest.approx(means[0] - means[1], abs=0.01)
+    alone = summarise([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
+    assert set(found) - set(alone) == {"gain_over_static", "kept"}
+
+
+def test_the_way_to_the_oracle(run):
+    """Of a rule whose order is that of the gains most, of one by chance nothing."""
+    ways = way_to_oracle(run, 3)
+    assert set(ways) == {"worth", "worth of detections", "max softmax"}
+    assert all(abs(way["mAP"]) < 0.5 and len(way["samples"]) == 3 for way in ways.values()), "logits are noise here"

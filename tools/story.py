@@ -1,0 +1,128 @@
+"""Draw the picture of the first page, book/images/story.svg, from the results of the study: python tools/story.py.
+
+Two scenes and the exits at which they leave, and what each exit costs and keeps. `--check` compares instead (without
+the scenes, whose bytes depend on the picture library); exit status 1 if the results have moved on.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+from pathlib import Path
+
+from torchvision.transforms.v2.functional import to_pil_image
+
+from earlyexit.data import scene_dataset
+from earlyexit.evaluation import EXIT_COLOURS
+from earlyexit.study import open_study, select
+
+PATH = Path(__file__).resolve().parent.parent / "book" / "images" / "story.svg"
+# An easy test scene and a hard one, by id, and where the detector of chapter 10 lets them go if an exit has to be
+# sure of its class to 99 %; tests/test_story.py asks the detector.
+LEAVES = {107: 1, 65: 4}
+SURE = 0.99
+LEFT = {1: 92, 2: 178, 3: 264, 4: 350}
+WIDE = 80
+
+
+def numbers() -> dict:
+    """What each exit costs and keeps, in shares of full depth, and what a mixture at half of the compute does."""
+    study = open_study()
+    rows = select(study.table("beyond_exits"), group="early", split="test")
+    exits = {}
+    for k in EXIT_COLOURS:
+        found = select(rows, exit=k)
+        exits[k] = {name: sum(row[name] for row in found) / len(found) for name in ("share", "kept")}
+    half = select(study.table("beyond_budgets"), budget=0.5, scores="comparable", group="early")
+    mixed = {name: sum(row[name] for row in half) / len(half) for name in ("share", "kept")}
+    return {"exits": exits, "mixed": mixed, "seeds": len(half)}
+
+
+def scene(image_id: int) -> str:
+    """A scene of the test images as a data address."""
+    dataset = scene_dataset("test", max(LEAVES) + 1)
+    image = dataset[dataset.ids.index(image_id)][0]
+    memory = io.BytesIO()
+    to_pil_image(image).save(memory, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(memory.getvalue()).decode()}"
+
+
+def text(x: float, y: float, said: str, style: str = "") -> str:
+    """A line of text."""
+    return f'<text x="{x:g}" y="{y:g}" fill="currentColor" {style}>{said}</text>'
+
+
+def walk(place: int, image_id: int, exit: int) -> list[str]:
+    """A scene and its way through the network to the exit where it leaves."""
+    y, end, colour = 12 + 76 * place, LEFT[exit] + WIDE / 2, EXIT_COLOURS[exit]
+    return [
+        f'<image x="8" y="{y}" width="64" height="64" href="{scene(image_id)}"/>',
+        f'<path d="M78 {y + 32}H{end:g}" stroke="{colour}" stroke-width="4" fill="none"/>',
+        f'<circle cx="{end:g}" cy="{y + 32}" r="8" fill="{colour}"/>',
+    ]
+
+
+def bars(y: int, label: str, shares: dict[int, float]) -> list[str]:
+    """A row of bars, one for each exit, with their numbers."""
+    drawn = [text(4, y + 15, label)]
+    for k, share in shares.items():
+        bar = (
+            f'<rect x="{LEFT[k]}" y="{y + 22}" width="{WIDE * share:.1f}" height="8" rx="2" fill="{EXIT_COLOURS[k]}"/>'
+        )
+        drawn += [text(LEFT[k] + WIDE / 2, y + 15, f"{share:.0%}", 'text-anchor="middle" font-weight="bold"'), bar]
+    return drawn
+
+
+def draw() -> str:
+    """The whole picture, in the colour of the text around it."""
+    found = numbers()
+    exits, mixed = found["exits"], found["mixed"]
+    cost = {k: row["share"] for k, row in exits.items()}
+    kept = {k: row["kept"] for k, row in exits.items()}
+    lines = []
+    for k, colour in EXIT_COLOURS.items():
+        lines += [
+            f'<rect x="{LEFT[k]}" y="4" width="{WIDE}" height="190" rx="8" fill="{colour}" fill-opacity="0.15"/>',
+            text(LEFT[k] + WIDE / 2, 184, f"exit {k}", 'text-anchor="middle" font-weight="bold"'),
+        ]
+    for place, (image_id, exit) in enumerate(LEAVES.items()):
+        lines += walk(place, image_id, exit)
+    lines += bars(204, "compute", cost) + bars(250, "accuracy", kept)
+    lines += [
+        text(4, 312, "Mixed, picture by picture: half of the compute"),
+        text(4, 332, f"({mixed['share']:.0%}) keeps {mixed['kept']:.1%} of the accuracy of full depth."),
+    ]
+    said = (
+        "Two pictures go through a network with four exits. The easy one leaves at exit 1, the hard one at exit 4. "
+        + " ".join(
+            f"Exit {k} takes {cost[k]:.0%} of the compute and keeps {kept[k]:.0%} of the accuracy." for k in exits
+        )
+        + f" Mixed picture by picture, {mixed['share']:.0%} of the compute keep {mixed['kept']:.1%}."
+    )
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 342" role="img" aria-label="{said}" '
+        'font-family="system-ui, sans-serif" font-size="15">'
+    )
+    return "\n".join([head, *lines, "</svg>\n"])
+
+
+def without_scenes(svg: str) -> str:
+    """The picture with its scenes left out."""
+    return re.sub(r'href="data:[^"]*"', "", svg)
+
+
+def main() -> int:
+    """Draw or compare; return the exit status."""
+    if "--check" in sys.argv[1:]:
+        same = PATH.exists() and without_scenes(PATH.read_text(encoding="utf-8")) == without_scenes(draw())
+        print("the picture shows the results" if same else f"{PATH.name} shows other results: run tools/story.py")
+        return 0 if same else 1
+    PATH.write_text(draw(), encoding="utf-8")
+    print(f"wrote {PATH.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
