@@ -2,8 +2,8 @@
 
 The first page has two marks, `<!-- buttons -->` and `<!-- chapters -->`. In their places come the ways in and a card
 for each chapter, made from the chapters themselves: title, minutes, the first things that one will be able to do, and
-a figure. And a few slips of the extensions in use are mended: ids that occur twice, roles that do not fit, scripts that
-are not used.
+a figure. The page with the sliders gets their data. And a few slips of the extensions in use are mended: ids that occur
+twice, roles that do not fit, scripts that are not used.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 THUMBNAIL = (480, 240)
+SLIDERS = '<div id="threshold-sliders">'
+THRESHOLDS = ROOT / "book" / "interactive" / "thresholds.json"  # made by tools/sliders.py
 
 
 def chapters(root: Path) -> list[tuple[str, list[Path]]]:
@@ -99,6 +101,8 @@ def buttons(root: Path, repository: str, branch: str) -> str:
 
 def fill(app, docname: str, source: list[str]) -> None:
     """Put buttons and cards where the first page has their marks."""
+    if "threshold-sliders" in source[0]:
+        app.env.note_dependency(str(THRESHOLDS))
     if "<!-- chapters -->" not in source[0]:
         return
     for name in (__file__, "_toc.yml", *(path for _, paths in chapters(ROOT) for path in paths)):
@@ -108,13 +112,21 @@ def fill(app, docname: str, source: list[str]) -> None:
     source[0] = source[0].replace("<!-- buttons -->", ways).replace("<!-- chapters -->", cards(ROOT))
 
 
+def with_data(body: str) -> str:
+    """A page with the data of its sliders inside, so that they also work from a file; any other page as it is."""
+    if SLIDERS not in body:
+        return body
+    data = THRESHOLDS.read_text(encoding="utf-8").strip().replace("</", "<\\/")
+    return body.replace(SLIDERS, f'<script type="application/json" id="threshold-data">{data}</script>\n{SLIDERS}')
+
+
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Take ids that occur twice, roles that do not fit, citation keys and unused scripts out of a page."""
     body = re.sub(r' id="(?:exercise|solution)-content"', "", context.get("body", ""))
     body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     # Citations in the text are by author and year, and the list is sorted by author.
     body = re.sub(r'(<div class="citation"[^>]*>)\s*<span class="label">.*?</span></span>', r"\1", body)
-    context["body"] = body
+    context["body"] = with_data(body)
     # Two extensions add Thebe, which the book does not use: it would run code on a foreign host.
     scripts = context.get("script_files", [])
     unused = [script for script in scripts if "thebe" in f"{script} {getattr(script, 'attributes', '')}".lower()]
