@@ -87,7 +87,7 @@ $(FRESH): | $(STAMP)
 	$(BIN)/python data_prep/single_object.py --out data/scenes-fresh-single \
 		--annotations data/scenes-fresh/annotations/instances_test.json --images data/scenes-fresh/test
 
-gpu: $(STAMP) ## run the tests that need a GPU, and time the detectors on it for chapter 10; some ten minutes
+gpu: $(STAMP) ## run the tests that need a GPU, and time the detectors on it for chapter 11; some ten minutes
 	$(BIN)/python -m pytest tests -m gpu
 	$(BIN)/python benchmarks/gpu.py --json earlyexit/study/results/gpu/times.json
 

@@ -186,23 +186,6 @@ def plot_exits(ax: Axes, rows: Sequence[dict], *, label: str, colour: str) -> No
     ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (%)", xlim=(20, 103), ylim=0)
 
 
-def plot_sizes(ax: Axes, rows: Sequence[dict], colours: dict[int, str]) -> None:
-    """mAP of small, medium and large objects at each exit: bars are means over models, points the models.
-
-    Sizes without objects are left out.
-    """
-    names = [name for name in ("AP small", "AP medium", "AP large") if rows[0][name] is not None]
-    for place, exit in enumerate(sorted({row["exit"] for row in rows})):
-        values = [[row[name] for row in rows if row["exit"] == exit] for name in names]
-        x = [number + 0.2 * (place - 1.5) for number in range(len(names))]
-        ax.bar(x, [sum(v) / len(v) for v in values], 0.18, color=colours[exit], label=f"exit {exit}")
-        for where, of_models in zip(x, values, strict=True):
-            ax.plot([where] * len(of_models), of_models, "o", color="black", ms=2.5)
-    ax.set_xticks(range(len(names)), [name.removeprefix("AP ") for name in names])
-    ax.set_ylabel("mAP (%)")
-    ax.legend(fontsize=8)
-
-
 def plot_rules(ax: Axes, rows: Sequence[dict]) -> None:
     """The score of each rule of leaving: 0 is leaving by lot, 1 an oracle."""
     for place, row in enumerate(reversed(rows)):
@@ -211,21 +194,3 @@ def plot_rules(ax: Axes, rows: Sequence[dict]) -> None:
     ax.set_yticks(range(len(rows)), [row["rule"] for row in reversed(rows)])
     ax.axvline(0, color="black", lw=0.8)
     ax.set_xlabel("(mAP of the rule - of lots) / (of an oracle - of lots)")
-
-
-def plot_last(ax: Axes, exits: Sequence[dict], budgets: Sequence[dict], sweep: Sequence[dict]) -> None:
-    """The last picture: relative mAP over relative compute, published, reproduced here, and beyond."""
-    saved, maps = _published("coco_single")
-    ax.plot([100 - x for x in saved], [100 * y / maps[-1] for y in maps], color=PAPER_COLOUR, label="published")
-    ours = sorted(select(sweep, model="proposed", filler="downsample"), key=lambda row: -row["saved"])
-    kept = [100 * row["mAP"] / ours[-1]["mAP"] for row in ours]
-    ax.plot([100 - row["saved"] for row in ours], kept, color=GREY, label="the paper's way, here")
-    models = sorted({row["model"] for row in budgets})
-    for name in models:
-        found = select(budgets, model=name, scores="comparable")
-        found += [row for row in select(exits, model=name) if row["exit"] in (1, 4)]
-        points = [(100 * row["share"], 100 * row["kept"]) for row in found]
-        label = f"beyond, {len(models)} seeds" if name == models[0] else None
-        ax.plot(*zip(*sorted(points), strict=True), ".-", color=COLOURS["fair"], lw=1, label=label)
-    ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (% of full depth)", xlim=(25, 102), ylim=(0, 103))
-    ax.legend(loc="lower left", fontsize=8)
