@@ -21,7 +21,7 @@ from .files import check_file, write_json
 from .study.command import beyond_command, choosing_command, study_command
 from .training.settings import PRESETS, TrainSettings, as_options, check_settings, option_name, preset
 
-DEFAULT_WEIGHTS = "scenes-early"
+DEFAULT_WEIGHTS = "scenes-many"
 # Every kind of wrong usage: options that are unknown or missing, values that are none. Typer does not export the class.
 UsageError = typer.BadParameter.__base__
 Data = Annotated[Path, typer.Argument(help="Folder in COCO layout: annotations/instances_SPLIT.json and SPLIT/.")]

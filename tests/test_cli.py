@@ -29,7 +29,7 @@ from earlyexit.weights import FOLDER, read_about
 
 def test_all_commands_have_the_same_default_weights():
     commands = (cli.evaluate, cli.calibrate, cli.detect, cli.onnx)
-    assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-early"] * 4
+    assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-many"] * 4
 
 
 @pytest.fixture(scope="session")

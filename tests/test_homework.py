@@ -195,42 +195,49 @@ def test_an_answer_for_the_seen_inputs_alone_gets_half(tmp_path):
     assert marks["attention"].message.startswith("right for the inputs that you saw, not for others")
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("import os\ndef tokens(features, weight): os._exit(0)", "ended the process"),
-        ("def tokens(features, weight):\n    while True: pass", "takes longer than 2 seconds"),
-        ("import os\ndef tokens(features, weight):\n    while os.fork() >= 0: pass", "seconds"),
-        ("def tokens(features, weight): exit()", "SystemExit"),
-        ("del tokens", "defines no tokens"),
-        ("tokens = 3", "should be a function"),
-        ("import os\nfor end in range(3, 40):\n    try: os.write(end, b'x' * 16)\n    except OSError: pass", ""),
-    ],
-)
-def test_what_ends_the_process_costs_that_exercise_alone(tmp_path, monkeypatch, code, message):
-    if "fork" in code:
-        code = code.replace("while os.fork() >= 0: pass", "[os.fork() for _ in range(3)]\n    while True: pass")
-    monkeypatch.setattr("earlyexit.homework.student.CALL", 2.0)
+@pytest.fixture
+def short_limit(monkeypatch):
     monkeypatch.setattr(Student.__init__, "__kwdefaults__", {"start": 60.0, "call": 2.0})
+
+
+def test_what_ends_the_process_costs_that_exercise_alone(tmp_path, short_limit):
+    code = """import os
+def tokens(features, weight): os._exit(0)
+def x2z(*given):
+    os.fork()
+    while True: pass
+def z2x(*given): exit()
+token_mixer = 3"""
     marks = {m.exercise: m for m in grade(hand_in(tmp_path, "dan", code), "dan", SECRET)}
-    assert message in marks["tokens"].message
-    if message:
-        assert {**points(marks.values()), "tokens": 0} == {**FULL, "tokens": 0}
-        assert marks["tokens"].points == 0
+    assert points(marks.values()) == {**dict.fromkeys(FULL, 0), "attention": 10}
+    assert "ended the process" in marks["tokens"].message
+    assert "takes longer than 2 seconds" in marks["x2z"].message
+    assert "raised RuntimeError: SystemExit" in marks["z2x"].message
+    assert "should be a function" in marks["token_mixer"].message
+
+
+def test_noise_in_the_pipe_that_marks_come_from_earns_nothing(tmp_path, short_limit):
+    code = "import os\nfor end in range(3, 40):\n    try: os.write(end, b'x' * 16)\n    except OSError: pass"
+    assert points(grade(hand_in(tmp_path, "lea", code), "lea", SECRET)) == dict.fromkeys(FULL, 0)
 
 
 @pytest.mark.parametrize(
     ("cells", "lost"),
     [
-        ({"tokens": "def tokens(features weight):"}, {"tokens"}),  # a syntax error
-        ({"attention": "raise ValueError('mine')"}, {"attention", "x2z", "z2x"}),
-        ({"tokens": "import sys; sys.exit(3)"}, {"tokens"}),
-        ({"tokens": "%timeit 3\n!rm -rf /\ntokens = None"}, {"tokens"}),
+        (
+            {"tokens": "def tokens(features weight):", "token_mixer": "import sys; sys.exit(3)"},
+            {"tokens", "token_mixer"},
+        ),
+        (
+            {"attention": "raise ValueError('mine')", "tokens": "%timeit 3\n!rm -rf /"},
+            {"attention", "x2z", "z2x", "tokens"},
+        ),
     ],
 )
 def test_a_broken_cell_costs_what_it_defines(tmp_path, cells, lost):
-    marks = grade(hand_in(tmp_path, "fay", **cells), "fay", SECRET)
+    marks = grade(hand_in(tmp_path, "fay", "del nothing", **cells), "fay", SECRET)
     assert points(marks) == {exercise: 0 if exercise in lost else 10 for exercise in FULL}
+    assert all("defines no" in mark.message for mark in marks if mark.exercise in {"tokens", "token_mixer"} & lost)
 
 
 def test_a_file_that_is_no_notebook_gets_nothing_and_says_so(tmp_path):

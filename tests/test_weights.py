@@ -19,10 +19,10 @@ def scenes(tmp_path_factory):
 
 
 def test_what_is_there():
-    assert {"scenes", "scenes-baseline", "scenes-early", "scenes-pretrained"} <= set(available_weights())
+    assert {"scenes", "scenes-baseline", "scenes-early", "scenes-many", "scenes-pretrained"} <= set(available_weights())
 
 
-@pytest.mark.parametrize("name", ["scenes", "scenes-baseline", "scenes-early", "scenes-pretrained"])
+@pytest.mark.parametrize("name", ["scenes", "scenes-baseline", "scenes-early", "scenes-many", "scenes-pretrained"])
 def test_every_file_has_a_card(name):
     card = weights_card(name)
     assert card["command"].startswith("earlyexit train ")
@@ -148,3 +148,16 @@ def test_early_exits_are_good_and_cheap(scenes):
     limits = read_config("scenes-early").limits
     some = evaluate(model, scenes, thresholds=limits, batch_size=16)
     assert 0.4 < some["gmacs"] / full["gmacs"] < 0.6 and some["mAP"] > 0.9 * full["mAP"]
+
+
+def test_on_several_objects_its_own_rule_chooses(tmp_path):
+    """What chapter 11 is about, on 120 scenes with any number of objects, within their noise."""
+    scenes = scene_dataset("test", 120, single=False, cache=tmp_path)
+    model, _ = load_detector("scenes-many")
+    card = weights_card("scenes-many")
+    full = evaluate(model, scenes, batch_size=16)
+    assert full["mAP"] == pytest.approx(card["metrics"]["forced_exit"]["4"]["mAP"], abs=10)
+    some = evaluate(model, scenes, thresholds=read_config("scenes-many").limits, batch_size=16)
+    assert type(model.rule).__name__ == "Worth"
+    assert 0.35 < some["gmacs"] / full["gmacs"] < 0.65 and some["mAP"] > 0.85 * full["mAP"]
+    assert min(some["exits"].values()) > 0

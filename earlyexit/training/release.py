@@ -28,7 +28,7 @@ def export(
     dataset = checked(coco_split(data, split), config.classes) if data else None
     model = load_model(run / "model.safetensors")
     save_weights(model, file, half=True, about={**config.card(), **more})
-    card = {**story, **more, "parameters": count_parameters(model), "exported": provenance()}
+    card = {**story, **config.card(), **more, "parameters": count_parameters(model), "exported": provenance()}
     if metrics:
         card["metrics"] = metrics
     if dataset:

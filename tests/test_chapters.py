@@ -1,0 +1,93 @@
+"""What every chapter of the course has: small steps, questions before results, exercises, captioned figures."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+CHAPTERS = [ROOT / f"{entry['file']}.ipynb" for part in PARTS for entry in part["chapters"]]
+CHAPTERS = [path for path in CHAPTERS if re.match(r"\d\d_", path.name)]
+FOLDED = ("hide-input", "hide-cell", "remove-cell", "remove-input")
+VISIBLE = 20  # lines of a code cell that is not folded
+MINUTES = 45  # to read
+EACH = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def cells(path, kind):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def text(path):
+    return "\n\n".join(cell.source for cell in cells(path, "markdown"))
+
+
+def test_all_chapters_are_found():
+    assert [int(path.stem[:2]) for path in CHAPTERS] == list(range(len(CHAPTERS)))
+    assert len(CHAPTERS) >= 11
+
+
+@EACH
+def test_visible_cells_are_short(path):
+    shown = [cell for cell in cells(path, "code") if not set(cell.metadata.get("tags", [])) & set(FOLDED)]
+    long = {cell.id: len(cell.source.splitlines()) for cell in shown if len(cell.source.splitlines()) > VISIBLE}
+    assert long == {}
+
+
+@EACH
+def test_questions_come_with_feedback_for_each_option(path):
+    questions = re.split(r"\*\*Guess first\.\*\*", text(path))[1:]
+    assert len(questions) >= 3
+    for question in questions:
+        options = re.findall(
+            r'<details class="guess (right|wrong)"><summary>.+?</summary>\n\n(.+?)\n\n</details>', question, re.S
+        )
+        assert len(options) >= 2, question[:80]
+        assert [verdict for verdict, _ in options].count("right") == 1, question[:80]
+        assert all(len(said.split()) >= 3 for _, said in options)
+
+
+@EACH
+def test_right_answers_are_not_always_in_the_same_place(path):
+    questions = re.split(r"\*\*Guess first\.\*\*", text(path))[1:]
+    places = {re.findall(r'class="guess (right|wrong)"', question).index("right") for question in questions}
+    assert len(places) >= 2
+
+
+@EACH
+def test_exercises_check_themselves(path):
+    number = int(path.stem[:2])
+    checked = [cell.source for cell in cells(path, "code") if cell.id.startswith("check-")]
+    assert len(checked) >= 3
+    assert all(re.search(rf'check\("{number}\.[a-z_0-9]+", ', source) for source in checked)
+
+
+@EACH
+def test_figures_have_captions_and_words_for_those_who_do_not_see_them(path):
+    drawn = [cell for cell in cells(path, "code") if any("image/png" in out.get("data", {}) for out in cell.outputs)]
+    for cell in drawn:
+        about = cell.metadata.get("mystnb", {})
+        assert len(about.get("image", {}).get("alt", "")) > 20, cell.id
+        assert len(about.get("figure", {}).get("caption", "")) > 10, cell.id
+    pictures = re.findall(r"!\[(.*?)\]\((.+?\.svg)\)", text(path), re.S)
+    assert pictures, "no figure was drawn for the idea"
+    for alt, source in pictures:
+        assert len(alt) > 20
+        assert (path.parent / source).exists()
+
+
+@EACH
+def test_a_chapter_says_what_for_how_long_and_what_next(path):
+    whole = text(path)
+    assert re.search(r"[Aa]fter this chapter you can", whole)
+    minutes = re.search(r"\*\*Time\*\*:.*?(\d+) minutes to read", whole, re.S)
+    assert minutes and int(minutes[1]) <= MINUTES
+    assert "**You should know**" in whole
+    assert re.search(r"(?m)^## Summary", whole)
+
+
+def test_the_course_has_three_dozen_exercises():
+    assert sum(cell.id.startswith("check-") for path in CHAPTERS for cell in cells(path, "code")) >= 36
