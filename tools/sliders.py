@@ -72,7 +72,7 @@ def finds(matches: Matches, image: int, exit: int) -> bool:
 
 
 def spread(records: ExitRecords) -> list[int]:
-    """Positions of the pictures: evenly from the least to the most confident at exit 1: each step moves some."""
+    """Positions of the pictures: evenly from the least to the most confident at exit 1, so that steps move some."""
     order = records.confidence[0].argsort()
     return order[torch.linspace(0, len(records) - 1, PICTURES).round().long()].tolist()
 
@@ -133,10 +133,8 @@ def result(data: dict, setting: tuple[int, ...]) -> dict:
 
 def table(data: dict) -> str:
     """Some settings as a table, for readers without the sliders."""
-    lines = [
-        "| thresholds of exits 1, 2, 3 | leave at exits 1, 2, 3, 4 | GMACs of full depth | mAP |",
-        "|---|---|--:|--:|",
-    ]
+    head = "| thresholds of exits 1, 2, 3 | leave at exits 1, 2, 3, 4 | GMACs of full depth | mAP |"
+    lines = [head, "|---|---|--:|--:|"]
     for setting in ROWS:
         values = [data["limits"][k][step] for k, step in enumerate(setting)]
         said = ", ".join("∞" if value is None else f"{value:.4f}" if value else "0" for value in values)

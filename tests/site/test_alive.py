@@ -10,8 +10,7 @@ STATE = """() => ({
   said: document.querySelector("#threshold-sliders .result").textContent,
   shares: [...document.querySelectorAll("#threshold-sliders .share")].map((e) => e.textContent.replace("\\u00a0", " ")),
   pictures: [...document.querySelectorAll("#threshold-sliders ul")].map((e) => e.children.length),
-  point: [...document.querySelectorAll("#threshold-sliders .point")].map((e) => [
-    e.getAttribute("cx"), e.getAttribute("cy")]),
+  point: ["cx", "cy"].map((name) => document.querySelector("#threshold-sliders .point").getAttribute(name)),
 })"""
 
 
