@@ -5,7 +5,7 @@ document.addEventListener("DOMContentLoaded", () => {
     summary.setAttribute("aria-label", `Pages of ${page.textContent.trim()}`);
   }
   const reach = () => {
-    for (const box of document.querySelectorAll(".bd-article :is(.cell_output, figure, p:has(> img))")) {
+    for (const box of document.querySelectorAll(".bd-article :is(.cell_output, .text_html, figure, p:has(> img))")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }

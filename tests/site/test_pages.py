@@ -17,7 +17,7 @@ SERIOUS = ("critical", "serious")
 # What the theme itself brings, by axe's rule and selector.
 OF_THE_THEME: set[tuple[str, str]] = set()
 # Marks of a source that the page should not show: fences, options, roles, reprs.
-RAW = re.compile(r"```|:::|(?m:^:\w+:)|\{(?:doc|cite:[pt]|ref|numref|py:\w+)\}|PosixPath|WindowsPath")
+RAW = re.compile(r"```|:::|(?m:^:\w+:)|\{(?:doc|cite:[pt]|ref|numref|py:\w+)\}|(?<!Pure)PosixPath|WindowsPath")
 
 
 def found(visits, what):
