@@ -67,10 +67,12 @@ def test_chapters_tell_their_cards(book, monkeypatch):
 
 
 def test_every_chapter_has_a_card_with_a_figure():
-    text = book_pages.cards(ROOT)
-    chapters = [path for _, paths in book_pages.chapters(ROOT) for path in paths]
-    assert len(chapters) >= 10
-    assert text.count("{grid-item-card}") == text.count(":img-top:") == text.count(":img-alt:") == len(chapters)
+    """An appendix may do without one."""
+    cards = book_pages.cards(ROOT).split("{grid-item-card} ")[1:]
+    assert len(cards) == len([path for _, paths in book_pages.chapters(ROOT) for path in paths])
+    numbered = [card for card in cards if card[0].isdigit()]
+    assert len(numbered) >= 10
+    assert all(":img-top:" in card and ":img-alt:" in card for card in numbered)
 
 
 def test_buttons_lead_into_the_book(book):
