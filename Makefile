@@ -31,7 +31,7 @@ setup: $(STAMP) ## create .venv with the exact versions of constraints.txt
 
 book: $(STAMP) ## run all chapters and build the book into _build/html
 	$(BIN)/jupyter-book build . --warningiserror --keep-going -n
-	$(BIN)/python tools/check_notebooks.py _build/jupyter_execute/book/*.ipynb
+	$(BIN)/python tools/check_notebooks.py _build/jupyter_execute/book/*.ipynb _build/jupyter_execute/book/solutions/*.ipynb
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
