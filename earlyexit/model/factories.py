@@ -18,9 +18,8 @@ from ..weights.published import CLASSIFIERS, load_published_weights, read_tensor
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
 from .exits import make_rule
-from .heads import early_head, retinanet_anchors, retinanet_head
+from .heads import EarlyExitFPN, EarlyPyramid, early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
-from .necks import EarlyExitFPN, EarlyPyramid
 from .trunks import IN_ORDER, Trunk, timm_trunk
 
 PICKLED = (".pth", ".pt", ".tar")

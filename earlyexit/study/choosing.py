@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from ..data.coco import coco_split
-from ..evaluation.budgets import all_choices, best_under
 from ..evaluation.collect import collect_records
 from ..evaluation.cost import count_macs
-from ..evaluation.fitting import fit_worth
+from ..evaluation.fitting import all_choices, best_under, fit_worth
 from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.records import Detections, ExitRecords, offsets_of
@@ -27,7 +26,7 @@ from ..files import write_json, write_table
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.factories import load_detector, make_model, read_config
 from ..weights import ModelConfig
-from .estimates import difference, estimate, estimate_of, rounded
+from .findings import difference, estimate, estimate_of, rounded
 
 OWN = (0.42, 0.5, 0.6, 0.7)  # budgets as shares of the detector's own full depth
 PAPER = (0.4, 0.5, 0.6, 0.7, 0.8)  # and of the paper's

@@ -28,8 +28,7 @@ from ..model.factories import (
 from ..model.trunks import sync_norms
 from ..processes import process_state
 from ..weights import ModelConfig
-from .batches import StepSampler, check_dataset, shape_groups
-from .loop import check_precision, fit
+from .loop import StepSampler, check_dataset, check_precision, fit, shape_groups
 from .settings import NORMS, TrainSettings, check_resumable, check_settings
 
 PICTURED = 8  # images in the picture of an epoch
