@@ -165,66 +165,82 @@ def fit(
         The rows of the log: epoch, mean losses, learning rate, seconds, images_per_second, what `after_epoch` gave.
     """
     check_settings(settings)
-    s, out = settings, Path(settings.out)
-    accelerator = make_accelerator(s.precision, s.accumulate)
-    out.mkdir(parents=True, exist_ok=True)
-    if accelerator.is_main_process:
-        remove_half_written(out)
-    items = SeededItems(dataset, s.seed)
-    sampler = StepSampler(len(dataset), s.batch_size, accelerator.num_processes * s.accumulate, s.seed, groups)
-    optimizer = make_optimizer(model, s.optimizer, lr=s.lr, weight_decay=s.weight_decay)
-    model, optimizer, loader = accelerator.prepare(model, optimizer, make_loader(items, sampler, s.workers))
-    steps = len(sampler) // sampler.parts
-    scheduler = make_schedule(optimizer, s.epochs * steps, schedule=s.schedule, warmup=s.warmup)
-    parts = _parts(accelerator, model, optimizer, scheduler, s.ema)
-    result = parts["average"].module if s.ema else parts["model"]
-    # The row of an epoch whose steps are done is pending until what comes after an epoch is done, too.
-    rows, pending = load_checkpoint(out / "checkpoint.pt", parts) if s.resume else ([], None)
-    step = itertools.count((len(rows) + (pending is not None)) * steps)
-
-    def stepped(losses: dict) -> None:
-        if s.ema:
-            parts["average"].update_parameters(parts["model"])
-        if accelerator.is_main_process:
-            on_step(next(step), losses)
-
-    def run_steps(epoch: int) -> dict[str, float]:
-        sampler.epoch = items.epoch = epoch
-        torch.manual_seed(epoch_seed(s.seed, epoch))
-        start = time.perf_counter()
-        hide = None if s.progress and accelerator.is_main_process else True
-        name = f"epoch {epoch + 1}/{s.epochs}"
-        batches = tqdm(without_traceback(loader), name, len(loader), leave=False, disable=hide)
-        try:
-            losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=s.clip, on_step=stepped)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
-        seconds = time.perf_counter() - start
-        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], "seconds": seconds}
-        return {**row, "images_per_second": steps * sampler.step / seconds}
-
-    for epoch in range(len(rows), s.epochs):
-        due = accelerator.is_main_process and ((epoch + 1) % s.save_every == 0 or epoch + 1 == s.epochs)
+    run = _Run(model, dataset, settings, groups, on_step)
+    rows, pending = run.rows, run.pending
+    for epoch in range(len(rows), settings.epochs):
+        due = run.main and ((epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs)
         if pending is None:
-            pending = run_steps(epoch)
+            pending = run.steps_of(epoch)
             if due and after_epoch:
-                save_checkpoint(out, parts, rows, result, about, pending)
-        rows.append({**pending, **(after_epoch(result, epoch + 1) if after_epoch else {})})
+                run.save(about, pending)
+        rows.append({**pending, **(after_epoch(run.result, epoch + 1) if after_epoch else {})})
         pending = None
         if due:
-            save_checkpoint(out, parts, rows, result, about)
-        if accelerator.is_main_process:
+            run.save(about)
+        if run.main:
             on_epoch(rows[-1])
-        accelerator.wait_for_everyone()
+        run.accelerator.wait_for_everyone()
     return rows
 
 
-def _parts(accelerator: Accelerator, model, optimizer, scheduler, ema: float) -> dict:
-    """All of a run that has a state, by name; None for what this run does without."""
-    plain = accelerator.unwrap_model(model)
-    average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-    run = {"model": plain, "optimizer": optimizer, "scheduler": scheduler}
-    return {**run, "scaler": accelerator.scaler, "average": average}
+class _Run:
+    """All of one training that has a state, as it begins or as `resume` finds it; see `fit`."""
+
+    def __init__(self, model, dataset, settings: TrainSettings, groups: Sequence[int] | None, on_step: Callable):
+        s, self.out = settings, Path(settings.out)
+        self.settings, self.on_step = s, on_step
+        self.accelerator = accelerator = make_accelerator(s.precision, s.accumulate)
+        self.main = accelerator.is_main_process
+        self.out.mkdir(parents=True, exist_ok=True)
+        if self.main:
+            remove_half_written(self.out)
+        self.items = SeededItems(dataset, s.seed)
+        self.sampler = StepSampler(len(dataset), s.batch_size, accelerator.num_processes * s.accumulate, s.seed, groups)
+        optimizer = make_optimizer(model, s.optimizer, lr=s.lr, weight_decay=s.weight_decay)
+        loader = make_loader(self.items, self.sampler, s.workers)
+        self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
+        self.steps = len(self.sampler) // self.sampler.parts  # of an epoch
+        of_all = s.epochs * self.steps
+        self.scheduler = make_schedule(self.optimizer, of_all, schedule=s.schedule, warmup=s.warmup)
+        self.parts = self._parts()
+        self.result = self.parts["average"].module if s.ema else self.parts["model"]
+        # The row of an epoch whose steps are done is pending until what comes after an epoch is done, too.
+        self.rows, self.pending = load_checkpoint(self.out / "checkpoint.pt", self.parts) if s.resume else ([], None)
+        self.step = itertools.count((len(self.rows) + (self.pending is not None)) * self.steps)
+
+    def _parts(self) -> dict:
+        """All that a checkpoint restores, by name; None for what this run does without."""
+        plain, ema = self.accelerator.unwrap_model(self.model), self.settings.ema
+        average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+        run = {"model": plain, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return {**run, "scaler": self.accelerator.scaler, "average": average}
+
+    def save(self, about: dict | None, pending: dict | None = None) -> None:
+        save_checkpoint(self.out, self.parts, self.rows, self.result, about, pending)
+
+    def stepped(self, losses: dict) -> None:
+        if self.settings.ema:
+            self.parts["average"].update_parameters(self.parts["model"])
+        if self.main:
+            self.on_step(next(self.step), losses)
+
+    def steps_of(self, epoch: int) -> dict[str, float]:
+        """Take the steps of an epoch; its row of the log, but for what comes after them."""
+        s = self.settings
+        self.sampler.epoch = self.items.epoch = epoch
+        torch.manual_seed(epoch_seed(s.seed, epoch))
+        start = time.perf_counter()
+        hide = None if s.progress and self.main else True
+        name = f"epoch {epoch + 1}/{s.epochs}"
+        batches = tqdm(without_traceback(self.loader), name, len(self.loader), leave=False, disable=hide)
+        how = {"clip": s.clip, "on_step": self.stepped}
+        try:
+            losses = train_one_epoch(self.accelerator, self.model, batches, self.optimizer, self.scheduler, **how)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
+        seconds = time.perf_counter() - start
+        row = {"epoch": epoch + 1, **losses, "lr": self.scheduler.get_last_lr()[0], "seconds": seconds}
+        return {**row, "images_per_second": self.steps * self.sampler.step / seconds}
 
 
 def train_mode(model: nn.Module) -> None:
@@ -270,9 +286,9 @@ def train_one_epoch(
             losses = model(images, targets)
             losses["loss"] = total = sum(losses.values())
             parts.append(_over_processes(accelerator, losses))
-            if not math.isfinite(parts[-1]["loss"]):
+            if not math.isfinite(loss := parts[-1]["loss"]):
                 ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
-                rate, loss = scheduler.get_last_lr()[0], parts[-1]["loss"]
+                rate = scheduler.get_last_lr()[0]
                 raise FloatingPointError(f"loss is {loss} at step {steps}, images {ids}, learning rate {rate:g}")
             accelerator.backward(total)
             if clip and accelerator.sync_gradients:
