@@ -18,6 +18,8 @@ from .photos import open_photo
 
 EVERY = 30.0  # seconds between two lines
 Item = TypeVar("Item")
+FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+RATE = 25.0  # frames per second of a camera that does not say how many it gives
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
@@ -39,10 +41,6 @@ def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iter
             said = time.monotonic()
             sys.stderr.write(f"{what}: {number}{f' of {total}' if total else ''}\n")
             sys.stderr.flush()
-
-
-FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-RATE = 25.0  # frames per second of a camera that does not say how many it gives
 
 
 class Source(NamedTuple):

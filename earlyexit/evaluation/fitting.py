@@ -25,6 +25,9 @@ from .scores import bootstrap_difference, fit_score_scales, rescale_records
 SHARES = np.linspace(0, 1, 21)  # of the images that are still there, at exits 1 and 2
 LAST_SHARES = np.linspace(0, 1, 6)  # at exit 3, which saves little
 TRIED = 12  # choices whose mAP is measured; all others are compared by a first-order estimate
+WHERE_IT_PAYS = (0.5, 0.5, 0.5)  # the thresholds of a `Worth`, whose price decides
+STRENGTHS = torch.logspace(-2, 3, 26, dtype=torch.float64)  # of the ridge, in multiples of the number of images
+CLIPPED = (0.02, 0.98)  # quantiles: a few images gain or lose very much, by luck
 
 
 @dataclass(frozen=True)
@@ -190,11 +193,6 @@ def of_images(matches: Matches, which: np.ndarray) -> Matches:
     inside = which[matches.images]
     per_detection = {f.name: getattr(matches, f.name)[..., inside] for f in fields(matches) if f.name != "objects"}
     return Matches(**per_detection, objects=matches.objects * which)
-
-
-WHERE_IT_PAYS = (0.5, 0.5, 0.5)  # the thresholds of a `Worth`, whose price decides
-STRENGTHS = torch.logspace(-2, 3, 26, dtype=torch.float64)  # of the ridge, in multiples of the number of images
-CLIPPED = (0.02, 0.98)  # quantiles: a few images gain or lose very much, by luck
 
 
 def fit_worth(records: ExitRecords, *, budget: float, looks: bool = False) -> tuple[Worth, tuple[float, float, float]]:

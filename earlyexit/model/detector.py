@@ -23,6 +23,9 @@ from .exits import MaxSoftmax, Rule, SkipEmpty, exit_limits, leave_early
 from .heads import AnchorsBySize, ClassOpinion, anchors_without_finest
 from .inputs import check_images, check_resizing, check_targets, same_size_batches
 
+POSTPROCESSING = ("score_thresh", "nms_thresh", "topk_candidates", "detections_per_img")  # of a `RetinaNet`
+EDGE = 1e-6  # scores of exactly 0 and 1 have no logit
+
 
 class EarlyExitRetinaNet(RetinaNet):
     """A Dyn-Perceiver, a pyramid that fills what an early exit left out, and torchvision's RetinaNet around them.
@@ -179,10 +182,6 @@ class EarlyExitRetinaNet(RetinaNet):
         per_cell = anchors.generator.num_anchors_per_location()
         counts = [height * width * a for (height, width), a in zip(levels, per_cell, strict=True)]
         return outputs, anchors(tuple(batch.tensors.shape[-2:]), levels, pyramid[0].device), counts
-
-
-POSTPROCESSING = ("score_thresh", "nms_thresh", "topk_candidates", "detections_per_img")  # of a `RetinaNet`
-EDGE = 1e-6  # scores of exactly 0 and 1 have no logit
 
 
 def batch_detections(

@@ -23,6 +23,10 @@ GROUPS = 8  # of the normalisation
 MAPS = ("c3", "c4", "c5")
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 FINEST = LEVELS[:2]
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+STRIDES = (8, 16, 32, 64, 128)
+FLOOR = 1e-3  # of a probability: no class is ruled out
+FIRST_GAIN = 0.25
 
 
 class EarlyExitFPN(nn.Module):
@@ -170,12 +174,6 @@ def _half(height: int, width: int) -> tuple[int, int]:
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:
     return x if x.shape[-2:] == like.shape[-2:] else F.interpolate(x, size=like.shape[-2:], mode="nearest")
-
-
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
-STRIDES = (8, 16, 32, 64, 128)
-FLOOR = 1e-3  # of a probability: no class is ruled out
-FIRST_GAIN = 0.25
 
 
 def retinanet_anchors(scale: float) -> AnchorGenerator:

@@ -16,7 +16,7 @@ from ..data.coco import CocoDataset
 from ..evaluation import scores
 from ..evaluation.coco import METRICS
 from ..evaluation.fitting import fit_router, thresholds_for_budget
-from ..evaluation.matching import Matches, average_precision, match_records
+from ..evaluation.matching import average_precision, map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import Interval, bootstrap
@@ -26,6 +26,13 @@ from ..model.exits import RULES, make_rule
 from .finished import limits
 
 NORMAL = 1.960  # standard deviations on each side of a 95 % interval
+RANDOM_REPEATS = 10  # section 4.4.1
+SETTING = 20  # the threshold index of section 5.4, about easy and hard images
+CAUSES = ("occlusion", "clutter", "contrast")  # recorded for scenes
+EXTREMES = 8
+BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)  # shares of full depth
+SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # of them, those at which rules are compared
+RULE_REPEATS = 30
 
 
 @dataclass(frozen=True)
@@ -121,15 +128,6 @@ def rounded(row: dict, digits: int = 2, names: Iterable[str] | None = None) -> d
     return {name: round(value, digits) if isinstance(value, float) else value for name, value in found.items()}
 
 
-RANDOM_REPEATS = 10  # section 4.4.1
-SETTING = 20  # the threshold index of section 5.4, about easy and hard images
-CAUSES = ("occlusion", "clutter", "contrast")  # recorded for scenes
-EXTREMES = 8
-BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)  # shares of full depth
-SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # of them, those at which rules are compared
-RULE_REPEATS = 30
-
-
 def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[dict]:
     """The 34 settings of Tables 6 and 7, with an interval of the mAP over images.
 
@@ -192,11 +190,11 @@ def accuracy_rows(records: ExitRecords, repeats: int) -> list[dict]:
 def _map_interval(records: ExitRecords, chosen: Tensor, repeats: int, inside: np.ndarray | int = 1) -> Interval:
     """The mAP of a choice of exits with an interval; `inside`, (N,) of 0 and 1, leaves images out."""
     matches = match_records(records)
-    return bootstrap(lambda counts: _map(matches, chosen, counts * inside), len(records), repeats=repeats)
 
+    def mean(counts: np.ndarray) -> float | None:
+        return average_precision(matches, chosen, counts * inside, metrics=("mAP",))["mAP"]
 
-def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float | None:
-    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"]
+    return bootstrap(mean, len(records), repeats=repeats)
 
 
 def _kept(row: dict, interval: Interval) -> dict:
@@ -341,16 +339,16 @@ def rule_score(
     for number, (share, gmacs) in enumerate(affordable(calibration, SHARES)):
         found = thresholds_for_budget(calibration, gmacs=gmacs, scores=there, repeats=2)
         exits = threshold_exits(here, found.thresholds)
-        mean = float(records.gmacs.gather(0, exits[None] - 1).mean())
+        mean = records.mean_gmacs(exits)
         shares = torch.bincount(exits, minlength=5)[1:].double() / len(exits)
         lot = random_exits(len(exits), shares, torch.Generator().manual_seed(number))
         (best,) = scores.oracle(records, [mean], metrics=("mAP",))
         chosen.append((exits, lot, best["chosen"]))
-        maps = dict(zip(("mAP", "random", "oracle"), [_map(matches, e) or 0.0 for e in chosen[-1]], strict=True))
+        maps = dict(zip(("mAP", "random", "oracle"), [map_of(matches, e) for e in chosen[-1]], strict=True))
         points.append({"budget": share, "share": mean / float(records.gmacs[-1].mean()), **maps})
 
     def score(counts: np.ndarray) -> float:
-        areas = [[_map(matches, exits, counts) or 0.0 for exits in of_budget] for of_budget in chosen]
+        areas = [[map_of(matches, exits, counts) for exits in of_budget] for of_budget in chosen]
         rule, lot, best = np.mean(areas, 0)
         return float((rule - lot) / max(best - lot, 1e-9))
 

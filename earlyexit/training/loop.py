@@ -26,6 +26,8 @@ from ..processes import gather, only_cpu
 from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
 from .settings import TrainSettings, check_settings
 
+MILESTONES = (8 / 12, 11 / 12)  # shares of the training: MMDetection's 1x schedule
+
 
 class StepSampler(Sampler[list[int]]):
     """The images of each optimiser step, in equal parts: one part is what one process sees in one forward pass.
@@ -122,9 +124,6 @@ def shape_groups(dataset) -> list[int]:
     """For each image of a `CocoDataset` 1 if it is wider than high, else 0: the groups of a `StepSampler`."""
     images = (dataset.coco.imgs[i] for i in dataset.ids)
     return [int(image["width"] > image["height"]) for image in images]
-
-
-MILESTONES = (8 / 12, 11 / 12)  # shares of the training: MMDetection's 1x schedule
 
 
 def _nothing(*_) -> None:

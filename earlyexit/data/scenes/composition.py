@@ -45,6 +45,8 @@ SIZE_LIMITS = (1.0, 1.0, 0.44, 0.37, 0.33)  # largest size that leaves room for 
 BACKGROUND_PALE = (0.65, 0.15)  # easy backgrounds are washed out, hard ones are as strong as the objects
 BACKGROUND_BUSY = (0.1, 1.0)
 _IMAGE_CAUSES = (CLUTTER, BLUR, NOISE, BACKGROUND_PALE, BACKGROUND_BUSY)
+GENERATOR_VERSION = 2  # raise it whenever the same seed gives other pictures
+JPEG_OPTIONS = {"quality": 92, "subsampling": 0, "optimize": False}
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,6 @@ def _annotation(item: _Placed, zoom: int, size: int) -> SceneObject:
     box = tuple(min(float(size), max(0.0, value / zoom)) for value in item.box)
     causes = {name: float(value) for name, value in item.causes.items()}
     return SceneObject(item.label, CLASS_NAMES[item.label], box, causes)  # type: ignore[arg-type]
-
-
-GENERATOR_VERSION = 2  # raise it whenever the same seed gives other pictures
-JPEG_OPTIONS = {"quality": 92, "subsampling": 0, "optimize": False}
 
 
 def scene_dataset(
