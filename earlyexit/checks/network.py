@@ -201,8 +201,8 @@ def level_pairs(split: str, indices: range | list[int]) -> tuple[Tensor, Tensor,
         indices: numbers of the scenes.
 
     Returns:
-        C3 (N, 64, 16, 16), which exists at exit 1; P4 (N, 64, 8, 8) of full depth; and P4 as the filler "downsample"
-        makes it at exit 1.
+        C3 (N, 64, 16, 16), which exists at exit 1; P4 (N, 64, 8, 8) of full depth; and P4 as downsampling
+        makes it there.
     """
     model = _detector()
     images = [torch.from_numpy(make_scene(split, i).image.copy()).permute(2, 0, 1) / 255 for i in indices]
