@@ -10,6 +10,7 @@ PACKAGE = ROOT / "earlyexit"
 spec = importlib.util.spec_from_file_location("house", ROOT / "tools" / "house.py")
 house = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(house)
+FILES, LINES = 74, 15_600
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,14 @@ def test_rooms_import_from_the_storeys_below(graph):
 
 def test_the_root_stays_small():
     assert len(house.root_names(PACKAGE)) <= 13  # eleven, and two that came with exercises and homework
+
+
+def test_the_house_stays_small():
+    """What was reached; whoever adds a room or a long function says why here."""
+    files, lines = house.count(PACKAGE)
+    assert files <= FILES and lines <= LINES
+    assert len(house.files_with(PACKAGE, "filler")) <= 14
+    assert house.long_functions(PACKAGE) == []
 
 
 def test_the_graph_is_that_of_the_package(graph):
@@ -158,6 +167,8 @@ def test_what_is_counted(build):
     assert house.count(package)[0] == 9
     lines = house.count(package)[1] - house.count(package, ("model",))[1]
     assert lines == LAZY.count("\n") + 1 + 3
+    (package / "files.py").write_text('def f():\n    """One\n    two\n    three."""\n' + "    pass\n" * 4)
+    assert house.long_functions(package, 3) == ["files.f"] and house.long_functions(package, 4) == []
     (package / "files.py").write_text("fillers = 1\n")
     assert house.files_with(package, "filler") == []
     (package / "files.py").write_text("x = model.filler\n")

@@ -160,6 +160,18 @@ def _parameters(arguments: ast.arguments) -> list[str]:
     return named + ([f"**{arguments.kwarg.arg}"] if arguments.kwarg else [])
 
 
+def long_functions(package: Path, most: int = 40) -> list[str]:
+    """Functions whose body, without its docstring, has more than `most` lines."""
+    found = []
+    for name, path in modules(package).items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                start = node.body[ast.get_docstring(node) is not None :] or node.body
+                if node.end_lineno - start[0].lineno + 1 > most:
+                    found.append(_join(name, node.name))
+    return found
+
+
 def table(package: Path) -> str:
     """The measurements as a table in Markdown, beside what they are to stay below."""
     graph = imports(package)
@@ -173,6 +185,7 @@ def table(package: Path) -> str:
         ("names in the root", len(root_names(package)), 13),
         ("files in which the word `filler` stands", len(files_with(package, "filler")), 14),
         ("parameters of the detector's constructor", len(constructor(package, DETECTOR)), 11),
+        ("functions of more than 40 lines", len(long_functions(package)), 0),
         ("import circles", len(circles(graph)), 0),
         ("import circles between rooms", len(circles(between_rooms(graph))), 0),
         ("imports against the order of the rooms", len(wrong_arrows(graph)), 0),
