@@ -26,8 +26,10 @@ from ..evaluation.scores import bootstrap, fit_score_scales, oracle, rescale_rec
 from ..files import write_json, write_table
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.factories import load_detector, make_model, read_config
+from ..processes import Job, Say, run_jobs
 from ..weights import ModelConfig
 from .estimates import difference, estimate, estimate_of, rounded
+from .plan import Training, is_trained, train_arguments
 
 OWN = (0.42, 0.5, 0.6, 0.7)  # budgets as shares of the detector's own full depth
 PAPER = (0.4, 0.5, 0.6, 0.7, 0.8)  # and of the paper's
@@ -56,6 +58,29 @@ class Choosing:
     def full(self) -> float:
         """GMACs of its own full depth."""
         return float(self.test.gmacs[-1].mean())
+
+
+def train_all(trainings: Sequence[Training], jobs: int, say: Say) -> list[Path]:
+    """The runs of some trainings, which are trained as far as they are not yet; their logs lie beside them.
+
+    Raises:
+        ValueError: for missing splits or photos, before anything is trained, and if a training failed.
+    """
+    for split in ("train", "calibration", "test"):
+        coco_split(trainings[0].settings.data, split).check_photos()
+
+    def steps(training: Training | None) -> list[tuple[str, list[str]]]:
+        if training is None or is_trained(training.settings):
+            return []
+        return [*steps(training.first), (f"training {training.name}", train_arguments(training.settings))]
+
+    runs = [Path(training.settings.out) for training in trainings]
+    todo = [(training, tuple(steps(training))) for training in trainings]
+    work = [Job(t.name, left, runs[0].parent / "logs" / f"{t.name}.log") for t, left in todo if left]
+    failed = run_jobs(work, jobs, say) if work else []
+    if failed:
+        raise ValueError(f"not trained: {', '.join(failed)}; their logs are in {str(runs[0].parent / 'logs')!r}")
+    return runs
 
 
 def open_run(run: str | Path, data: str | Path, records: str | Path) -> Choosing:

@@ -61,6 +61,13 @@ ONLY_EARLY = {"only_early": True, "exits": (1, 2, 3), "exit_weights": None, "the
 ONLY_EARLY |= {"init": None, "keep_classifiers": True}  # all comes from the first training
 # On images with any number of objects, also none, the exits say which classes are there.
 MANY = {"exit_target": "present", "allow_empty": True}
+# What chooses: the early exits' heads are narrow, and the first read costs little.
+CHOOSING = {**RECIPE, **MANY, "widths": (32, 24, 40, 0), "first_read": "merged"}
+# What does not: each is trained for the one exit that it is cut off at, as long as both steps of what chooses together.
+STATIC = {
+    **{f"static-{k}": {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None} for k in (1, 3)},
+    "static-4": {**MANY, "first_read": "merged", "exits": (4,)},
+}
 _NO_OPTION = {"data", "resume", "progress"}
 
 
@@ -131,6 +138,33 @@ def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) 
         found.append(replace(training(f"early-{seed}", "early", seed=seed, **alone), first=joint))
     found.append(training("many", "many", **RECIPE, **MANY, data=many))
     return found + [training(f"ablation-{k}", "ablation", **{**RECIPE, **part}) for k, part in ABLATIONS.items()]
+
+
+def choosing_plan(
+    folder: str | Path, runs: str | Path, *, seeds: Sequence[int] = (0,), epochs: int = 5, **changes
+) -> tuple[list[Training], list[Training]]:
+    """Detectors that choose, one for each seed, and those that do not, with the first of the seeds.
+
+    Args:
+        folder: images in COCO layout: the splits train, calibration, test.
+        runs: the folder of the runs' folders.
+        seeds: of the trainings.
+        epochs: of the joint training; the early exits have three fifths of them on top, static detectors the sum.
+        changes: of all settings, such as `min_size` or `trunk`.
+    """
+    whole = replace(recipe("scenes"), data=Path(folder).as_posix(), **changes)
+    after = max(1, round(0.6 * epochs))
+
+    def training(name: str, group: str, epochs: int, seed: int, **parts) -> Training:
+        settings = replace(whole, out=(Path(runs) / name).as_posix(), epochs=epochs, seed=seed, **parts)
+        return Training(name, group, settings)
+
+    ours = []
+    for seed in seeds:
+        joint = training(f"joint-{seed}", "joint", epochs, seed, **CHOOSING)
+        alone = {**CHOOSING, **ONLY_EARLY, "warm_start": f"{joint.settings.out}/model.safetensors"}
+        ours.append(replace(training(f"early-{seed}", "early", after, seed, **alone), first=joint))
+    return ours, [training(name, "many", epochs + after, seeds[0], **parts) for name, parts in STATIC.items()]
 
 
 def recipe(data: str, model: str | None = None) -> TrainSettings:
