@@ -92,18 +92,14 @@ def beyond_command(
 
 
 def choosing_command(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Runs that choose, one a seed; else trained.")
-    ] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs that choose, one a seed; else trained.")] = None,
     data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
     static: Annotated[list[Path] | None, typer.Option(help="Runs whose images all leave at their last exit.")] = None,
     name: Annotated[str, typer.Option(help="Name of the data in the summary.")] = "scenes_many",
     rule: Annotated[str, typer.Option(help="Rule of the summary: worth, or worth of detections.")] = "worth",
     repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
-    into: Annotated[
-        Path | None, typer.Option(help="Without RUNS: their folder; OUT/runs unless told.")
-    ] = None,
+    into: Annotated[Path | None, typer.Option(help="Without RUNS: their folder; OUT/runs unless told.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Without RUNS: so many trainings that choose.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="Without RUNS: of the first of their two steps.")] = 5,
     min_size: Annotated[int, typer.Option(min=32, help="Without RUNS: shorter side of the images, in pixels.")] = 128,
