@@ -82,7 +82,8 @@ def test_all_of_the_comparison_together(run):
     rows = curve(run, 3) + static_rows([run, run], [1, 4], 3)
     ways = [way_to_oracle(run, 3)]
     found = summarise(rows, ways, "worth", run.unit)
-    assert set(found) == {"rule_score", "paper_rule_score", "gain_over_fixed", "gain_over_static", "kept"}
+    static = {"gain_over_static", "gain_over_static_at", "kept"}
+    assert set(found) == {"rule_score", "paper_rule_score", "gain_over_fixed", *static}
     assert list(found["gain_over_fixed"]) == ["0.70", "0.60", "0.50", "0.42"]
     full = next(r for r in rows if r["policy"] == "static" and r["gmacs"] == 4.0)
     ours = next(r for r in rows if (r["policy"], r.get("of"), r.get("share")) == ("worth", "paper", 0.6))
@@ -92,8 +93,10 @@ def test_all_of_the_comparison_together(run):
         for policy in ("worth", "static lots")
     ]
     assert found["gain_over_static"]["mean"] == pytest.approx(means[0] - means[1], abs=0.01)
+    at = [row["mean"] for row in found["gain_over_static_at"].values()]
+    assert np.mean(at) == pytest.approx(means[0] - means[1], abs=0.01) and len(at) == len(PAPER)
     alone = summarise([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
-    assert set(found) - set(alone) == {"gain_over_static", "kept"}
+    assert set(found) - set(alone) == static
 
 
 def test_the_way_to_the_oracle(run):

@@ -286,7 +286,7 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     Returns:
         "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
         between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
-        static detectors, the mean over `PAPER`; "kept": the share of the mAP of the static detector at full depth, by
+        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them; "kept": the share of the mAP of the static detector at full depth, by
         the share of its compute.
     """
 
@@ -305,6 +305,9 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     ours, static = (of(policy, "paper", *PAPER) for policy in (rule, "static lots"))
     if static:
         summary["gain_over_static"] = difference(ours, static * len(ours)).rounded()
+        pairs = {share: [of(policy, "paper", share) for policy in (rule, "static lots")] for share in PAPER}
+        at = {share: difference(mine, theirs * len(mine)) for share, (mine, theirs) in pairs.items()}
+        summary["gain_over_static_at"] = {f"{share:.2f}": found.rounded() for share, found in at.items()}
     deep = max((row for row in rows if row["policy"] == "static"), key=lambda row: row["gmacs"], default=None)
     if deep and deep["gmacs"] > 0.9 * unit:  # at the paper's full depth, whatever its first read costs
         full = _mean([deep])
