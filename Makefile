@@ -34,7 +34,7 @@ book: $(STAMP) ## run all chapters and build the book into _build/html
 	$(BIN)/python tools/check_notebooks.py _build/jupyter_execute/book/*.ipynb _build/jupyter_execute/book/solutions/*.ipynb
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book --ignore book/homework
 
 site-test: .venv/.site $(SITE) ## look at the built site in a browser (built first if it is missing); some five minutes

@@ -8,15 +8,15 @@ import torch
 from typer.testing import CliRunner
 
 from earlyexit import JointLoss, cli, dyn_retinanet_nano
-from earlyexit.model.necks import FILLERS
+from earlyexit.model.heads import FILLERS
 from earlyexit.study.finished import deciding
-from earlyexit.study.paper import paper_pairs
 from earlyexit.study.plan import (
     ABLATIONS,
     FAIR_EXITS,
     RECIPE,
     choosing_plan,
     is_trained,
+    paper_pairs,
     plan,
     recipe,
     train_arguments,

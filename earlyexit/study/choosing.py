@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from ..data.coco import coco_split
-from ..evaluation.budgets import all_choices, best_under
 from ..evaluation.collect import collect_records
 from ..evaluation.cost import count_macs
-from ..evaluation.fitting import fit_worth
+from ..evaluation.fitting import all_choices, best_under, fit_worth
 from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.records import Detections, ExitRecords, offsets_of
@@ -28,7 +27,7 @@ from ..model.backbone import EXITS, NUM_EXITS
 from ..model.factories import load_detector, make_model, read_config
 from ..processes import Job, Say, run_jobs
 from ..weights import ModelConfig
-from .estimates import difference, estimate, estimate_of, rounded
+from .findings import difference, estimate, estimate_of, rounded
 from .plan import Training, is_trained, train_arguments
 
 OWN = (0.42, 0.5, 0.6, 0.7)  # budgets as shares of the detector's own full depth
@@ -286,7 +285,8 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     Returns:
         "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
         between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
-        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them; "kept": the share of the mAP of the static detector at full depth, by
+        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them;
+        "kept": the share of the mAP of the static detector at full depth, by
         the share of its compute.
     """
 
