@@ -299,8 +299,8 @@ document.addEventListener("DOMContentLoaded", () => {
     full.said.textContent = `Exit 4, ${time(fullMs)} ms: ${names(outcome.full)}`;
     result.textContent =
       `Leaves at exit ${exit} with ${names(outcome.early)}, after ${time(ms)} ms and ${compute.toFixed(0)} % of the ` +
-      `compute; full depth finds ${names(outcome.full)} in ${time(fullMs)} ms.`;
-    const head = ["Exit", "Score", "", "Backbone, ms", "Neck and head, ms"].map((word) => node("th", { scope: "col" }, word));
+      `compute. Full depth takes ${time(fullMs)} ms.`;
+    const head = ["Exit", "Score", "Decision", "Backbone, ms", "Neck and head, ms"].map((word) => node("th", { scope: "col" }, word));
     const lines = stages.map((stage, k) => {
       const passed = k + 1 < exit;
       const decision = passed ? "goes on" : k + 1 === exit ? "leaves" : "for full depth only";

@@ -75,12 +75,10 @@ def slim(graph: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
-def write_graphs(model: EarlyExitRetinaNet, folder: Path, classes: Sequence[str] | None = None) -> OnnxDetector:
-    """Export a detector, slim its graphs and give the detector that runs them."""
-    for path in export_onnx(model, folder, classes=classes):
-        if path.suffix == ".onnx":
-            onnx.save(slim(onnx.load(path)), path)
-    return OnnxDetector(folder, model)
+def slim_folder(folder: Path) -> None:
+    """Slim all graphs of an export."""
+    for path in folder.glob("*.onnx"):
+        onnx.save(slim(onnx.load(path)), path)
 
 
 @torch.inference_mode()
@@ -217,7 +215,9 @@ def make(folder: Path = BUILT) -> dict:
         return {"missing": wrong}
     model, classes = load_detector(WEIGHTS)
     model.eval()
-    detector = write_graphs(model, site, classes)
+    export_onnx(model, site, classes=classes)
+    slim_folder(site)
+    detector = OnnxDetector(site, model)
     exported = json.loads((site / "card.json").read_text(encoding="utf-8"))
     (site / "card.json").unlink()
     positions, drawn, labels = choose_scenes()
