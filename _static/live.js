@@ -166,7 +166,7 @@ document.addEventListener("DOMContentLoaded", () => {
     brush.beginPath();
     brush.moveTo(cursor.x, cursor.y);
     Object.assign(cursor, { x: inside(x), y: inside(y) });
-    brush.lineTo(cursor.x, cursor.y);
+    brush.lineTo(cursor.x, cursor.y + 0.01); // a line of no length would not be drawn
     brush.stroke();
     changed();
   };
@@ -318,6 +318,7 @@ document.addEventListener("DOMContentLoaded", () => {
     paint();
     if (looking || !detector) return;
     looking = true;
+    place.dataset.busy = "";
     while (answered !== asked) {
       answered = asked;
       await new Promise((resume) => setTimeout(resume)); // lets the browser show what was done
@@ -326,6 +327,7 @@ document.addEventListener("DOMContentLoaded", () => {
       report();
     }
     looking = false;
+    delete place.dataset.busy;
   };
   slider.addEventListener("input", () => {
     showMarks();
@@ -363,10 +365,7 @@ document.addEventListener("DOMContentLoaded", () => {
     changed();
   });
   const stopped = hindrance();
-  if (stopped) {
-    button.remove();
-    say(stopped);
-  }
+  if (stopped) say(stopped);
 
   const pressed = (text, act) => {
     const made = node("button", { type: "button" }, text);
@@ -374,7 +373,7 @@ document.addEventListener("DOMContentLoaded", () => {
     return made;
   };
   place.replaceChildren(
-    node("div", { class: "way-in" }, button, status),
+    node("div", { class: "way-in" }, ...(stopped ? [] : [button]), status),
     node(
       "fieldset",
       {},
