@@ -81,7 +81,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const canvas = node("canvas", attributes);
     const stage = node("div", { class: "stage" }, canvas);
     const said = node("p", { class: "found" });
-    return { canvas, stage, said, figure: node("div", { class: "view" }, node("h3", {}, title), stage, said) };
+    return { canvas, stage, said, figure: node("div", { class: "view" }, node("p", { class: "title" }, title), stage, said) };
   };
   const help = "The picture. Arrow keys move the brush, space puts it down and lifts it.";
   const early = view("Leaving early", { tabindex: 0, role: "application", "aria-label": help });
