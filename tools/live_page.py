@@ -196,7 +196,8 @@ def fetch_runtime(folder: Path) -> str:
 
 def fingerprint() -> str:
     """Changes when anything changes that is made here."""
-    files = [Path(__file__), LOCKED / "package-lock.json", *sorted((ROOT / "earlyexit" / "model").glob("*.py"))]
+    files = [Path(__file__), LOCKED / "package-lock.json"]
+    files += [path for room in ("model", "data/scenes") for path in sorted((ROOT / "earlyexit" / room).glob("*.py"))]
     files += [weights_path(WEIGHTS), weights_path(WEIGHTS).with_suffix(".json")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
