@@ -1,6 +1,6 @@
 // The detector "scenes-many" in a browser: its graphs from exit to exit run in onnxruntime, and what the library does
 // between them in Python is done here: the rule of leaving (earlyexit/model/exits.py, `Worth`), the boxes from anchors
-// and non-maximum suppression (earlyexit/model/postprocess.py). tools/live_page.py makes the graphs and the card.
+// and non-maximum suppression (earlyexit/model/detector.py). tools/live_page.py makes the graphs and the card.
 
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 

@@ -27,9 +27,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from earlyexit import load_detector
 from earlyexit.data import scene_dataset
 from earlyexit.model import OnnxDetector, export_onnx
-from earlyexit.model.detector import EarlyExitRetinaNet
+from earlyexit.model.detector import POSTPROCESSING, EarlyExitRetinaNet
 from earlyexit.model.exits import Worth
-from earlyexit.model.postprocess import POSTPROCESSING
 from earlyexit.weights import weights_card, weights_path
 
 ROOT = Path(__file__).resolve().parent.parent
