@@ -12,7 +12,7 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test site-test lint format notebooks slides homework study beyond choosing gpu repository pins \
+.PHONY: help setup book serve test site-test lint format notebooks slides homework study beyond choosing gpu repository pins \
 	release-check release-lowest release-newest clean
 
 help: ## list these targets
@@ -32,6 +32,9 @@ setup: $(STAMP) ## create .venv with the exact versions of constraints.txt
 book: $(STAMP) ## run all chapters and build the book into _build/html
 	$(BIN)/jupyter-book build . --warningiserror --keep-going -n
 	$(BIN)/python tools/check_notebooks.py _build/jupyter_execute/book/*.ipynb _build/jupyter_execute/book/solutions/*.ipynb
+
+serve: $(SITE) ## serve the built site at http://localhost:8000/ (built first if it is missing), for this machine alone
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(dir $(SITE)) 8000
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder

@@ -5,12 +5,14 @@ import itertools
 import json
 import math
 import re
+import shutil
 import sys
 
 import onnx
 import pytest
 import torch
 from squares import refused
+from test_repository import load_tool
 from torch import nn
 from typer.testing import CliRunner
 
@@ -19,6 +21,8 @@ from earlyexit.model import export as onnx_detector
 from earlyexit.model import export as onnx_export
 from earlyexit.model.exits import Worth
 from earlyexit.model.export import MatrixPool, OnnxDetector, export_onnx
+
+live_page = load_tool("live_page")
 
 SETTINGS = {"min_size": 64, "max_size": 96, "score_thresh": 0.0, "detections_per_img": 20}
 CLASSES = ["cat", "dog", "cow", "hen", "pig"]
@@ -188,6 +192,25 @@ def test_what_nobody_needs_does_not_run(pair, monkeypatch):
         (f"{where} {k}", n) for k, left in zip(ALL, (8, 6, 4, 2), strict=True) for where, n in (("to", left), ("at", 2))
     ]
     assert ran == steps
+
+
+@torch.inference_mode()
+def test_graphs_of_the_live_page_are_within_its_tolerance(exported, tmp_path):
+    """Their weights are stored as float16 and computed with in float32."""
+    model, folder = exported
+    slim = shutil.copytree(folder, tmp_path / "slim")
+    live_page.slim_folder(slim)
+    graphs = OnnxDetector(slim, model)
+    off = live_page.differences(model, graphs, pictures())
+    assert all(0 < off[name] <= most for name, most in live_page.MOST.items()), off
+    for exit in ALL:
+        found, expected = (one(pictures(), exit=exit) for one in (graphs, model))
+        best = [(a["scores"][0], b["scores"][0]) for a, b in zip(found, expected, strict=True)]
+        torch.testing.assert_close(*map(torch.stack, zip(*best, strict=True)), rtol=0, atol=live_page.MOST["scores"])
+    for path in folder.glob("*.onnx"):
+        kinds = {value.data_type for value in onnx.load(slim / path.name).graph.initializer if len(value.dims) > 1}
+        assert kinds & {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16} == {onnx.TensorProto.FLOAT16}
+        assert (slim / path.name).stat().st_size < 0.6 * path.stat().st_size
 
 
 def test_each_graph_holds_its_own_part(exported):
