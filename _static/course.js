@@ -13,3 +13,21 @@ document.addEventListener("DOMContentLoaded", () => {
   window.addEventListener("resize", reach);
   window.addEventListener("load", reach);
 });
+
+/* What the interactive parts share: making elements, and the data that the page brings along for a part. */
+window.course = (() => {
+  const filled = (made, attributes, inside) => {
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...inside);
+    return made;
+  };
+  const node = (kind, attributes = {}, ...inside) => filled(document.createElement(kind), attributes, inside);
+  const draw = (kind, attributes = {}, ...inside) =>
+    filled(document.createElementNS("http://www.w3.org/2000/svg", kind), attributes, inside);
+  const dataFor = (id) => {
+    const place = document.getElementById(id);
+    const stored = document.getElementById(`${id}-data`);
+    return { place, data: place && stored && JSON.parse(stored.textContent) };
+  };
+  return { node, draw, dataFor };
+})();

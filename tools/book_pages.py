@@ -2,7 +2,7 @@
 
 The first page has two marks, `<!-- buttons -->` and `<!-- chapters -->`. In their places come the ways in and a card
 for each chapter, made from the chapters themselves: title, minutes, the first things that one will be able to do, and
-a figure. The page with the sliders gets their data. And a few slips of the extensions in use are mended: ids that occur
+a figure. Pages with sliders or a gallery get their data. And a few slips of the extensions in use are mended: ids that occur
 twice, roles that do not fit, scripts that are not used.
 """
 
@@ -19,8 +19,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 THUMBNAIL = (480, 240)
-SLIDERS = '<div id="threshold-sliders">'
-THRESHOLDS = ROOT / "book" / "interactive" / "thresholds.json"  # made by tools/sliders.py
+INTERACTIVE = ROOT / "book" / "interactive"
+# Parts that the reader moves, by the id of their element, and their data.
+PARTS = {"threshold-sliders": "thresholds.json", "budget-slider": "budget.json", "gallery": "gallery.json"}
 
 
 def chapters(root: Path) -> list[tuple[str, list[Path]]]:
@@ -101,8 +102,9 @@ def buttons(root: Path, repository: str, branch: str) -> str:
 
 def fill(app, docname: str, source: list[str]) -> None:
     """Put buttons and cards where the first page has their marks."""
-    if "threshold-sliders" in source[0]:
-        app.env.note_dependency(str(THRESHOLDS))
+    for place, name in PARTS.items():
+        if place in source[0]:
+            app.env.note_dependency(str(INTERACTIVE / name))
     if "<!-- chapters -->" not in source[0]:
         return
     for name in (__file__, "_toc.yml", *(path for _, paths in chapters(ROOT) for path in paths)):
@@ -113,11 +115,14 @@ def fill(app, docname: str, source: list[str]) -> None:
 
 
 def with_data(body: str) -> str:
-    """A page with the data of its sliders inside, so that they also work from a file; any other page as it is."""
-    if SLIDERS not in body:
-        return body
-    data = THRESHOLDS.read_text(encoding="utf-8").strip().replace("</", "<\\/")
-    return body.replace(SLIDERS, f'<script type="application/json" id="threshold-data">{data}</script>\n{SLIDERS}')
+    """A page with the data of its interactive parts inside, so that they also work from a file."""
+    for place, name in PARTS.items():
+        element = f'<div id="{place}">'
+        if element in body:
+            data = (INTERACTIVE / name).read_text(encoding="utf-8").strip().replace("</", "<\\/")
+            stored = f'<script type="application/json" id="{place}-data">{data}</script>'
+            body = body.replace(element, f"{stored}\n{element}")
+    return body
 
 
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
