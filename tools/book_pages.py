@@ -2,8 +2,8 @@
 
 The first page has two marks, `<!-- buttons -->` and `<!-- chapters -->`. In their places come the ways in and a card
 for each chapter, made from the chapters themselves: title, minutes, the first things that one will be able to do, and
-a figure. Pages with sliders or a gallery get their data. And a few slips of the extensions in use are mended: ids that occur
-twice, roles that do not fit, scripts that are not used.
+a figure. Pages with sliders or a gallery get their data. And a few slips of the extensions in use are mended: ids that
+occur twice, roles that do not fit, scripts that are not used.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compute what the slider of chapter 11 shows, book/interactive/budget.json: python tools/budget.py.
 
-The shipped detector "scenes-many" goes once over calibration and test scenes with none to four objects. For each budget
-the rule of worth, the paper's rule and lots say who leaves where, as in the study (earlyexit/study/choosing.py), and that
-is put down with what it reaches. `--check` compares what it is made of (tools/interactive.py).
+The shipped detector "scenes-many" goes once over calibration and test scenes with none to four objects. At each budget
+the rule of worth, the paper's rule and lots say who leaves where, as in the study (earlyexit/study/choosing.py).
+`--check` compares what the data are made of (tools/interactive.py).
 """
 
 from __future__ import annotations
