@@ -43,7 +43,7 @@ document.addEventListener("DOMContentLoaded", () => {
     choices.forEach(([said], n) => select.append(node("option", { value: n }, said)));
     select.addEventListener("change", () => show());
     const passes = (picture) => select.value === "" || choices[Number(select.value)][1](picture[name]);
-    return { select, passes, field: node("label", {}, title, select) };
+    return { select, passes, field: node("div", {}, node("label", { for: select.id }, title), select) };
   });
   const clear = node("button", { type: "button" }, "Clear");
   clear.addEventListener("click", () => {
