@@ -32,11 +32,13 @@ def chapters(root: Path) -> list[tuple[str, list[Path]]]:
 
 
 def about(notebook: nbformat.NotebookNode) -> dict:
-    """A chapter's title, minutes ("" if it does not say) and what one will be able to do, as its first text says."""
+    """A chapter's title, its first paragraph, minutes ("" if it does not say) and what one will be able to do."""
     text = notebook.cells[0].source
     listed = re.search(r"(?m)^[-*] .*(?:\n(?:[-*] |  ).*)*", text)
     aims = re.split(r"\n[-*] ", listed[0][2:]) if listed else []
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     return {
+        "first": " ".join(re.search(r"(?s)^\s*# [^\n]+\n+(.*?)(?:\n\n|\Z)", plain)[1].split()),
         "title": re.search(r"(?m)^# (.+)$", text)[1],
         "time": next(iter(re.findall(r"\*\*Time\*\*:?\s*(.+?)[.,](?:\s|$)", text)), ""),
         "aims": [" ".join(aim.split()).rstrip(",;.") for aim in aims],
@@ -72,7 +74,8 @@ def card(path: Path) -> str:
     if shown:
         # Sphinx takes an absolute path as one beneath the book's root.
         lines += [f":img-top: /{shown[0].resolve().relative_to(ROOT)}", f":img-alt: {shown[1]}"]
-    lines += ["", f"*{said['time']}*" if said["time"] else "", "", *(f"- {aim}" for aim in said["aims"][:2])]
+    told = [f"- {aim}" for aim in said["aims"][:2]] or [said["first"]]
+    lines += ["", f"*{said['time']}*" if said["time"] else "", "", *told]
     return "\n".join([*lines, ":::"])
 
 
@@ -125,6 +128,17 @@ def with_data(body: str) -> str:
     return body
 
 
+def onward(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Let "Previous" and "Next" go from chapter to chapter: pages of solutions lie beside the way."""
+    for side, step in (("prev", 1), ("next", 2)):
+        place = app.builder.relations.get(pagename, [None] * 3)[step]
+        while place and "/solutions/" in place:
+            place = app.builder.relations[place][step]
+        if place and context.get(side):
+            title = app.builder.render_partial(app.env.titles[place])["title"]
+            context[side] = {"link": app.builder.get_relative_uri(pagename, place), "title": title}
+
+
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     """Take ids that occur twice, roles that do not fit, citation keys and unused scripts out of a page."""
     body = re.sub(r' id="(?:exercise|solution)-content"', "", context.get("body", ""))
@@ -143,4 +157,5 @@ def setup(app) -> dict:
     """Called by Sphinx."""
     app.connect("source-read", fill)
     app.connect("html-page-context", mend, priority=900)
+    app.connect("html-page-context", onward)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
