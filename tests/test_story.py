@@ -48,7 +48,7 @@ def book(tmp_path):
     picture = new_output("display_data", data={"image/png": "aaaa"})
     cell = new_code_cell("draw()", outputs=[picture], metadata={"mystnb": {"image": {"alt": "A line."}}})
     nbformat.write(new_notebook(cells=[new_markdown_cell(text), cell]), tmp_path / "book" / "01_first.ipynb")
-    drawn = new_markdown_cell("# Second\n\nAfter [one](01_first.ipynb) comes\ntwo.\n\n![Two\nboxes](images/boxes.svg)")
+    drawn = new_markdown_cell("# Second\n\n![Two\nboxes](images/boxes.svg)")
     nbformat.write(new_notebook(cells=[drawn]), tmp_path / "book" / "02_second.ipynb")
     return tmp_path
 
@@ -64,7 +64,13 @@ def test_chapters_tell_their_cards(book, monkeypatch):
     )
     assert "*30 minutes to read*\n\n- read a file\n- write it\n:::" in first
     assert ":img-top: /book/images/boxes.svg\n:img-alt: Two boxes\n" in second and "*" not in second
-    assert second.endswith("\n\nAfter one comes two.\n:::\n::::"), "what one will be able to do, or what it is"
+
+
+def test_a_page_without_aims_says_what_it_is():
+    text = "# Lost\n\nAfter [one](01_first.ipynb) comes\n*two*.![Two](a.svg)\n\nMore."
+    assert book_pages.about(new_notebook(cells=[new_markdown_cell(text)]))["first"] == "After one comes *two*."
+    assert book_pages.about(new_notebook(cells=[new_markdown_cell("# Lost")]))["first"] == ""
+    assert "An appendix to chapter 10." in book_pages.card(ROOT / "book" / "ablations.ipynb")
 
 
 def test_every_chapter_has_a_card_with_a_figure():

@@ -36,9 +36,9 @@ def about(notebook: nbformat.NotebookNode) -> dict:
     text = notebook.cells[0].source
     listed = re.search(r"(?m)^[-*] .*(?:\n(?:[-*] |  ).*)*", text)
     aims = re.split(r"\n[-*] ", listed[0][2:]) if listed else []
-    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    plain = re.sub(r"(!?)\[([^\]]*)\]\([^)]*\)", lambda found: "" if found[1] else found[2], text)
     return {
-        "first": " ".join(re.search(r"(?s)^\s*# [^\n]+\n+(.*?)(?:\n\n|\Z)", plain)[1].split()),
+        "first": " ".join(plain.strip().partition("\n")[2].strip().partition("\n\n")[0].split()),
         "title": re.search(r"(?m)^# (.+)$", text)[1],
         "time": next(iter(re.findall(r"\*\*Time\*\*:?\s*(.+?)[.,](?:\s|$)", text)), ""),
         "aims": [" ".join(aim.split()).rstrip(",;.") for aim in aims],
