@@ -42,7 +42,7 @@ FAULTS = {
     "path of the builder": (DATA, END, "<p>/home/builder/course</p>", "its_source"),
     "console error": (DATA, END, '<script>console.error("a")</script>', "fails_to_load"),
     "exception": (DATA, END, "<script>nobody()</script>", "fails_to_load"),
-    "heavy page": (DATA, END, '<img src="../_static/heavy.png" alt="a">', "light"),
+    "heavy page": (DATA, END, '<img src="../_static/heavy.png" alt="a">', "are_light"),
     "button without a name": (DATA, END, "<button></button>", "axe"),
     "no description": (DATA, 'name="description"', '=name="a"', "introduce"),
     "solutions on the way": (DATA, "02_detection.html", "=solutions/01_data.html", "follow_each_other"),
