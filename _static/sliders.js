@@ -1,157 +1,238 @@
-/* The sliders of chapter 5: three thresholds, and what becomes of the images. The page brings its data along
-   (tools/sliders.py computes them, tools/book_pages.py puts them into the page), so this works from a file, too.
-   Without this script the page shows a table instead. */
+/* Sliders: three thresholds in chapter 5, one budget in chapter 11, and what becomes of the images. The page brings its
+   data along (tools/sliders.py and tools/budget.py compute them, tools/book_pages.py puts them into the page), so this
+   works from a file, too. Without this script the page shows a table instead. */
 document.addEventListener("DOMContentLoaded", () => {
-  const place = document.getElementById("threshold-sliders");
-  const stored = document.getElementById("threshold-data");
-  if (!place || !stored) return;
-  const data = JSON.parse(stored.textContent);
-
+  const { node, draw, dataFor } = window.course;
   const EXITS = [0, 1, 2, 3];
-  const STEPS = data.about.shares.length;
-  const IMAGES = data.reached[0].length;
+  const sum = (values) => values.reduce((all, value) => all + value, 0);
+  const percent = (value, digits = 0) => `${value.toFixed(digits)}\u00a0%`;
+
+  // The plot: mAP over compute, with curves as [class, points, whether the points are joined], and one mark for each rule.
   const PLOT = { left: 44, right: 382, top: 12, bottom: 232 };
-
-  // An image leaves at the first exit where its confidence reaches more thresholds than the slider has passed.
-  const exitOf = (image, setting) => {
-    const exit = setting.findIndex((step, k) => data.reached[k][image] > step);
-    return exit < 0 ? 3 : exit;
+  const plot = (least, lowest, most, curves, marks) => {
+    const x = (compute) => PLOT.left + ((compute - least) / (100 - least)) * (PLOT.right - PLOT.left);
+    const y = (map) => PLOT.bottom - ((map - lowest) / (most - lowest)) * (PLOT.bottom - PLOT.top);
+    const svg = draw("svg", { viewBox: "0 0 400 276", role: "img" });
+    const rung = most - lowest > 40 ? 20 : 5;
+    for (let map = lowest; map <= most; map += rung) {
+      svg.append(draw("path", { d: `M${PLOT.left} ${y(map)}H${PLOT.right}`, class: "grid" }));
+      svg.append(draw("text", { x: PLOT.left - 6, y: y(map) + 4, "text-anchor": "end" }, `${map}`));
+    }
+    const step = 100 - least > 40 ? 20 : 4;
+    for (let compute = 100; compute > least; compute -= step)
+      svg.append(draw("text", { x: x(compute), y: PLOT.bottom + 18, "text-anchor": "middle" }, `${compute}`));
+    const across = { x: (PLOT.left + PLOT.right) / 2, y: PLOT.bottom + 38, "text-anchor": "middle" };
+    const turned = `translate(14 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)`;
+    const upward = { x: 0, y: 0, "text-anchor": "middle", transform: turned };
+    svg.append(draw("text", across, "GMACs (% of full depth)"), draw("text", upward, "mAP (%)"));
+    for (const [kind, points, joined] of curves) {
+      const places = points.map(([compute, map]) => `${x(compute).toFixed(1)} ${y(map).toFixed(1)}`);
+      svg.append(draw("path", { d: joined ? `M${places.join("L")}` : `M${places.join("h0M")}h0`, class: kind }));
+    }
+    const points = marks.map((kind) => draw("circle", { r: 7, class: `point ${kind}` }));
+    svg.append(...points);
+    const move = (reached, said) => {
+      reached.forEach(({ compute, map }, n) => {
+        points[n].setAttribute("cx", x(compute));
+        points[n].setAttribute("cy", y(map));
+      });
+      svg.setAttribute("aria-label", `mAP over GMACs. ${said}`);
+    };
+    return { svg, move };
   };
 
-  const outcome = (setting) => {
-    const counts = [0, 0, 0, 0];
-    for (let image = 0; image < IMAGES; image++) counts[exitOf(image, setting)]++;
-    const gmacs = EXITS.reduce((sum, k) => sum + counts[k] * data.gmacs[k], 0) / IMAGES;
-    const map = data.maps[(setting[0] * STEPS + setting[1]) * STEPS + setting[2]];
-    return { counts, gmacs, compute: (100 * gmacs) / data.gmacs[3], map };
+  // A lane for each exit, with its share of all images and those of the sixteen that leave there.
+  const lanes = (pictures) => {
+    const rows = EXITS.map((k) => {
+      const share = node("span", { class: "share" });
+      const bar = node("div", { class: "bar" });
+      const list = node("ul", { "aria-label": `Pictures that leave at exit ${k + 1}` });
+      const head = node("div", { class: "head" }, `Exit ${k + 1}: `, share);
+      return { share, bar, list, lane: node("div", { class: `lane exit-${k + 1}` }, head, bar, list) };
+    });
+    const shown = pictures.map((picture) => {
+      const image = node("img", { src: picture.src, width: 52, height: 52 });
+      const mark = node("span", { "aria-hidden": "true" });
+      return { ...picture, image, mark, item: node("li", {}, image, mark) };
+    });
+    const move = (shares, exits) => {
+      const held = EXITS.map(() => []);
+      shown.forEach(({ image, mark, item, name, marks, said }, n) => {
+        const exit = exits[n];
+        mark.textContent = marks[exit];
+        image.alt = `${name}, ${said[exit]} at exit ${exit + 1}`;
+        held[exit].push(item);
+      });
+      rows.forEach(({ share, bar, list }, k) => {
+        share.textContent = percent(shares[k]);
+        bar.style.width = `${shares[k]}%`;
+        list.replaceChildren(...held[k]);
+      });
+    };
+    return { rows: rows.map(({ lane }) => lane), move };
   };
 
-  const node = (kind, attributes = {}, ...inside) => {
-    const made = document.createElement(kind);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.append(...inside);
-    return made;
+  const slider = (id, title, kind, most, start, written, moved) => {
+    const input = node("input", { type: "range", id, min: 0, max: most, value: start });
+    const value = node("output", { for: id, "aria-live": "off" });
+    const write = () => {
+      value.textContent = written(Number(input.value));
+      input.setAttribute("aria-valuetext", value.textContent);
+    };
+    input.addEventListener("input", () => {
+      write();
+      moved(Number(input.value));
+    });
+    write();
+    return node("div", { class: `control ${kind}` }, node("label", { for: id }, title), input, value);
   };
 
-  const draw = (kind, attributes, text) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", kind);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    if (text) made.textContent = text;
-    return made;
+  const assemble = (place, name, controls, said, drawn, legend, sorted) => {
+    place.replaceChildren(
+      node("div", { class: "controls", role: "group", "aria-label": name }, ...controls),
+      said,
+      node(
+        "div",
+        { class: "views" },
+        node("div", { class: "plot" }, drawn.svg, node("p", { class: "legend" }, ...legend)),
+        node("div", { class: "lanes" }, ...sorted.rows),
+      ),
+    );
+    place.classList.add("interactive");
   };
 
-  // The plot: mAP over compute, every setting as a dot, the paper's settings as a line.
-  const least = Math.floor((100 * data.gmacs[0]) / data.gmacs[3]) - 1;
-  const most = 10 * Math.ceil(Math.max(...data.maps) / 10);
-  const x = (compute) => PLOT.left + ((compute - least) / (100 - least)) * (PLOT.right - PLOT.left);
-  const y = (map) => PLOT.bottom - (map / most) * (PLOT.bottom - PLOT.top);
-  const path = (points, join) => `M${points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join(join)}`;
-
-  const cloud = () => {
-    const points = [];
+  const thresholds = ({ place, data }) => {
+    const STEPS = data.about.shares.length;
+    const IMAGES = data.reached[0].length;
+    // An image leaves at the first exit where its confidence reaches more thresholds than the slider has passed.
+    const exitOf = (image, setting) => {
+      const exit = setting.findIndex((step, k) => data.reached[k][image] > step);
+      return exit < 0 ? 3 : exit;
+    };
+    const outcome = (setting) => {
+      const counts = [0, 0, 0, 0];
+      for (let image = 0; image < IMAGES; image++) counts[exitOf(image, setting)]++;
+      const of = (values) => sum(EXITS.map((k) => counts[k] * values[k])) / IMAGES;
+      const map = data.maps[(setting[0] * STEPS + setting[1]) * STEPS + setting[2]];
+      const shares = counts.map((count) => (100 * count) / IMAGES);
+      return { shares, gmacs: of(data.gmacs), ms: of(data.ms), compute: (100 * of(data.gmacs)) / data.gmacs[3], map };
+    };
+    const cloud = [];
     for (let a = 0; a < STEPS; a++)
       for (let b = 0; b < STEPS; b++)
         for (let c = 0; c < STEPS; c++) {
           const { compute, map } = outcome([a, b, c]);
-          points.push([compute, map]);
+          cloud.push([compute, map]);
         }
-    return points;
+    const paper = data.curve.map(([gmacs, map]) => [(100 * gmacs) / data.gmacs[3], map]);
+    const least = Math.floor((100 * data.gmacs[0]) / data.gmacs[3]) - 1;
+    const most = 10 * Math.ceil(Math.max(...data.maps) / 10);
+    const drawn = plot(least, 0, most, [["cloud", cloud, false], ["curve", paper, true]], ["yours"]);
+    const sorted = lanes(
+      data.pictures.map((picture) => ({
+        ...picture,
+        marks: picture.finds.map((found) => (found ? "\u2713" : "\u2717")),
+        said: picture.finds.map((found) => (found ? "found" : "not found")),
+      })),
+    );
+    const written = (k) => (step) => {
+      const limit = data.limits[k][step];
+      if (limit === null) return "\u221e: nobody leaves";
+      return limit === 0 ? "0: all leave" : limit.toFixed(4);
+    };
+    const setting = [STEPS - 1, STEPS - 1, STEPS - 1];
+    const controls = [0, 1, 2].map((k) => {
+      const moved = (step) => {
+        setting[k] = step;
+        show();
+      };
+      const title = `Threshold of exit ${k + 1}`;
+      return slider(`threshold-${k + 1}`, title, `exit-${k + 1}`, STEPS - 1, STEPS - 1, written(k), moved);
+    });
+    const said = node("p", { class: "result", "aria-live": "polite" });
+    const show = () => {
+      const found = outcome(setting);
+      said.replaceChildren(
+        node("strong", {}, `mAP ${found.map.toFixed(1)}`),
+        ` with ${found.gmacs.toFixed(4)} GMACs, ${percent(found.compute, 1)} of full depth, and about ` +
+          `${found.ms.toFixed(1)}\u00a0ms an image. ` +
+          `Exits 1 to 4 take ${found.shares.map((share) => percent(share)).join(", ")} of the images.`,
+      );
+      drawn.move([found], `Yours: mAP ${found.map.toFixed(1)} with ${found.compute.toFixed(1)} percent of the GMACs.`);
+      sorted.move(found.shares, data.pictures.map(({ image }) => exitOf(image, setting)));
+    };
+    const legend = [
+      "Large dot: your setting. Small dots: all settings of the sliders. Line: the paper's 34 settings. " +
+        "In a picture, \u2713 and \u2717 say whether the surest detection at its exit finds the object (IoU at least " +
+        `0.5). Milliseconds: each exit's recorded median, one image at a time on ${data.clock}, over these shares.`,
+    ];
+    assemble(place, "Thresholds", controls, said, drawn, legend, sorted);
+    show();
   };
 
-  const svg = draw("svg", { viewBox: "0 0 400 276", role: "img" });
-  for (let map = 0; map <= most; map += 10) {
-    svg.append(draw("path", { d: `M${PLOT.left} ${y(map)}H${PLOT.right}`, class: "grid" }));
-    if (map % 20 === 0) svg.append(draw("text", { x: PLOT.left - 6, y: y(map) + 4, "text-anchor": "end" }, `${map}`));
-  }
-  for (let compute = 100; compute > least; compute -= 4)
-    svg.append(draw("text", { x: x(compute), y: PLOT.bottom + 18, "text-anchor": "middle" }, `${compute}`));
-  const across = { x: (PLOT.left + PLOT.right) / 2, y: PLOT.bottom + 38, "text-anchor": "middle" };
-  const turned = `translate(14 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)`;
-  const upward = { x: 0, y: 0, "text-anchor": "middle", transform: turned };
-  svg.append(draw("text", across, "GMACs (% of full depth)"), draw("text", upward, "mAP (%)"));
-  const paper = data.curve.map(([gmacs, map]) => [(100 * gmacs) / data.gmacs[3], map]);
-  svg.append(draw("path", { d: path(cloud(), "h0M") + "h0", class: "cloud" }));
-  svg.append(draw("path", { d: path(paper, "L"), class: "paper" }));
-  const point = draw("circle", { r: 7, class: "point" });
-  svg.append(point);
-
-  // The three sliders.
-  const setting = [STEPS - 1, STEPS - 1, STEPS - 1];
-  const written = (k, step) => {
-    const limit = data.limits[k][step];
-    if (limit === null) return "\u221e: nobody leaves";
-    return limit === 0 ? "0: all leave" : limit.toFixed(4);
-  };
-  const controls = [0, 1, 2].map((k) => {
-    const input = node("input", { type: "range", id: `threshold-${k + 1}`, min: 0, max: STEPS - 1, value: STEPS - 1 });
-    const value = node("output", { for: input.id, "aria-live": "off" });
-    input.addEventListener("input", () => {
-      setting[k] = Number(input.value);
+  const budget = ({ place, data }) => {
+    const STEPS = data.about.budgets.length;
+    const RULES = Object.keys(data.rules);
+    const at = (rule, step) => {
+      const [map, gmacs, shares, exits] = data.rules[rule][step];
+      return { map, gmacs, shares, exits, compute: (100 * gmacs) / data.gmacs[3] };
+    };
+    const all = RULES.map((rule, n) => {
+      const points = data.rules[rule].map((_, step) => at(rule, step));
+      return [`curve rule-${n}`, points.map(({ compute, map }) => [compute, map]), true];
+    });
+    const maps = Object.values(data.rules).flatMap((rows) => rows.map(([map]) => map));
+    const lowest = 5 * Math.floor(Math.min(...maps) / 5);
+    const most = 5 * Math.ceil(Math.max(...maps) / 5);
+    const least = Math.floor((100 * data.gmacs[0]) / data.gmacs[3]) - 1;
+    const drawn = plot(least, lowest, most, all, RULES.map((_, n) => `rule-${n}`));
+    const sorted = lanes(
+      data.pictures.map((picture) => ({
+        ...picture,
+        marks: picture.finds.map((found) => (picture.objects ? `${found}/${picture.objects}` : "\u2013")),
+        said: picture.finds.map((found) => `finds ${found} of ${picture.objects}`),
+        name: picture.objects === 1 ? "1 object" : `${picture.objects || "no"} objects`,
+      })),
+    );
+    let step = data.about.budgets.indexOf(0.5);
+    let rule = RULES[0];
+    const written = (n) => `${percent(100 * data.about.budgets[n])} of the GMACs`;
+    const control = slider("budget", "Budget", "", STEPS - 1, step, written, (to) => {
+      step = to;
       show();
     });
-    const label = node("label", { for: input.id }, `Threshold of exit ${k + 1}`);
-    return { input, value, row: node("div", { class: `control exit-${k + 1}` }, label, input, value) };
-  });
-
-  // A lane for each exit, with its share of all images and those of the sixteen that leave there.
-  const lanes = EXITS.map((k) => {
-    const share = node("span", { class: "share" });
-    const bar = node("div", { class: "bar" });
-    const list = node("ul", { "aria-label": `Pictures that leave at exit ${k + 1}` });
-    const head = node("div", { class: "head" }, `Exit ${k + 1}: `, share);
-    return { share, bar, list, lane: node("div", { class: `lane exit-${k + 1}` }, head, bar, list) };
-  });
-  const pictures = data.pictures.map((picture) => {
-    const image = node("img", { src: picture.src, width: 52, height: 52 });
-    const mark = node("span", { "aria-hidden": "true" });
-    return { ...picture, shown: image, mark, item: node("li", {}, image, mark) };
-  });
-
-  const said = node("p", { class: "result", "aria-live": "polite" });
-  const show = () => {
-    const { counts, gmacs, compute, map } = outcome(setting);
-    const percent = counts.map((count) => `${Math.round((100 * count) / IMAGES)}\u00a0%`);
-    controls.forEach(({ input, value }, k) => {
-      value.textContent = written(k, setting[k]);
-      input.setAttribute("aria-valuetext", value.textContent);
+    const radios = RULES.map((name, n) => {
+      const input = node("input", { type: "radio", name: "budget-rule", id: `rule-${n}`, value: name });
+      input.checked = n === 0;
+      input.addEventListener("change", () => {
+        rule = name;
+        show();
+      });
+      return node("label", { class: `rule-${n}` }, input, name);
     });
-    said.replaceChildren(
-      node("strong", {}, `mAP ${map.toFixed(1)}`),
-      ` with ${gmacs.toFixed(4)} GMACs, ${compute.toFixed(1)}\u00a0% of full depth. `,
-      `Exits 1 to 4 take ${percent.join(", ")} of the images.`,
-    );
-    point.setAttribute("cx", x(compute));
-    point.setAttribute("cy", y(map));
-    const yours = `mAP ${map.toFixed(1)} with ${compute.toFixed(1)} percent of the GMACs`;
-    svg.setAttribute("aria-label", `mAP over GMACs for all settings. Yours: ${yours}.`);
-    lanes.forEach(({ share, bar }, k) => {
-      share.textContent = percent[k];
-      bar.style.width = `${(100 * counts[k]) / IMAGES}%`;
-    });
-    const held = EXITS.map(() => []);
-    for (const picture of pictures) {
-      const exit = exitOf(picture.image, setting);
-      const found = picture.finds[exit];
-      picture.mark.textContent = found ? "\u2713" : "\u2717";
-      picture.shown.alt = `${picture.name}, ${found ? "found" : "not found"} at exit ${exit + 1}`;
-      held[exit].push(picture.item);
-    }
-    lanes.forEach(({ list }, k) => list.replaceChildren(...held[k]));
+    const choice = node("fieldset", { class: "choice" }, node("legend", {}, "Who leaves, by"), ...radios);
+    const said = node("p", { class: "result", "aria-live": "polite" });
+    const show = () => {
+      const found = at(rule, step);
+      const others = RULES.map((name) => `${name} ${at(name, step).map.toFixed(1)}`).join(", ");
+      said.replaceChildren(
+        node("strong", {}, `mAP ${found.map.toFixed(1)}`),
+        ` with ${found.gmacs.toFixed(3)} GMACs, ${percent(found.compute, 1)} of full depth. Exits 1 to 4 take ` +
+          `${found.shares.map((share) => percent(share)).join(", ")} of the images. mAP at this budget: ${others}.`,
+      );
+      drawn.move(RULES.map((name) => at(name, step)), `At this budget: ${others}.`);
+      sorted.move(found.shares, found.exits);
+    };
+    const legend = [
+      "Dots: this budget. Lines, as in the choice above: the three ways over all budgets. A picture says how many of its " +
+        "objects are found at its exit. Milliseconds were not recorded for this detector.",
+    ];
+    assemble(place, "Budget", [control, choice], said, drawn, legend, sorted);
+    show();
   };
 
-  const legend =
-    "Large dot: your setting. Small dots: all settings of the sliders. Line: the paper's 34 settings. " +
-    "In a picture, \u2713 and \u2717 say whether the surest detection at its exit finds the object (IoU at least 0.5).";
-  place.replaceChildren(
-    node("div", { class: "controls", role: "group", "aria-label": "Thresholds" }, ...controls.map(({ row }) => row)),
-    said,
-    node(
-      "div",
-      { class: "views" },
-      node("div", { class: "plot" }, svg, node("p", { class: "legend" }, legend)),
-      node("div", { class: "lanes" }, ...lanes.map(({ lane }) => lane)),
-    ),
-  );
-  place.classList.add("live");
-  show();
+  for (const [id, build] of [["threshold-sliders", thresholds], ["budget-slider", budget]]) {
+    const part = dataFor(id);
+    if (part.data) build(part);
+  }
 });

@@ -66,6 +66,13 @@ def test_chapters_tell_their_cards(book, monkeypatch):
     assert ":img-top: /book/images/boxes.svg\n:img-alt: Two boxes\n" in second and "*" not in second
 
 
+def test_a_page_without_aims_says_what_it_is():
+    text = "# Lost\n\nAfter [one](01_first.ipynb) comes\n*two*.![Two](a.svg)\n\nMore."
+    assert book_pages.about(new_notebook(cells=[new_markdown_cell(text)]))["first"] == "After one comes *two*."
+    assert book_pages.about(new_notebook(cells=[new_markdown_cell("# Lost")]))["first"] == ""
+    assert "An appendix to chapter 10." in book_pages.card(ROOT / "book" / "ablations.ipynb")
+
+
 def test_every_chapter_has_a_card_with_a_figure():
     """An appendix may do without one."""
     cards = book_pages.cards(ROOT).split("{grid-item-card} ")[1:]

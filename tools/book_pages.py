@@ -2,8 +2,8 @@
 
 The first page has two marks, `<!-- buttons -->` and `<!-- chapters -->`. In their places come the ways in and a card
 for each chapter, made from the chapters themselves: title, minutes, the first things that one will be able to do, and
-a figure. The page with the sliders gets their data. And a few slips of the extensions in use are mended: ids that occur
-twice, roles that do not fit, scripts that are not used.
+a figure. Pages with sliders or a gallery get their data. And a few slips of the extensions in use are mended: ids that
+occur twice, roles that do not fit, scripts that are not used.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 THUMBNAIL = (480, 240)
-SLIDERS = '<div id="threshold-sliders">'
-THRESHOLDS = ROOT / "book" / "interactive" / "thresholds.json"  # made by tools/sliders.py
+INTERACTIVE = ROOT / "book" / "interactive"
+# Parts that the reader moves, by the id of their element, and their data.
+PARTS = {"threshold-sliders": "thresholds.json", "budget-slider": "budget.json", "gallery": "gallery.json"}
 
 
 def chapters(root: Path) -> list[tuple[str, list[Path]]]:
@@ -31,11 +32,13 @@ def chapters(root: Path) -> list[tuple[str, list[Path]]]:
 
 
 def about(notebook: nbformat.NotebookNode) -> dict:
-    """A chapter's title, minutes ("" if it does not say) and what one will be able to do, as its first text says."""
+    """A chapter's title, its first paragraph, minutes ("" if it does not say) and what one will be able to do."""
     text = notebook.cells[0].source
     listed = re.search(r"(?m)^[-*] .*(?:\n(?:[-*] |  ).*)*", text)
     aims = re.split(r"\n[-*] ", listed[0][2:]) if listed else []
+    plain = re.sub(r"(!?)\[([^\]]*)\]\([^)]*\)", lambda found: "" if found[1] else found[2], text)
     return {
+        "first": " ".join(plain.strip().partition("\n")[2].strip().partition("\n\n")[0].split()),
         "title": re.search(r"(?m)^# (.+)$", text)[1],
         "time": next(iter(re.findall(r"\*\*Time\*\*:?\s*(.+?)[.,](?:\s|$)", text)), ""),
         "aims": [" ".join(aim.split()).rstrip(",;.") for aim in aims],
@@ -71,7 +74,8 @@ def card(path: Path) -> str:
     if shown:
         # Sphinx takes an absolute path as one beneath the book's root.
         lines += [f":img-top: /{shown[0].resolve().relative_to(ROOT)}", f":img-alt: {shown[1]}"]
-    lines += ["", f"*{said['time']}*" if said["time"] else "", "", *(f"- {aim}" for aim in said["aims"][:2])]
+    told = [f"- {aim}" for aim in said["aims"][:2]] or [said["first"]]
+    lines += ["", f"*{said['time']}*" if said["time"] else "", "", *told]
     return "\n".join([*lines, ":::"])
 
 
@@ -101,8 +105,9 @@ def buttons(root: Path, repository: str, branch: str) -> str:
 
 def fill(app, docname: str, source: list[str]) -> None:
     """Put buttons and cards where the first page has their marks."""
-    if "threshold-sliders" in source[0]:
-        app.env.note_dependency(str(THRESHOLDS))
+    for place, name in PARTS.items():
+        if place in source[0]:
+            app.env.note_dependency(str(INTERACTIVE / name))
     if "<!-- chapters -->" not in source[0]:
         return
     for name in (__file__, "_toc.yml", *(path for _, paths in chapters(ROOT) for path in paths)):
@@ -113,11 +118,25 @@ def fill(app, docname: str, source: list[str]) -> None:
 
 
 def with_data(body: str) -> str:
-    """A page with the data of its sliders inside, so that they also work from a file; any other page as it is."""
-    if SLIDERS not in body:
-        return body
-    data = THRESHOLDS.read_text(encoding="utf-8").strip().replace("</", "<\\/")
-    return body.replace(SLIDERS, f'<script type="application/json" id="threshold-data">{data}</script>\n{SLIDERS}')
+    """A page with the data of its interactive parts inside, so that they also work from a file."""
+    for place, name in PARTS.items():
+        element = f'<div id="{place}">'
+        if element in body:
+            data = (INTERACTIVE / name).read_text(encoding="utf-8").strip().replace("</", "<\\/")
+            stored = f'<script type="application/json" id="{place}-data">{data}</script>'
+            body = body.replace(element, f"{stored}\n{element}")
+    return body
+
+
+def onward(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Let "Previous" and "Next" go from chapter to chapter: pages of solutions lie beside the way."""
+    for side, step in (("prev", 1), ("next", 2)):
+        place = app.builder.relations.get(pagename, [None] * 3)[step]
+        while place and "/solutions/" in place:
+            place = app.builder.relations[place][step]
+        if place and context.get(side):
+            title = app.builder.render_partial(app.env.titles[place])["title"]
+            context[side] = {"link": app.builder.get_relative_uri(pagename, place), "title": title}
 
 
 def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
@@ -138,4 +157,5 @@ def setup(app) -> dict:
     """Called by Sphinx."""
     app.connect("source-read", fill)
     app.connect("html-page-context", mend, priority=900)
+    app.connect("html-page-context", onward)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,34 +4,25 @@ The shipped detector "scenes" goes once over the chapter's test scenes. A browse
 where it leaves, but not an mAP; so that is computed here for every setting of the sliders. The table that stands in the
 chapter for readers without the sliders is written from the same numbers.
 
-`--check` compares instead, without running the detector: its weights, the scenes' version and the chapter's table.
+Milliseconds are the study's, of the same network. `--check` compares what they are made of (tools/interactive.py).
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
-import json
 import math
-import re
 import sys
-from pathlib import Path
 
-import nbformat
 import torch
+from interactive import Part, made_of, thumbnail
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize, to_pil_image
 
-from earlyexit import course, load_detector, sweep
-from earlyexit.data.scenes.composition import GENERATOR_VERSION
+from earlyexit import course, sweep
 from earlyexit.evaluation import ExitRecords, collect_records, exit_confidences, match_records, threshold_exits
 from earlyexit.evaluation.matching import Matches, map_of
 from earlyexit.evaluation.policies import limit_for
-from earlyexit.evaluation.records import hash_weights
+from earlyexit.study import open_study, select
 
-BOOK = Path(__file__).resolve().parent.parent / "book"
-PATH, CHAPTER = BOOK / "interactive" / "thresholds.json", BOOK / "05_thresholds.ipynb"
 SCENES = 600
 # The steps of a slider: the share of all calibration images whose confidence at that exit is enough.
 SHARES = (1, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0)
@@ -39,7 +30,6 @@ STEPS = range(len(SHARES))
 PICTURES, SIDE = 16, 64
 # Rows of the chapter's table, as steps of the three sliders.
 ROWS = ((0, 0, 0), (12, 0, 0), (12, 12, 0), (6, 6, 6), (9, 9, 9), (12, 6, 6), (12, 9, 9), (12, 12, 12))
-TABLE = re.compile(r"(?s)(?<=<div id=\"threshold-sliders\">\n\n).*?(?=\n\n</div>)")
 
 
 def limits(confidence: Tensor) -> list[list[float]]:
@@ -79,22 +69,21 @@ def spread(records: ExitRecords) -> list[int]:
 
 def picture(records: ExitRecords, dataset, image: int) -> dict:
     """What is shown of an image."""
-    memory = io.BytesIO()
-    small = resize(dataset[image][0], [SIDE, SIDE], antialias=True)
-    to_pil_image(small).save(memory, "JPEG", quality=80)
     matches = match_records(records)
     return {
         "image": image,
         "name": records.classes[records.labels[image]],
         "finds": [int(finds(matches, image, exit)) for exit in (1, 2, 3, 4)],
-        "src": f"data:image/jpeg;base64,{base64.b64encode(memory.getvalue()).decode()}",
+        "src": thumbnail(dataset[image][0], SIDE),
     }
 
 
-def about() -> dict:
-    """What the numbers depend on, as far as it is known without running the detector."""
-    weights = hash_weights(load_detector("scenes")[0])
-    return {"weights": weights, "scenes": [GENERATOR_VERSION, SCENES], "shares": list(SHARES)}
+def recorded(gmacs: tuple[float, ...]) -> tuple[list[float], str]:
+    """Median milliseconds of exits 1-4 in the study, one image at a time, and on what; of a network of these GMACs."""
+    rows = select(open_study().table("latency"), model="nano", batch_size=1)
+    if [row["gmacs"] for row in rows] != [round(value, 6) for value in gmacs]:
+        raise ValueError(f"the study timed a network of {[row['gmacs'] for row in rows]} GMACs, this one has {gmacs}")
+    return [row["median_ms"] for row in rows], f"{rows[0]['threads']} {rows[0]['device'].upper()} threads"
 
 
 def compute() -> dict:
@@ -104,12 +93,14 @@ def compute() -> dict:
     calibration = exit_confidences(here.model, here.calibration)
     thresholds = limits(calibration)
     (gmacs,) = {tuple(column) for column in records.gmacs.T.tolist()}  # all scenes have one size
+    ms, clock = recorded(gmacs)
     curve = sweep(records, calibration, metrics=("mAP",))
     return {
-        "about": about(),
         "limits": [[None if math.isinf(value) else round(value, 6) for value in values] for values in thresholds],
         "reached": reached(records.confidence, thresholds).tolist(),
         "gmacs": [round(value, 6) for value in gmacs],
+        "ms": ms,
+        "clock": clock,
         "maps": maps(records, thresholds),
         "curve": [[round(row["gmacs"], 6), round(row["mAP"], 1)] for row in curve],
         "pictures": [picture(records, here.dataset, image) for image in spread(records)],
@@ -144,37 +135,15 @@ def table(data: dict) -> str:
     return "\n".join(lines)
 
 
-def with_table(chapter: nbformat.NotebookNode, data: dict) -> nbformat.NotebookNode:
-    """The chapter with the table of these numbers in its cell."""
-    (cell,) = [cell for cell in chapter.cells if cell.id == "sliders"]
-    cell.source = TABLE.sub(lambda _: table(data), cell.source)
-    return chapter
-
-
-def problems() -> list[str]:
-    """What has moved on since the numbers were written."""
-    if not PATH.exists():
-        return [f"there is no {PATH.name}"]
-    data = json.loads(PATH.read_text(encoding="utf-8"))
-    found = [f"{PATH.name} was made of other {key}" for key, value in about().items() if data["about"][key] != value]
-    stored = nbformat.read(CHAPTER, as_version=4)
-    if with_table(nbformat.read(CHAPTER, as_version=4), data) != stored:
-        found.append(f"{CHAPTER.name} has another table than {PATH.name}")
-    return found
-
-
-def main() -> int:
-    """Compute or compare; return the exit status."""
-    if "--check" in sys.argv[1:]:
-        found = problems()
-        print("\n".join([*found, "run tools/sliders.py"] if found else ["the sliders show this detector"]))
-        return 1 if found else 0
-    data = compute()
-    PATH.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
-    nbformat.write(with_table(nbformat.read(CHAPTER, as_version=4), data), CHAPTER)
-    print(f"wrote {PATH.name}, {PATH.stat().st_size / 1000:.0f} kB, and the table in {CHAPTER.name}")
-    return 0
-
+PART = Part(
+    place="threshold-sliders",
+    name="thresholds",
+    chapter="05_thresholds.ipynb",
+    cell="sliders",
+    about=lambda: made_of("scenes", SCENES, shares=list(SHARES)),
+    compute=compute,
+    table=table,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PART.main())

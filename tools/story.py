@@ -1,7 +1,7 @@
-"""Draw the picture of the first page, book/images/story.svg, from the results of the study: python tools/story.py.
+"""Draw the picture of the first page from the results of the study, book/images/story.svg: python tools/story.py.
 
-Two scenes and the exits at which they leave, and what each exit costs and keeps. `--check` compares instead (without
-the scenes, whose bytes depend on the picture library); exit status 1 if the results have moved on.
+Two scenes and the exits at which they leave, and what each exit costs and keeps; README.md shows it, too. `--check`
+compares instead (without the scenes, whose bytes depend on the picture library); exit 1 if results have moved on.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def bars(y: int, label: str, shares: dict[int, float]) -> list[str]:
 
 
 def draw() -> str:
-    """The whole picture, in the colour of the text around it."""
+    """The whole picture, in the colour of the text around it, or grey where there is none."""
     found = numbers()
     exits, mixed = found["exits"], found["mixed"]
     cost = {k: row["share"] for k, row in exits.items()}
@@ -103,7 +103,7 @@ def draw() -> str:
     )
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 342" role="img" aria-label="{said}" '
-        'font-family="system-ui, sans-serif" font-size="15">'
+        'font-family="system-ui, sans-serif" font-size="15" color="#727a83">'  # grey is read on white and on black
     )
     return "\n".join([head, *lines, "</svg>\n"])
 

@@ -34,7 +34,7 @@ def draw_boxes(ax: Axes, boxes: Tensor, names: Sequence[str], *, colour: str, da
     for (x0, y0, x1, y1), name in zip(boxes.tolist(), names, strict=True):
         style = {"fill": False, "edgecolor": colour, "linewidth": 1.6, "linestyle": "--" if dashed else "-"}
         ax.add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, **style))
-        label = {"color": "white", "fontsize": 8, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1.2}}
+        label = {"color": "white", "fontsize": 9, "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1.2}}
         if name:
             at_right = (x0 + x1) / 2 > middle
             label |= {"ha": "right" if at_right else "left", "va": "bottom", "parse_math": False}  # "$" is a letter

@@ -56,7 +56,7 @@ def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> 
     right.tick_params(axis="y", colors=PAPER_COLOUR)
     right.set_ylim(bottom=0)
     handles, labels = zip(*(axis.get_legend_handles_labels() for axis in (ax, right)), strict=True)
-    ax.legend(sum(handles, []), sum(labels, []), fontsize=8)
+    ax.legend(sum(handles, []), sum(labels, []), fontsize=9)
 
 
 def plot_hyperparameters(
@@ -85,7 +85,7 @@ def plot_fillers(ax: Axes, rows: Sequence[dict], way: str) -> None:
     plot_curve(ax, found, label=f"{way} way", colour=COLOURS[way], y="gain")
     ax.axhline(0, color="black", lw=0.8)
     ax.set_ylabel("downsampling minus zero-filling,\nsame GMACs (points of mAP)")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=9)
 
 
 def plot_shares(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None:
@@ -103,7 +103,7 @@ def plot_shares(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None
             ax.step(indices, wanted, where="mid", color="black", lw=1, label="wanted" if exit == 1 else None)
             ax.plot(indices, published, ".", color=PAPER_COLOUR, label="published" if exit == 1 else None)
     ax.set(xlabel="threshold index", ylabel="images (%)", xlim=(0.5, 34.5), ylim=(0, 100))
-    ax.legend(fontsize=8, ncols=2)
+    ax.legend(fontsize=9, ncols=2)
 
 
 def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]) -> None:
@@ -130,7 +130,7 @@ def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "down
     ax.axhline(bottom[0], color="black", lw=0.8, ls=":")
     ax.set(xlabel="exit", ylabel="GMACs", title=f"{model}: at most {saved:.1f} % can be saved")
     ax.set_ylim(0, 1.2 * max(bottom))  # room for the legend
-    ax.legend(fontsize=8, loc="upper center", ncols=4)
+    ax.legend(fontsize=9, loc="upper center", ncols=4)
 
 
 def plot_saving(ax: Axes, rows: Sequence[dict]) -> None:
@@ -148,7 +148,7 @@ def plot_saving(ax: Axes, rows: Sequence[dict]) -> None:
     most = max(row["gmacs_saved"] for row in rows)
     ax.plot([0, most], [0, most], ":", color="black", lw=0.8)
     ax.set(xlabel="GMACs saved (%)", ylabel="time saved (%)")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=9)
 
 
 def plot_correlations(ax: Axes, rows: Sequence[dict], of: str = "exit taken") -> None:
@@ -163,7 +163,7 @@ def plot_correlations(ax: Axes, rows: Sequence[dict], of: str = "exit taken") ->
     ax.axvline(0, color="black", lw=0.8)
     ax.set_yticks(range(len(traits)), traits)
     ax.set_xlabel(f"rank correlation with the {of}")
-    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def plot_thirds(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None:
@@ -176,7 +176,7 @@ def plot_thirds(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None
         error = [[r["value"] - r["low"] for r in of], [r["high"] - r["value"] for r in of]]
         ax.errorbar(x, y, error, fmt="o", color=THIRD_COLOURS[number], label=third)
     ax.set(xlabel="exit", ylabel="mAP (%)", xticks=list(EXIT_COLOURS), ylim=0)
-    ax.legend(fontsize=8, bbox_to_anchor=(1, 1), loc="upper left")
+    ax.legend(fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
 
 
 def plot_exits(ax: Axes, rows: Sequence[dict], *, label: str, colour: str) -> None:

@@ -46,9 +46,10 @@ class Window:
 
 
 def page_names():
-    """Every page of the site but the redirect at its root."""
+    """Every page of the site but the redirect at its root; those of PAGES, if that is set."""
     names = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
-    return [name for name in names if name != "index.html"]
+    only = os.environ.get("PAGES", "").split() or names
+    return [name for name in names if name != "index.html" and name in only]
 
 
 def sent(url, address):

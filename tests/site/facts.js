@@ -31,13 +31,15 @@
       (e) => inWindow(e) && !e.closest(".bd-search-container"),
     ).length,
     links: [...document.querySelectorAll("a[href]")].map((e) => e.href),
+    onward: [...document.querySelectorAll(".prev-next-area a")].map((e) => e.href),
     ids,
     twice: ids.filter((id, place) => ids.indexOf(id) !== place),
     broken: [...document.images].filter((e) => shown(e) && e.complete && e.naturalWidth === 0).map((e) => e.src),
-    noAlt: pictures.filter((e) => !e.alt.trim()).map((e) => e.src),
-    // Small pictures of cards lead to the figures.
+    // A button with a name of its own speaks for its picture.
+    noAlt: pictures.filter((e) => !e.alt.trim() && !e.closest("button[aria-label]")).map((e) => e.src),
+    // Small pictures of cards and buttons lead to the large ones.
     scales: pictures
-      .filter((e) => e.naturalWidth && !e.closest(".sd-card"))
+      .filter((e) => e.naturalWidth && !e.closest(".sd-card, button"))
       .map((e) => {
         const style = getComputedStyle(e);
         const inner = e.getBoundingClientRect().width - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);

@@ -88,6 +88,48 @@ def test_a_question_is_answered_by_keyboard(open_window, theme):
     assert seen[0][1] != seen[1][1], "open, they differ"
 
 
+def tab_to(tab, selector, at_most=400):
+    """Press the tabulator until such an element has the focus; each stop on the way must be in sight."""
+    for _ in range(at_most):
+        tab.keyboard.press("Tab")
+        stop, there, seen = tab.evaluate(
+            """async (selector) => {
+              await Promise.allSettled(document.getAnimations().map((a) => a.finished));
+              const e = document.activeElement, box = e.getBoundingClientRect();
+              const inside = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+              return [e.outerHTML.slice(0, 200), e.matches(selector), inside && e.checkVisibility()];
+            }""",
+            selector,
+        )
+        assert seen, f"the focus is out of sight: {stop}"
+        if there:
+            return
+    raise AssertionError(f"{at_most} presses do not lead to {selector}")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_keys_alone_lead_from_the_first_page_to_the_end_of_a_question(open_window, width):
+    window = open_window(width)
+    tab = window.visit("book/index.html")
+    tab_to(tab, ".sd-btn:has(span)", 300)
+    assert tab.evaluate("document.activeElement.textContent.trim()") == "Start"
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/00_leaving_early.html")
+    tab.wait_for_load_state("load")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.textContent").startswith("Skip to")
+    tab.keyboard.press("Enter")
+    answers = tab.locator("details.guess")
+    opened = 0
+    while opened == 0 or answers.nth(opened).evaluate("e => e.previousElementSibling?.matches('details.guess')"):
+        tab_to(tab, "details.guess > summary")
+        tab.keyboard.press("Enter")
+        assert answers.nth(opened).evaluate("e => e.open && e.querySelector('p').checkVisibility()")
+        opened += 1
+    assert opened >= 2 and tab.locator("details.guess.right[open]").count() == 1
+    assert window.errors == []
+
+
 def test_questions_of_the_chapters_open(open_window, visits):
     tab = open_window(1280)
     for name in sorted({name for (name, _), facts in visits.items() if facts["guesses"]}):
