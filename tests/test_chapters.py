@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
 import yaml
+
+from earlyexit import course
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
@@ -72,11 +75,33 @@ def test_figures_have_captions_and_words_for_those_who_do_not_see_them(path):
         about = cell.metadata.get("mystnb", {})
         assert len(about.get("image", {}).get("alt", "")) > 20, cell.id
         assert len(about.get("figure", {}).get("caption", "")) > 10, cell.id
-    pictures = re.findall(r"!\[(.*?)\]\((.+?\.svg)\)", text(path), re.S)
-    assert pictures, "no figure was drawn for the idea"
-    for alt, source in pictures:
-        assert len(alt) > 20
-        assert (path.parent / source).exists()
+
+
+@EACH
+def test_the_idea_has_a_drawn_figure_that_a_notebook_alone_shows(path):
+    """What the cell stores is what the package draws, so that the figure is seen on Colab, too, before a cell runs."""
+    every = nbformat.read(path, as_version=4).cells
+    drawn = [place for place, cell in enumerate(every) if "course.picture(" in cell.source]
+    assert drawn, "no figure was drawn for the idea"
+    for place in drawn:
+        (output,) = every[place].outputs
+        picture = course.picture(re.search(r'picture\("(\w+)"\)', every[place].source)[1])
+        assert output.data == {"image/svg+xml": picture.svg, "text/plain": repr(picture)}
+        described = ElementTree.fromstring(picture.svg).findtext("{*}desc")
+        assert every[place].metadata["mystnb"]["image"]["alt"] == repr(picture) == described
+        assert len(described) > 20
+        assert every[place + 1].source.startswith("*"), "no caption"
+
+
+def test_every_drawn_figure_is_shown():
+    shown = [name for path in CHAPTERS for name in re.findall(r'course\.picture\(\\"(\w+)', path.read_text())]
+    assert sorted(shown) == sorted(path.stem for path in (ROOT / "earlyexit" / "pictures").iterdir())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").rglob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_needs_no_file_beside_it(path):
+    """On Colab there is only the notebook: a picture by a relative address would be missing."""
+    assert re.findall(r"(?:!\[[^\]]*\]\(|<img[^>]* src=.)(?!https?:|data:)([^)\"']+)", text(path)) == []
 
 
 @EACH
