@@ -1,5 +1,6 @@
 """What every chapter of the course has: small steps, questions before results, exercises, captioned figures."""
 
+import math
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +18,8 @@ CHAPTERS = [path for path in CHAPTERS if re.match(r"\d\d_", path.name)]
 FOLDED = ("hide-input", "hide-cell", "remove-cell", "remove-input")
 VISIBLE = 20  # lines of a code cell that is not folded
 MINUTES = 45  # to read
+EXERCISE = {"warm-up": 3, "core": 5, "stretch": 8}  # minutes
+ASKS = re.compile(r"(?m)^### Exercise: .*\((warm-up|core|stretch)\)")
 EACH = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
@@ -26,6 +29,25 @@ def cells(path, kind):
 
 def text(path):
     return "\n\n".join(cell.source for cell in cells(path, "markdown"))
+
+
+def minutes_to_read(path):
+    """By one rule for all chapters: 200 words, 12 lines of visible code or 30 printed lines a minute; half a minute for
+    each figure, and for each question before its answers are read. Exercises are counted apart."""
+    prose = " ".join(cell.source for cell in cells(path, "markdown") if not ASKS.search(cell.source))
+    words = re.sub(r"<[^>]+>|\]\([^)]*\)|[|*#`$\\{}_]", " ", prose).split()
+    code = [cell for cell in cells(path, "code") if not cell.id.startswith(("stub-", "check-"))]
+    shown = [cell for cell in code if not set(cell.metadata.get("tags", [])) & set(FOLDED)]
+    lines = sum(bool(line.strip()) for cell in shown for line in cell.source.splitlines())
+    outputs = [output for cell in cells(path, "code") for output in cell.outputs]
+    printed = sum(bool(line.strip()) for output in outputs for line in output.get("text", "").splitlines())
+    figures = sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
+    spoken = sum(bool(re.search(r"\w", word)) for word in words)
+    return spoken / 200 + lines / 12 + printed / 30 + (figures + prose.count("**Guess first.**")) / 2
+
+
+def in_fives(minutes):
+    return 5 * math.ceil(minutes / 5)
 
 
 def test_all_chapters_are_found():
@@ -108,8 +130,13 @@ def test_a_notebook_needs_no_file_beside_it(path):
 def test_a_chapter_says_what_for_how_long_and_what_next(path):
     whole = text(path)
     assert re.search(r"[Aa]fter this chapter you can", whole)
-    minutes = re.search(r"\*\*Time\*\*:.*?(\d+) minutes to read", whole, re.S)
-    assert minutes and int(minutes[1]) <= MINUTES
+    promised = re.search(
+        r"\*\*Time\*\*: (\d+) minutes to read, .+? to run, (\d+) minutes for the exercises\.", whole
+    )
+    assert promised, "the line on time"
+    assert int(promised[1]) == in_fives(minutes_to_read(path)) <= MINUTES
+    exercises = sum(EXERCISE[kind] for kind in ASKS.findall(whole))
+    assert int(promised[2]) == in_fives(exercises)
     assert "**You should know**" in whole
     assert re.search(r"(?m)^## Summary", whole)
 
