@@ -13,7 +13,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=3355
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book test site-test lint format notebooks slides homework study beyond gpu repository pins \
-	release-check release-lowest release-newest clean
+	release-check release-lowest release-newest colab-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -110,6 +110,9 @@ release-lowest: $(UV) ## the wheel and the tests with the lowest declared versio
 
 release-newest: $(UV) ## the wheel and the tests with the newest versions, on Python 3.13
 	.venv-release/bin/python tools/release_check.py newest
+
+colab-check: $(UV) ## run every chapter as Colab would: alone in a folder, newest versions, package from a wheel
+	.venv-release/bin/python tools/colab_check.py
 
 clean: ## remove what was built (the environment and data stay)
 	rm -rf _build .pytest_cache .ruff_cache build *.egg-info

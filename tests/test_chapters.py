@@ -130,9 +130,7 @@ def test_a_notebook_needs_no_file_beside_it(path):
 def test_a_chapter_says_what_for_how_long_and_what_next(path):
     whole = text(path)
     assert re.search(r"[Aa]fter this chapter you can", whole)
-    promised = re.search(
-        r"\*\*Time\*\*: (\d+) minutes to read, .+? to run, (\d+) minutes for the exercises\.", whole
-    )
+    promised = re.search(r"\*\*Time\*\*: (\d+) minutes to read, .+? to run, (\d+) minutes for the exercises\.", whole)
     assert promised, "the line on time"
     assert int(promised[1]) == in_fives(minutes_to_read(path)) <= MINUTES
     exercises = sum(EXERCISE[kind] for kind in ASKS.findall(whole))

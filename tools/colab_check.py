@@ -30,7 +30,8 @@ from release_check import ROOT, UV, build, find_python, install, make_environmen
 PYTHON = "3.12"  # Colab's
 # Colab's machines differ from a reader's own environment in these: a much older IPython, pandas and pip beside it.
 COLABS = ("ipython==7.34.0", "ipykernel==6.17.1", "nbclient", "pandas", "pip", "setuptools")
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_RETRIES": "0", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+NOBODY = "http://127.0.0.1:9"  # where no proxy listens
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_RETRIES": "0", "http_proxy": NOBODY, "https_proxy": NOBODY}
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -80,7 +81,7 @@ def first_cell(folder: Path, name: str) -> Path:
 
 
 def check_first_cell(python: Path, folder: Path) -> None:
-    """The first cell installs from git, runs again without a network, and says what is wrong where it cannot install."""
+    """The first cell installs from git, runs again without a network, and says so where it cannot install."""
     run(UV, "pip", "uninstall", "--quiet", "--python", python, "earlyexit-detection", cwd=folder)
     gone = first_cell(folder, "offline")
     nowhere = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{folder}/none.insteadOf"}
@@ -118,9 +119,11 @@ def main() -> None:
         python = make_environment(folder / "colab", options.python or find_python(PYTHON))
         install(python, wheel, *COLABS)
         shown = run(UV, "pip", "freeze", "--python", python, cwd=folder).splitlines()
-        main = [line for line in shown if line.startswith(("torch", "numpy==", "matplotlib==", "ipython==", "pandas=="))]
+        told = [
+            line for line in shown if line.startswith(("torch", "numpy==", "matplotlib==", "ipython==", "pandas=="))
+        ]
         version = run(python, "-c", "import sys; print(sys.version.split()[0])", cwd=folder).strip()
-        say(f"Python {version} with {' '.join(main)}")
+        say(f"Python {version} with {' '.join(told)}")
         with ThreadPoolExecutor(options.jobs) as pool:
             for line in pool.map(lambda chapter: check_chapter(python, chapter, folder), options.chapters):
                 say(line)
