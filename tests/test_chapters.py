@@ -141,3 +141,10 @@ def test_a_chapter_says_what_for_how_long_and_what_next(path):
 
 def test_the_course_has_three_dozen_exercises():
     assert sum(cell.id.startswith("check-") for path in CHAPTERS for cell in cells(path, "code")) >= 36
+
+
+def test_lecturers_read_the_same_minutes():
+    times = [re.search(r"(\d+) minutes to read, .+?, (\d+) minutes for the exercises", text(path)) for path in CHAPTERS]
+    read, exercises = (sum(int(time[part]) for time in times) for part in (1, 2))
+    said = " ".join((ROOT / "book" / "lecturers.md").read_text().split())
+    assert f"Together: {read} minutes to read, {exercises} minutes for the exercises" in said
