@@ -139,6 +139,13 @@ def test_a_chapter_says_what_for_how_long_and_what_next(path):
     assert re.search(r"(?m)^## Summary", whole)
 
 
+@EACH
+def test_a_gpu_is_used_and_the_chapter_says_so(path):
+    """`course.start` takes a GPU, and `print(here)` names it; what does without it has to do both itself."""
+    code = "\n".join(cell.source for cell in cells(path, "code"))
+    assert "print(here)" in code or ('"cuda" if' in code and re.search(r"print\(.*\bdevice\)", code))
+
+
 def test_the_course_has_three_dozen_exercises():
     assert sum(cell.id.startswith("check-") for path in CHAPTERS for cell in cells(path, "code")) >= 36
 
