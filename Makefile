@@ -12,8 +12,8 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test site-test lint format notebooks slides homework study beyond choosing gpu repository pins \
-	release-check release-lowest release-newest clean
+.PHONY: help setup book serve test site-test lint format notebooks slides homework study beyond choosing gpu repository \
+	pins release-check release-lowest release-newest colab-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -116,6 +116,9 @@ release-lowest: $(UV) ## the wheel and the tests with the lowest declared versio
 
 release-newest: $(UV) ## the wheel and the tests with the newest versions, on Python 3.13
 	.venv-release/bin/python tools/release_check.py newest
+
+colab-check: $(UV) ## run every chapter as Colab would: alone in a folder, newest versions, package from a wheel
+	.venv-release/bin/python tools/colab_check.py
 
 clean: ## remove what was built (the environment and data stay)
 	rm -rf _build .pytest_cache .ruff_cache build *.egg-info

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.sax.saxutils import unescape
 
 import torch
 
@@ -63,6 +64,24 @@ def start(
         dataset, calibration = (_first(coco_split(data, name), count) for name in (split, calibration_split))
         model, size = _full_size(dataset.classes, weights, shipped), (800, 1216)
     return Course(device, dataset, calibration, model.to(device).eval(), dataset.classes, size)
+
+
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """A drawn figure of the chapters: a notebook shows `svg`, and whoever cannot show it prints what is described."""
+
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __repr__(self) -> str:
+        return unescape(self.svg.partition("<desc>")[2].partition("</desc>")[0])
+
+
+def picture(name: str) -> Picture:
+    """A figure by its name. It lies in the package, since a notebook on Colab has no files beside it."""
+    return Picture(Path(__file__).with_name("pictures").joinpath(f"{name}.svg").read_text(encoding="utf-8"))
 
 
 def _first(dataset: CocoDataset, count: int) -> CocoDataset:

@@ -1,11 +1,15 @@
 """What every chapter of the course has: small steps, questions before results, exercises, captioned figures."""
 
+import math
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
 import yaml
+
+from earlyexit import course
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
@@ -14,6 +18,8 @@ CHAPTERS = [path for path in CHAPTERS if re.match(r"\d\d_", path.name)]
 FOLDED = ("hide-input", "hide-cell", "remove-cell", "remove-input")
 VISIBLE = 20  # lines of a code cell that is not folded
 MINUTES = 45  # to read
+EXERCISE = {"warm-up": 3, "core": 5, "stretch": 8}  # minutes
+ASKS = re.compile(r"(?m)^### Exercise: .*\((warm-up|core|stretch)\)")
 EACH = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
@@ -23,6 +29,25 @@ def cells(path, kind):
 
 def text(path):
     return "\n\n".join(cell.source for cell in cells(path, "markdown"))
+
+
+def minutes_to_read(path):
+    """By one rule for all chapters: 200 words, 12 lines of visible code or 30 printed lines a minute; half a minute for
+    each figure, and for each question before its answers are read. Exercises are counted apart."""
+    prose = " ".join(cell.source for cell in cells(path, "markdown") if not ASKS.search(cell.source))
+    words = re.sub(r"<[^>]+>|\]\([^)]*\)|[|*#`$\\{}_]", " ", prose).split()
+    code = [cell for cell in cells(path, "code") if not cell.id.startswith(("stub-", "check-"))]
+    shown = [cell for cell in code if not set(cell.metadata.get("tags", [])) & set(FOLDED)]
+    lines = sum(bool(line.strip()) for cell in shown for line in cell.source.splitlines())
+    outputs = [output for cell in cells(path, "code") for output in cell.outputs]
+    printed = sum(bool(line.strip()) for output in outputs for line in output.get("text", "").splitlines())
+    figures = sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
+    spoken = sum(bool(re.search(r"\w", word)) for word in words)
+    return spoken / 200 + lines / 12 + printed / 30 + (figures + prose.count("**Guess first.**")) / 2
+
+
+def in_fives(minutes):
+    return 5 * math.ceil(minutes / 5)
 
 
 def test_all_chapters_are_found():
@@ -72,22 +97,61 @@ def test_figures_have_captions_and_words_for_those_who_do_not_see_them(path):
         about = cell.metadata.get("mystnb", {})
         assert len(about.get("image", {}).get("alt", "")) > 20, cell.id
         assert len(about.get("figure", {}).get("caption", "")) > 10, cell.id
-    pictures = re.findall(r"!\[(.*?)\]\((.+?\.svg)\)", text(path), re.S)
-    assert pictures, "no figure was drawn for the idea"
-    for alt, source in pictures:
-        assert len(alt) > 20
-        assert (path.parent / source).exists()
+
+
+@EACH
+def test_the_idea_has_a_drawn_figure_that_a_notebook_alone_shows(path):
+    """What the cell stores is what the package draws, so that the figure is seen on Colab, too, before a cell runs."""
+    every = nbformat.read(path, as_version=4).cells
+    drawn = [place for place, cell in enumerate(every) if "course.picture(" in cell.source]
+    assert drawn, "no figure was drawn for the idea"
+    for place in drawn:
+        (output,) = every[place].outputs
+        picture = course.picture(re.search(r'picture\("(\w+)"\)', every[place].source)[1])
+        assert output.data == {"image/svg+xml": picture.svg, "text/plain": repr(picture)}
+        described = ElementTree.fromstring(picture.svg).findtext("{*}desc")
+        assert every[place].metadata["mystnb"]["image"]["alt"] == repr(picture) == described
+        assert len(described) > 20
+        assert every[place + 1].source.startswith("*"), "no caption"
+
+
+def test_every_drawn_figure_is_shown():
+    shown = [name for path in CHAPTERS for name in re.findall(r'course\.picture\(\\"(\w+)', path.read_text())]
+    assert sorted(shown) == sorted(path.stem for path in (ROOT / "earlyexit" / "pictures").iterdir())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").rglob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_needs_no_file_beside_it(path):
+    """On Colab there is only the notebook: a picture by a relative address would be missing."""
+    assert re.findall(r"(?:!\[[^\]]*\]\(|<img[^>]* src=.)(?!https?:|data:)([^)\"']+)", text(path)) == []
 
 
 @EACH
 def test_a_chapter_says_what_for_how_long_and_what_next(path):
     whole = text(path)
     assert re.search(r"[Aa]fter this chapter you can", whole)
-    minutes = re.search(r"\*\*Time\*\*:.*?(\d+) minutes to read", whole, re.S)
-    assert minutes and int(minutes[1]) <= MINUTES
+    promised = re.search(r"\*\*Time\*\*: (\d+) minutes to read, .+? to run, (\d+) minutes for the exercises\.", whole)
+    assert promised, "the line on time"
+    assert int(promised[1]) == in_fives(minutes_to_read(path)) <= MINUTES
+    exercises = sum(EXERCISE[kind] for kind in ASKS.findall(whole))
+    assert int(promised[2]) == in_fives(exercises)
     assert "**You should know**" in whole
     assert re.search(r"(?m)^## Summary", whole)
 
 
+@EACH
+def test_a_gpu_is_used_and_the_chapter_says_so(path):
+    """`course.start` takes a GPU, and `print(here)` names it; what does without it has to do both itself."""
+    code = "\n".join(cell.source for cell in cells(path, "code"))
+    assert "print(here)" in code or ('"cuda" if' in code and re.search(r"print\(.*\bdevice\)", code))
+
+
 def test_the_course_has_three_dozen_exercises():
     assert sum(cell.id.startswith("check-") for path in CHAPTERS for cell in cells(path, "code")) >= 36
+
+
+def test_lecturers_read_the_same_minutes():
+    times = [re.search(r"(\d+) minutes to read, .+?, (\d+) minutes for the exercises", text(path)) for path in CHAPTERS]
+    read, exercises = (sum(int(time[part]) for time in times) for part in (1, 2))
+    said = " ".join((ROOT / "book" / "lecturers.md").read_text().split())
+    assert f"Together: {read} minutes to read, {exercises} minutes for the exercises" in said

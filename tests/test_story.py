@@ -48,8 +48,8 @@ def book(tmp_path):
     picture = new_output("display_data", data={"image/png": "aaaa"})
     cell = new_code_cell("draw()", outputs=[picture], metadata={"mystnb": {"image": {"alt": "A line."}}})
     nbformat.write(new_notebook(cells=[new_markdown_cell(text), cell]), tmp_path / "book" / "01_first.ipynb")
-    drawn = new_markdown_cell("# Second\n\n![Two\nboxes](images/boxes.svg)")
-    nbformat.write(new_notebook(cells=[drawn]), tmp_path / "book" / "02_second.ipynb")
+    drawn = new_code_cell('course.picture("boxes")', metadata={"mystnb": {"image": {"alt": "Two boxes"}}})
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Second"), drawn]), tmp_path / "book" / "02_second.ipynb")
     return tmp_path
 
 
@@ -63,7 +63,7 @@ def test_chapters_tell_their_cards(book, monkeypatch):
         "1. First\n:link: 01_first\n:link-type: doc\n:img-top: /_build/01_first.webp\n:img-alt: A line."
     )
     assert "*30 minutes to read*\n\n- read a file\n- write it\n:::" in first
-    assert ":img-top: /book/images/boxes.svg\n:img-alt: Two boxes\n" in second and "*" not in second
+    assert ":img-top: /earlyexit/pictures/boxes.svg\n:img-alt: Two boxes\n" in second and "*" not in second
 
 
 def test_a_page_without_aims_says_what_it_is():

@@ -48,8 +48,8 @@ def about(notebook: nbformat.NotebookNode) -> dict:
 def figure(path: Path, notebook: nbformat.NotebookNode) -> tuple[Path, str] | None:
     """A chapter's first figure, drawn or stored by a cell, as a file beneath _build; with its alt text."""
     for cell in notebook.cells:
-        if drawn := re.search(r"!\[(?P<alt>[^\]]*)\]\((?P<file>[^)]+\.svg)\)", cell.source):
-            return path.parent / drawn["file"], " ".join(drawn["alt"].split())
+        if drawn := re.search(r'course\.picture\("(\w+)"\)', cell.source):
+            return ROOT / "earlyexit" / "pictures" / f"{drawn[1]}.svg", cell.metadata["mystnb"]["image"]["alt"]
         for output in cell.get("outputs", []):
             if stored := output.get("data", {}).get("image/png"):
                 return thumbnail(path, stored), cell.metadata["mystnb"]["image"]["alt"]
