@@ -12,6 +12,8 @@ import importlib
 import json
 import os
 import sys
+import threading
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,9 +25,11 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from .. import __version__
 from ..checks.verdicts import TURN, Verdict, check, names
 from ..files import write_whole
 from .student import LostError, Student
+from .worker import code_cells, parsed
 
 POINTS = 10  # of an exercise
 HIDDEN = 3  # seeds that nobody has seen
@@ -133,38 +137,56 @@ def exercises_of(assignment: str) -> list[str]:
         ) from None
 
 
-def submissions(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Students with the notebooks that they handed in; `ValueError` if a folder has none."""
-    found = sorted((path.parent.name, path) for path in Path(folder).glob("*/*.ipynb"))
-    if not found:
+def submissions(folder: Path) -> list[tuple[str, str, Path]]:
+    """Each student with each assignment of the class, and the notebook that there is or should be.
+
+    Raises:
+        ValueError: if no folder in `folder` has the notebook of an assignment.
+    """
+    students = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
+    assignments = sorted({path.stem for path in Path(folder).glob("*/*.ipynb") if _is_assignment(path.stem)})
+    if not assignments:
         raise ValueError(f"no notebooks in '{folder}': it should have a folder for each student, STUDENT/hw1.ipynb")
-    yield from found
+    return [(one.name, assignment, one / f"{assignment}.ipynb") for one in students for assignment in assignments]
 
 
-def digest(path: Path, secret: int) -> str:
-    """What a submission is known by: its content and the seed that it is marked with."""
-    return hashlib.sha256(path.read_bytes() + str(secret).encode()).hexdigest()[:16]
+def _is_assignment(name: str) -> bool:
+    try:
+        return name.startswith("hw") and bool(exercises_of(name))
+    except ValueError:
+        return False
+
+
+def digest(path: Path, student: str, secret: int) -> str:
+    """What a submission is known by: all that decides its marks, its author included."""
+    parts = [f"{__version__} {student} {secret} {path.name}".encode(), *(one.read_bytes() for one in _handed_in(path))]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+
+
+def _handed_in(path: Path) -> list[Path]:
+    """A notebook, if it is there, and the weights beside it."""
+    return [one for one in (path, *sorted(path.parent.glob("*.safetensors"))) if one.is_file()]
 
 
 def copied(folder: Path) -> list[tuple[str, str, list[str]]]:
     """Functions that several students wrote alike, names and layout aside: assignment, function, students."""
     seen = defaultdict(set)
-    for student, path in submissions(folder):
+    for student, assignment, path in submissions(folder):
         for name, shape in _functions(path):
-            seen[path.stem, name, shape].add(student)
+            seen[assignment, name, shape].add(student)
     return sorted((a, name, sorted(who)) for (a, name, _), who in seen.items() if len(who) > 1)
 
 
 def _functions(path: Path) -> Iterator[tuple[str, str]]:
     """The functions of a notebook with the form of their code, in which names do not count; short ones are left out."""
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError):
+        cells = code_cells(path)
+    except ValueError:
         return
-    for cell in cells:
+    for _, _, code in cells:
         try:
-            tree = ast.parse("".join(cell.get("source", "")) if cell.get("cell_type") == "code" else "")
-        except SyntaxError:
+            tree = parsed(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # as deep nesting gives
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and len(list(ast.walk(node))) > 40:
@@ -175,33 +197,53 @@ def _functions(path: Path) -> Iterator[tuple[str, str]]:
 def main(
     folder: Annotated[Path, typer.Argument(help="A folder for each student: STUDENT/hw1.ipynb.")],
     out: Annotated[Path, typer.Option(help="The table of marks.")],
-    seed: Annotated[int, typer.Option(help="The lecturer's secret seed of hidden inputs.", min=0)],
+    seed: Annotated[
+        int, typer.Option(help="Your secret seed of hidden inputs.", min=0, envvar=SECRET, prompt=True, hide_input=True)
+    ],
     jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 2,
 ) -> None:
     """Mark all submissions; what is already marked with this seed is not run again."""
     kept = out.with_suffix(".feedback")
     kept.mkdir(parents=True, exist_ok=True)
     try:
-        given = list(submissions(folder))
-        for _, path in given:
-            exercises_of(path.stem)
+        given = submissions(folder)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    waiting = [(who, path) for who, path in given if not (kept / f"{digest(path, seed)}.json").exists()]
-    with ProcessPoolExecutor(jobs) as pool:
-        tasks = {pool.submit(_grade_quietly, path, who, seed): (who, path) for who, path in waiting}
+    files = {(who, name): kept / f"{digest(path, who, seed)}.json" for who, name, path in given}
+    waiting = [(who, name, path) for who, name, path in given if not files[who, name].exists()]
+    with ProcessPoolExecutor(jobs, initializer=_begin) as pool:
+        tasks = {pool.submit(_grade_safely, path, who, seed): files[who, name] for who, name, path in waiting}
         for task in tqdm(as_completed(tasks), total=len(tasks), unit="notebook", disable=not sys.stderr.isatty()):
-            who, path = tasks[task]
             text = json.dumps([asdict(mark) for mark in task.result()])
-            write_whole(kept / f"{digest(path, seed)}.json", lambda file, text=text: file.write_text(text))
-    marks = [Mark(**row) for _, path in given for row in json.loads((kept / f"{digest(path, seed)}.json").read_text())]
+            write_whole(tasks[task], lambda file, text=text: file.write_text(text))
+    marks = [Mark(**row) for file in files.values() for row in json.loads(file.read_text())]
     _write(out, kept, marks, copied(folder))
     typer.echo(f"{len(given)} notebooks, {len(marks)} marks in {out}; what is said to each student in {kept}")
 
 
-def _grade_quietly(path: Path, student: str, secret: int) -> list[Mark]:
+def _begin() -> None:
+    """A process that marks has one thread, and ends when the command was killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
     os.environ["OMP_NUM_THREADS"] = "1"
-    return grade(path, student, secret)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _grade_safely(path: Path, student: str, secret: int) -> list[Mark]:
+    """The marks of a notebook; none of a file that is missing, or that nobody has thought of."""
+    try:
+        if path.is_file():
+            return grade(path, student, secret)
+        there = ", ".join(sorted(one.name for one in path.parent.iterdir())) or "nothing"
+        why = f"there is no {path.name} in the folder, there is {there}: files keep their names"
+    except Exception as error:  # noqa: BLE001 - the others of the class are marked all the same
+        why = f"this could not be marked, ask your lecturer: {type(error).__name__}: {error}"
+    return [Mark(student, path.stem, exercise, 0, POINTS, why) for exercise in exercises_of(path.stem)]
 
 
 def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str, list[str]]]) -> None:

@@ -5,7 +5,11 @@ It runs `answer.ipynb` from the file, cell by cell, and then calls its functions
 
 import ast
 import json
+import re
+import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,25 +18,53 @@ from torch import Tensor
 from .student import receive, send
 
 SKIPPED = ("training", "earlyexit-skip")  # tags of cells that are not run again: trained weights are handed in
+CELL = 10.0  # seconds for one cell
+
+
+def code_cells(path: Path) -> list[tuple[int, dict, str]]:
+    """Number, metadata and code of a notebook's code cells; `ValueError` if the file is no notebook."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        there = [(number, cell) for number, cell in enumerate(cells) if cell.get("cell_type") == "code"]
+        return [(number, dict(cell.get("metadata", {})), "".join(cell.get("source", ""))) for number, cell in there]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+        raise ValueError("the file is no notebook") from None
 
 
 def run_cells(path: Path) -> tuple[dict, list[str]]:
-    """What the code cells of a notebook define, and what went wrong in them."""
+    """What the code cells of a notebook define, and what went wrong in them.
+
+    Cells that train are left out, and those that nbgrader locks: they are the lecturer's, and say nothing new.
+    """
     names, problems = {"__name__": "__main__"}, []
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        return names, ["the file is no notebook"]
-    for number, cell in enumerate(cells):
-        if cell.get("cell_type") != "code" or set(cell.get("metadata", {}).get("tags", [])) & set(SKIPPED):
-            continue
-        code = "".join(cell.get("source", ""))
-        plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.split("\n"))
+        cells = code_cells(path)
+    except ValueError as error:
+        return names, [str(error)]
+    signal.signal(signal.SIGALRM, _too_long)
+    for number, about, code in cells:
         try:
-            exec(compile(ast.parse(plain), f"<cell {number}>", "exec"), names)
+            if set(about.get("tags", ())) & set(SKIPPED) or dict(about.get("nbgrader", {})).get("locked"):
+                continue
+            signal.setitimer(signal.ITIMER_REAL, CELL)
+            exec(compile(parsed(code), f"<cell {number}>", "exec"), names)
         except BaseException as error:  # noqa: BLE001 - exit() and Ctrl-C of a cell, too, end that cell alone
-            problems.append(f"cell {number}: {type(error).__name__}: {error}")
+            problems.append(f"cell {number}: {type(error).__name__}: {error}"[:500])
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     return names, problems
+
+
+def _too_long(*_) -> None:
+    raise TimeoutError(f"it takes longer than {CELL:g} seconds")
+
+
+def parsed(code: str) -> ast.Module:
+    """A cell's code; lines for the notebook alone, as `%pip` and `!ls`, do nothing."""
+    try:
+        return ast.parse(code)
+    except SyntaxError:
+        return ast.parse(re.sub(r"^([ \t]*)[%!].*", r"\1pass", code, flags=re.MULTILINE))
 
 
 def reply_to(request: dict, names: dict) -> dict:
@@ -45,7 +77,9 @@ def reply_to(request: dict, names: dict) -> dict:
     if place is not None:
         inputs[place].requires_grad_()
     before = [x.detach().clone() if isinstance(x, Tensor) else x for x in inputs]
-    value = answer(*inputs, **request["named"])
+    start = time.process_time()
+    value, gmacs = counted(answer, inputs, request)
+    seconds = time.process_time() - start
     if value is None or value is ...:
         return {"unfinished": True}
     gradient = None
@@ -56,7 +90,18 @@ def reply_to(request: dict, names: dict) -> dict:
         for i, (old, new) in enumerate(zip(before, inputs, strict=True))
         if isinstance(old, Tensor) and not torch.equal(old, new)
     ]
-    return {"value": plain(value), "gradient": gradient, "changed": changed}
+    return {"value": plain(value), "gradient": gradient, "changed": changed, "gmacs": gmacs, "seconds": seconds}
+
+
+def counted(answer: Callable, inputs: list, request: dict) -> tuple[object, float]:
+    """The value of a function and, if it is asked to be counted, its multiply-adds in 10^9."""
+    if not request.get("count"):
+        return answer(*inputs, **request["named"]), 0.0
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        value = answer(*inputs, **request["named"])
+    return value, counter.get_total_flops() / 2e9
 
 
 def plain(value):
