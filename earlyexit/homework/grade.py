@@ -12,8 +12,6 @@ import importlib
 import json
 import os
 import sys
-import threading
-import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,7 +26,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..checks.verdicts import TURN, Verdict, check, names
 from ..files import write_whole
-from .student import LostError, Student
+from .student import LIMIT, LostError, Student, end_with_parent
 from .worker import code_cells, parsed
 
 POINTS = 10  # of an exercise
@@ -71,13 +69,14 @@ def hidden_seeds(secret: int | None = None) -> list[int]:
     return [int(text) * HIDDEN + place for place in range(HIDDEN)]
 
 
-def grade(notebook: Path, student: str, secret: int) -> list[Mark]:
+def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) -> list[Mark]:
     """Mark one notebook, all exercises of its assignment.
 
     Args:
         notebook: `hw1.ipynb`, as it was saved; its name says the assignment.
         student: who handed it in.
         secret: the lecturer's seed, from which the hidden inputs are drawn.
+        limit: seconds that a cell or a call may take, see `Student`.
 
     Raises:
         ValueError: if there is no such assignment.
@@ -90,7 +89,7 @@ def grade(notebook: Path, student: str, secret: int) -> list[Mark]:
 
     while waiting:
         try:
-            answers = Student(notebook)
+            answers = Student(notebook, limit=limit)
         except LostError as error:
             return marks + [nothing(exercise, error) for exercise in waiting]
         with answers:
@@ -201,6 +200,7 @@ def main(
         int, typer.Option(help="Your secret seed of hidden inputs.", min=0, envvar=SECRET, prompt=True, hide_input=True)
     ],
     jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 2,
+    limit: Annotated[float, typer.Option(help="Seconds that a cell or a call may take.", min=0.1)] = LIMIT,
 ) -> None:
     """Mark all submissions; what is already marked with this seed is not run again."""
     kept = out.with_suffix(".feedback")
@@ -212,7 +212,7 @@ def main(
     files = {(who, name): kept / f"{digest(path, who, seed)}.json" for who, name, path in given}
     waiting = [(who, name, path) for who, name, path in given if not files[who, name].exists()]
     with ProcessPoolExecutor(jobs, initializer=_begin) as pool:
-        tasks = {pool.submit(_grade_safely, path, who, seed): files[who, name] for who, name, path in waiting}
+        tasks = {pool.submit(_grade_safely, path, who, seed, limit): files[who, name] for who, name, path in waiting}
         for task in tqdm(as_completed(tasks), total=len(tasks), unit="notebook", disable=not sys.stderr.isatty()):
             text = json.dumps([asdict(mark) for mark in task.result()])
             write_whole(tasks[task], lambda file, text=text: file.write_text(text))
@@ -223,22 +223,15 @@ def main(
 
 def _begin() -> None:
     """A process that marks has one thread, and ends when the command was killed."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
     os.environ["OMP_NUM_THREADS"] = "1"
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()
 
 
-def _grade_safely(path: Path, student: str, secret: int) -> list[Mark]:
+def _grade_safely(path: Path, student: str, secret: int, limit: float) -> list[Mark]:
     """The marks of a notebook; none of a file that is missing, or that nobody has thought of."""
     try:
         if path.is_file():
-            return grade(path, student, secret)
+            return grade(path, student, secret, limit=limit)
         there = ", ".join(sorted(one.name for one in path.parent.iterdir())) or "nothing"
         why = f"there is no {path.name} in the folder, there is {there}: files keep their names"
     except Exception as error:  # noqa: BLE001 - the others of the class are marked all the same
@@ -262,3 +255,22 @@ def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str,
 def run() -> None:
     """The command `earlyexit-grade`."""
     typer.run(main)
+
+
+def hand_out(
+    number: Annotated[int, typer.Argument(help="Of the assignment, 1 to 5.")],
+    folder: Annotated[Path, typer.Argument(help="Where the notebook is written.")] = Path("."),
+) -> None:
+    """Write an assignment's notebook, hwN.ipynb; it comes with the package, so that no network is needed."""
+    there, target = Path(__file__).with_name("release") / f"hw{number}.ipynb", Path(folder) / f"hw{number}.ipynb"
+    if not there.is_file():
+        raise typer.BadParameter(f"there is no assignment {number}, there are 1 to 5")
+    if target.exists() and target.read_bytes() != there.read_bytes():
+        raise typer.BadParameter(f"'{target}' is there already, perhaps with your work in it: it is left as it is")
+    write_whole(target, lambda file: file.write_bytes(there.read_bytes()))
+    typer.echo(f"{target}: open it with jupyter lab {target}")
+
+
+def run_hand_out() -> None:
+    """The command `earlyexit-homework`."""
+    typer.run(hand_out)

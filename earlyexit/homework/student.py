@@ -5,6 +5,7 @@ computed in this process from the values that come back. They are read as tensor
 """
 
 import contextlib
+import ctypes
 import io
 import os
 import resource
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from ..checks.verdicts import SlipError, in_time
 
-START, CALL = 60.0, 10.0  # seconds for the notebook as a whole, and for one call of a function
+START, LIMIT = 60.0, 5.0  # seconds for the notebook; of the processor for a cell or a call, which may last twice that
 MEMORY, FILE, FOLDER = 6 << 30, 64 << 20, 256 << 20  # bytes of address space, of a file or a message, of all files
 CPU, PROCESSES = 300, 1024  # seconds of processor; processes and threads beside all others (no limit for root)
 # Where it is allowed: no network, no other process in sight, and with bubblewrap a file system that can only be read.
@@ -46,20 +47,22 @@ class Student:
 
     Args:
         notebook: the file that was handed in.
-        start, call: seconds that the notebook and one call may take.
+        start: seconds that the notebook may take.
+        limit: seconds of the processor that one cell or one call may take; the clock allows twice as many.
     """
 
-    def __init__(self, notebook: Path, *, start: float = START, call: float = CALL):
-        self.limit, self.lost = call, None
+    def __init__(self, notebook: Path, *, start: float = START, limit: float = LIMIT):
+        self.limit, self.lost = 2 * limit, None
         self.folder = Path(tempfile.mkdtemp(prefix="homework-"))
         shutil.copy(notebook, self.folder / "answer.ipynb")
         for weights in notebook.parent.glob("*.safetensors"):  # trained by the student, and handed in with the notebook
             if weights.stat().st_size <= FILE:
                 shutil.copy(weights, self.folder)
         ours, theirs = os.pipe(), os.pipe()
+        command = [sys.executable, "-m", f"{__package__}.worker", str(theirs[0]), str(ours[1]), str(limit)]
         with open(self.folder / "output.txt", "wb") as output:
             self.process = subprocess.Popen(
-                [*sandbox(self.folder), sys.executable, "-m", f"{__package__}.worker", str(theirs[0]), str(ours[1])],
+                [*sandbox(self.folder), *command],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder,
                 pass_fds=(theirs[0], ours[1]), start_new_session=True, preexec_fn=_limit, env=_environment(self.folder),
             )  # fmt: skip
@@ -120,7 +123,7 @@ class Student:
         if reply.get("unfinished"):
             raise NotImplementedError
         if "error" in reply:
-            raise RuntimeError(reply["error"])
+            raise SlipError(f"your code raised {reply['error']}")
         in_time(float(reply["seconds"]))
         if reply["changed"]:
             raise SlipError(f"your function changes its input number {reply['changed'][0] + 1}: work on a copy")
@@ -171,8 +174,15 @@ def stragglers(folder: Path) -> Iterator[int]:
                 yield int(path.parent.name)
 
 
+def end_with_parent() -> None:
+    """Let the kernel, where it is Linux, end this process as soon as the one that started it has ended."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def _limit() -> None:
     """What the student's process may use; it begins with this."""
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
