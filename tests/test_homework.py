@@ -186,8 +186,9 @@ def MOVED(value):
         return [MOVED(one) for one in value]
     return value + 1
 """
-SAME = {  # changed, and still right
-    "hw1.tokens": ["features.flatten(1)"],
+SAME = {  # changed in so many ways, and still right
+    "hw4.focal": 2,  # 1 minus the probability of what is right gets another sign, and is squared
+    "hw5.lots": 1,  # lotteries between an exit and a cheaper one, which no budget lies between
 }
 
 
@@ -208,8 +209,8 @@ def test_what_is_changed_in_the_students_function_changes_the_mark(name, exercis
     found = list(mutants(code, exercise))
     found = found[-3:] if exercise == "own" else found  # each of which is tried on new scenes
     right = [one for one in found if check(f"{name}.{exercise}", defined(code, exercise, MOVED + one))]
-    assert right == []
-    assert found
+    assert len(right) == SAME.get(f"{name}.{exercise}", 0), right
+    assert len(found) > len(right)
 
 
 # Time

@@ -52,7 +52,7 @@ def test_a_filler_that_adds_nothing_gains_nothing_and_one_that_computes_is_paid_
 def test_a_handed_in_level_is_what_the_head_looks_at():
     """With the true P4, of full depth, exit 1 finds what it could not find without."""
     trial = trial_of("hw3", 0, FEW)
-    given = iter(full_p4(trial))
+    given = iter(list(full_p4(trial)))
     records = board._filled(trial, lambda c3: next(given))[0][0]
     before, after = (evaluate_exits(r, r.all_at(1), metrics=("mAP",))["mAP"] for r in (trial.records, records))
     assert before < 5
@@ -76,7 +76,7 @@ def test_a_rule_is_given_what_an_exit_knows_and_nothing_else():
         return logits[-1].softmax(1).amax(1)
 
     found = score("hw5", leave, scenes=FEW, repeats=3)
-    assert sorted(set(seen)) == [(k, (k, 20), (64,), True) for k in (1, 2, 3)]
+    assert sorted(set(seen)) == [(k, (k, 20), (width,), True) for k, width in ((1, 64), (2, 128), (3, 128))]
     assert -20 < found.score < 20
     assert found.low <= found.high
 

@@ -53,7 +53,8 @@ def _first_mistake(name: str) -> tuple[str, str]:
 
 def nbgraders(course: Path, name: str) -> dict[tuple[str, str], float]:
     """nbgrader's marks: student and exercise to points."""
-    environment = {**os.environ, SECRET: str(SEED), "OMP_NUM_THREADS": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic
+    environment = {**os.environ, SECRET: str(SEED), "OMP_NUM_THREADS": "1", "PATH": path}
     for command in (["generate_assignment", name, "--create"], None, ["autograde", name, "--create"]):
         if command is None:
             hand_in(course, name)
