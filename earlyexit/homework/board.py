@@ -175,8 +175,8 @@ def _left(trial: Trial, leave: Callable) -> list[tuple[ExitRecords, Tensor]]:
         for k in EXITS[:-1]:
             latents = records.latents_1 if k == 1 else records.latents_2
             given.append(_checked(leave(k, records.logits[:k], latents), (len(records),), "leave"))
-        # Any numbers will do; thresholds are from 0 on.
-        return torch.atan(torch.stack([*given, torch.zeros(len(records))]).double()) + math.pi
+        # Any numbers will do, in their order; thresholds lie between 0 and 1.
+        return 0.5 + torch.atan(torch.stack([*given, torch.zeros(len(records))]).double()) / math.pi
 
     choices, matches = all_choices(trial.calibration, scores(trial.calibration)), match_records(trial.calibration)
     ours, least, most = (
