@@ -1,4 +1,20 @@
-"""Homework: what is released, what is right, what is wrong, and what is said of it."""
+"""Homework: what is released, what is right, what is wrong, and what is said of it.
+
+What has gone wrong in such courses, and the test of it (here, in test_homework_grade.py, and the students of
+homework/planted.py and made_class.py, whom test_homework_class.py marks):
+
+- The reference was marked: test_the_students_function_is_what_counts_not_the_librarys, `changes_the_checks`;
+  test_what_is_changed_in_the_students_function_changes_the_mark.
+- An empty notebook passed: test_an_empty_release_gets_none, `empty_notebook`, `handed_in_nothing`.
+- Work was written over: test_a_changed_release_is_not_written_over,
+  test_an_assignment_is_handed_out_and_written_over_no_work.
+- Solutions were released: test_the_release_is_made_of_its_source_and_has_no_answers.
+- Tests imported what comes later: test_an_exercise_needs_nothing_of_later_ones.
+- Hidden tests leaked: test_no_secret_of_the_lecturer_reaches_the_student, `looks_for_hidden_tests`.
+- Students deleted or changed the tests: `perfect` and all the others have none, `changed_the_tests`.
+- Colab lacked files: test_a_release_needs_the_package_alone.
+- It passed in the kernel alone: `knows_more_than_its_file`, `deleted_a_cell`.
+"""
 
 import ast
 import copy
