@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,7 @@ def main() -> None:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             check=True,
         )
-        seconds = time.perf_counter() - start
+        seconds, spent = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         with open(out, newline="") as file:
             rows = list(csv.DictReader(file))
     wrong = [row for row in rows if float(row["points"]) != expected[row["student"], row["exercise"]][0]]
@@ -50,6 +51,7 @@ def main() -> None:
         "not as expected": wrong,
         "seconds": round(seconds, 1),
         "seconds a student": round(seconds / students, 2),
+        "seconds of the processor": round(spent.ru_utime + spent.ru_stime, 1),  # but for processes that were killed
         "jobs": options.jobs,
         "cores": os.cpu_count(),
         "load before": round(load, 1),

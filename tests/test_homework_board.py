@@ -1,6 +1,7 @@
 """The board: what a score is, that a student's function is given no annotations, and who stands where."""
 
 import csv
+import functools
 import math
 
 import numpy as np
@@ -128,9 +129,10 @@ def test_a_class_is_ranked_from_its_notebooks(tmp_path, monkeypatch):
     peek += "def found():\n    import gc\n    return [x for x in gc.get_objects() if type(x).__name__ == 'ExitRecords']"
     hand_in(tmp_path, "eve", leave.format(peek), name="hw5")
     hand_in(tmp_path, "bob", leave.format("..."), name="hw5")
+    quick = functools.partial(score, scenes=FEW, repeats=3)
+    monkeypatch.setattr(board, "score", functools.partial(score, repeats=3))
     lines = {who: board._line(who, name, path, 0, FEW) for who, name, path in board.submissions(tmp_path)}
-    right = score("hw5", lambda exit, logits, latents: logits[-1].softmax(1).amax(1), scenes=FEW)
+    right = quick("hw5", lambda exit, logits, latents: logits[-1].softmax(1).amax(1))
     assert (lines["ada"].score, lines["ada"].low) == (right.score, right.low)
-    wrong = score("hw5", lambda exit, logits, latents: -logits[-1].softmax(1).amax(1), scenes=FEW)
-    assert lines["eve"].score == wrong.score
+    assert lines["eve"].score == quick("hw5", lambda exit, logits, latents: -logits[-1].softmax(1).amax(1)).score
     assert lines["bob"].message == "leave gives nothing"
