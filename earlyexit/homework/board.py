@@ -178,15 +178,13 @@ def _left(trial: Trial, leave: Callable) -> list[tuple[ExitRecords, Tensor]]:
         # Any numbers will do, in their order; thresholds lie between 0 and 1.
         return 0.5 + torch.atan(torch.stack([*given, torch.zeros(len(records))]).double()) / math.pi
 
-    choices, matches = all_choices(trial.calibration, scores(trial.calibration)), match_records(trial.calibration)
-    ours, least, most = (
-        scores(trial.records),
-        *(trial.calibration.mean_gmacs(trial.calibration.all_at(k)) for k in (1, 4)),
-    )
-    points = [(trial.records, trial.records.all_at(1))]
+    calibration, test = trial.calibration, trial.records
+    choices, matches, ours = all_choices(calibration, scores(calibration)), match_records(calibration), scores(test)
+    least, most = (calibration.mean_gmacs(calibration.all_at(k)) for k in (1, 4))
+    points = [(test, test.all_at(1))]
     for budget in np.linspace(least, most, BUDGETS + 1)[1:]:
         thresholds = choices.thresholds[best_under(matches, choices, float(budget))]
-        points.append((trial.records, threshold_exits(ours, thresholds)))
+        points.append((test, threshold_exits(ours, thresholds)))
     return points
 
 
@@ -226,9 +224,9 @@ def _filled(trial: Trial, own: Callable) -> list[tuple[ExitRecords, Tensor]]:
 
 def with_exit_1(records: ExitRecords, found: list[dict], gmacs: float) -> ExitRecords:
     """Records with other detections at exit 1, N dicts, which cost an image that many GMACs more."""
-    each = [
-        one for i, first in enumerate(found) for one in (first, *(records.detection(i, k) for k in EXITS if k != 1))
-    ]
+    each = []
+    for image, first in enumerate(found):
+        each += [first, *(records.detection(image, k) for k in EXITS[1:])]
     columns = {name: torch.cat([one[name] for one in each]) for name in ("boxes", "scores", "labels")}
     joined = Detections(**columns, offsets=offsets_of(torch.tensor([len(one["boxes"]) for one in each])))
     return replace(records, found=joined, gmacs=records.gmacs + torch.tensor([gmacs, 0, 0, 0])[:, None])
