@@ -44,7 +44,7 @@ def lots(answer, random: torch.Generator) -> None:
         best = torch.maximum(near, far)
         slips = {
             "a lottery between neighbours can be worse than one between exits further apart: try all pairs": near,
-            "a lottery between the first and the last exit can be worse than one between neighbours: try all pairs": far,
+            "a lottery between the first and the last exit can be worse than between neighbours: try all pairs": far,
             "this is the worth of the deepest exit that can be paid for, without a lottery": mean[inside],
             "the shares are the other way round": mean[2] + share * (mean[0] - mean[2]),
             "the mean over images was asked for": best * worth.shape[1],
