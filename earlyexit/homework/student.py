@@ -6,6 +6,7 @@ computed in this process from the values that come back. They are read as tensor
 
 import contextlib
 import ctypes
+import fcntl
 import io
 import os
 import resource
@@ -60,6 +61,9 @@ class Student:
             if weights.stat().st_size <= FILE:
                 shutil.copy(weights, self.folder)
         ours, theirs = os.pipe(), os.pipe()
+        for end in (ours[0], theirs[1]):  # where it is Linux, with room: fewer turns on a busy machine
+            with contextlib.suppress(AttributeError, OSError):
+                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 1 << 20)
         command = [sys.executable, "-m", f"{__package__}.worker", str(theirs[0]), str(ours[1]), str(limit)]
         with open(self.folder / "output.txt", "wb") as output:
             self.process = subprocess.Popen(
