@@ -12,8 +12,8 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test site-test lint format notebooks slides homework study beyond choosing gpu repository \
-	pins release-check release-lowest release-newest colab-check clean
+.PHONY: help setup book serve test site-test lint format notebooks slides homework homework-class study beyond choosing gpu \
+	repository pins release-check release-lowest release-newest colab-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -67,6 +67,9 @@ notebooks: $(STAMP) ## run the chapters in place and store their outputs
 
 homework: $(STAMP) ## write the students' release of the homework and, into _build/homework, the lecturers' solutions
 	$(BIN)/python tools/homework.py
+
+homework-class: $(STAMP) ## mark a made class of 102 and say how long it takes; some ten minutes
+	$(BIN)/python benchmarks/homework.py --json benchmarks/homework.json
 
 slides: $(STAMP) ## make slides of all chapters for a lecture into _build/slides
 	$(BIN)/python tools/slides.py

@@ -2,8 +2,8 @@
 
 Each `book/homework/source/hwN.ipynb` is a notebook in nbgrader's form: what lies between "### BEGIN SOLUTION" and
 "### END SOLUTION" is the answer, between "### BEGIN HIDDEN TESTS" and "### END HIDDEN TESTS" is for the lecturer. This
-writes `book/homework/release/hwN.ipynb` for students, `_build/homework/solutions/` for lecturers, and one zip of the
-release with its version. A release that somebody has changed is not written over.
+writes `earlyexit/homework/release/hwN.ipynb` for students, which comes with the package, `_build/homework/solutions/`
+for lecturers, and one zip of the release with its version. A release that somebody has changed is not written over.
 
 homework.py --check    only compare the release with its sources; exit status 1 if it differs
 """
@@ -22,8 +22,8 @@ import nbformat
 
 import earlyexit
 
-HOMEWORK = Path(__file__).resolve().parent.parent / "book" / "homework"
-BUILT = HOMEWORK.parent.parent / "_build" / "homework"
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE, RELEASE, BUILT = (ROOT / p for p in ("book/homework/source", "earlyexit/homework/release", "_build/homework"))
 SOLUTION = re.compile(r"^(?P<indent> *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION\n?", re.DOTALL | re.MULTILINE)
 HIDDEN = re.compile(r"^ *### BEGIN HIDDEN TESTS\n.*?^ *### END HIDDEN TESTS\n?", re.DOTALL | re.MULTILINE)
 MARKERS = re.compile(r"^ *### (BEGIN|END) (SOLUTION|HIDDEN TESTS)\n?", re.MULTILINE)
@@ -86,20 +86,20 @@ def pack(folder: Path, out: Path) -> Path:
 
 def main() -> int:
     """Write or compare; return the exit status."""
-    sources = {path.name: nbformat.read(path, as_version=4) for path in sorted((HOMEWORK / "source").glob("*.ipynb"))}
+    sources = {path.name: nbformat.read(path, as_version=4) for path in sorted(SOURCE.glob("*.ipynb"))}
     release = {name: released(source) for name, source in sources.items()}
     if "--check" in sys.argv[1:]:
-        there = {path.name: path.read_text() for path in (HOMEWORK / "release").glob("*.ipynb")}
+        there = {path.name: path.read_text() for path in RELEASE.glob("*.ipynb")}
         differ = [name for name in release if there.get(name) != nbformat.writes(release[name]) + "\n"]
         print(
             "\n".join(f"{name}: the release is not that of its source" for name in differ) or "releases are up to date"
         )
         return int(bool(differ))
-    changed = write(HOMEWORK / "release", release)
+    changed = write(RELEASE, release)
     write(BUILT / "solutions", {name: solved(source) for name, source in sources.items()})
     for path in changed:
         print(f"{path} was changed since it was written: it is left as it is; move it away to get the new one")
-    print(f"{len(release) - len(changed)} assignments in {HOMEWORK / 'release'}, {pack(HOMEWORK / 'release', BUILT)}")
+    print(f"{len(release) - len(changed)} assignments in {RELEASE}, {pack(RELEASE, BUILT)}")
     return int(bool(changed))
 
 

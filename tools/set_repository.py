@@ -31,6 +31,7 @@ PATTERNS = {
     "book/*.md": [INSTALL, COLAB, CLONE, RAW],
     "book/*/*.ipynb": [INSTALL, COLAB, CLONE],
     "book/homework/*/*.ipynb": [INSTALL, COLAB, CLONE],
+    "earlyexit/homework/release/*.ipynb": [INSTALL, COLAB, CLONE],
 }
 # These files have to name the address; a chapter need not.
 REQUIRED = ("pyproject.toml", "_config.yml", "CITATION.cff", "README.md")

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from .verdicts import SlipError, called, same
 
+MANY = 600_000  # images: a loop over them takes many seconds, one operation on all takes none
+
 
 def _logits(random: torch.Generator, images: int = 6, classes: int = 5) -> Tensor:
     return torch.randn(images, classes, generator=random) * 3
@@ -89,6 +91,8 @@ def leaves_at(answer, random: torch.Generator) -> None:
         "this is the exit with the highest score: the first that passes was asked for": scores.argmax(0) + 1,
     }
     same(called(answer, scores, thresholds), wanted, "the exit of each image", slips)
+    scores, wanted = scores.repeat(1, MANY // 12), wanted.repeat(MANY // 12)
+    same(called(answer, scores, thresholds), wanted, "the exit of each of many images")
 
 
 def keep(answer, random: torch.Generator) -> None:
@@ -113,6 +117,10 @@ def keep(answer, random: torch.Generator) -> None:
     same(got[1], features[staying], "the features of those that stay", kept)
     kept = {"all latents go on: they no longer fit the features": latents}
     same(got[2], latents[staying], "the latents of those that stay", kept)
+    many = features[:, :1, :1, :1].repeat(MANY // 8, 1, 1, 1), latents[:, :1, :1].repeat(MANY // 8, 1, 1)
+    scores = scores.repeat(MANY // 8)
+    places = called(answer, *many, scores, 0.5)[0]
+    same(places, (scores < 0.5).nonzero()[:, 0], "the places of those of many images that stay")
 
 
 def put_back(answer, random: torch.Generator) -> None:

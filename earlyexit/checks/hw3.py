@@ -30,15 +30,20 @@ def sizes(answer, random: torch.Generator) -> None:
 
 def zeros(answer, random: torch.Generator) -> None:
     """C4 and C5 of zeros: C3 (N, C, H, W), their channels -> two tensors."""
-    c3, channels = torch.rand(2, 4, 15, 9, generator=random), (6, 8)
+    _zeros(answer, random, (15, 9), ((8, 5), (4, 3)), ((7, 4), (3, 2)))
+    _zeros(answer, random, (16, 12), ((8, 6), (4, 3)), ((8, 6), (4, 3)))
+
+
+def _zeros(answer, random: torch.Generator, size: tuple, shapes: tuple, floors: tuple) -> None:
+    c3, channels = torch.rand(2, 4, *size, generator=random), (6, 8)
     got = called(answer, c3, *channels)
     if not isinstance(got, (list, tuple)) or len(got) != 2:
         raise SlipError("two tensors were asked for, C4 and C5")
-    for name, one, shape, floor in zip(("C4", "C5"), got, ((8, 5), (4, 3)), ((7, 4), (3, 2)), strict=True):
+    for name, one, shape, floor in zip(("C4", "C5"), got, shapes, floors, strict=True):
         width = channels[name == "C5"]
         slips = {
             f"{name} is rounded down: a stride-2 stage rounds up": torch.zeros(2, width, *floor),
-            f"{name} has the size of C3: each level is half of the one before": torch.zeros(2, width, 15, 9),
+            f"{name} has the size of C3: each level is half of the one before": torch.zeros(2, width, *size),
             f"{name} has the channels of C3": torch.zeros(2, 4, *shape),
             f"{name} is one image, and the batch has two": torch.zeros(width, *shape),
             f"{name} is full of ones": torch.ones(2, width, *shape),

@@ -1,5 +1,7 @@
 """Homework 5: who should leave."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -29,18 +31,20 @@ def spent(answer, random: torch.Generator) -> None:
 
 def lots(answer, random: torch.Generator) -> None:
     """The mean worth of the best lottery between two exits at a budget: worth (E, N), costs (E,), a budget."""
-    worth, costs = _table(random)
-    worth[1] -= 0.4  # the middle exit is a bad bargain: the best lottery passes it by
-    mean = worth.mean(1)
-    for budget in (45.0, 100.0):
+    table, costs = _table(random)
+    for middle, budget in itertools.product((-0.4, 0.2), (45.0, 100.0)):
+        # The middle exit is a bad bargain, which the best lottery passes by; then it is a good one.
+        worth = table + torch.tensor([0.0, middle, 0.0])[:, None]
+        mean = worth.mean(1)
         share = (budget - costs[0]) / (costs[2] - costs[0])
-        best = mean[0] + share * (mean[2] - mean[0])
+        far = mean[0] + share * (mean[2] - mean[0])
         inside = int(budget > costs[1])
         part = (budget - costs[inside]) / (costs[inside + 1] - costs[inside])
+        near = mean[inside] + part * (mean[inside + 1] - mean[inside])
+        best = torch.maximum(near, far)
         slips = {
-            "a lottery between neighbours can be worse than one between exits further apart: try all pairs": (
-                mean[inside] + part * (mean[inside + 1] - mean[inside])
-            ),
+            "a lottery between neighbours can be worse than one between exits further apart: try all pairs": near,
+            "a lottery between the first and the last exit can be worse than between neighbours: try all pairs": far,
             "this is the worth of the deepest exit that can be paid for, without a lottery": mean[inside],
             "the shares are the other way round": mean[2] + share * (mean[0] - mean[2]),
             "the mean over images was asked for": best * worth.shape[1],

@@ -1,6 +1,7 @@
 """Is an answer right, and if not, which likely slip does it look like?"""
 
 import importlib
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 ROUNDS = 3  # random inputs that an answer is tried on
 TURN = "your turn"
+SECONDS = 2.0  # of the processor, for one call of an answer
+clock = time.process_time  # what others do on the machine does not count
 # The file that has a part's exercises, and its chapters; an assignment's file has its name.
 PARTS = {"leaving_early": range(3), "network": range(3, 5), "study": range(5, 10), "beyond": range(10, 12)}
 
@@ -94,15 +97,29 @@ def names(module: ModuleType, start: str = "") -> list[str]:
 
 
 def called(answer: Callable, *inputs, **named):
-    """What the answer gives for some inputs; `SlipError` if it changed them, "your turn" if it gives nothing."""
+    """What the answer gives for some inputs; "your turn" if it gives nothing.
+
+    `SlipError` if it changed them, or takes longer than `SECONDS`.
+    """
     before = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
+    start = clock()
     got = answer(*inputs, **named)
+    in_time(clock() - start)
     for place, (old, new) in enumerate(zip(before, inputs, strict=True)):
         if isinstance(old, Tensor) and not torch.equal(old, new):
             raise SlipError(f"your function changes its input number {place + 1}: work on a copy")
     if got is None or got is ...:
         raise NotImplementedError
     return got
+
+
+def in_time(seconds: float) -> None:
+    """`SlipError` if an answer has taken too long."""
+    if seconds > SECONDS:
+        raise SlipError(
+            f"your function takes {seconds:.1f} seconds, {SECONDS:g} are more than enough: is there a loop over images "
+            "or places that one operation on the whole tensor can do?"
+        )
 
 
 def pulled(answer: Callable, inputs: tuple, to: int) -> tuple[Tensor, Tensor | None]:

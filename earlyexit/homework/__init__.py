@@ -3,5 +3,10 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"grade": ["Mark", "grade", "hidden_seeds", "seed_of"], "student": ["Student"]}
+    __name__,
+    submod_attrs={
+        "board": ["Score", "score"],
+        "grade": ["Mark", "grade", "hidden_seeds", "seed_of"],
+        "student": ["Student"],
+    },
 )

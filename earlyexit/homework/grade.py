@@ -23,9 +23,11 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from .. import __version__
 from ..checks.verdicts import TURN, Verdict, check, names
 from ..files import write_whole
-from .student import LostError, Student
+from .student import LIMIT, LostError, Student, end_with_parent
+from .worker import code_cells, parsed
 
 POINTS = 10  # of an exercise
 HIDDEN = 3  # seeds that nobody has seen
@@ -67,13 +69,14 @@ def hidden_seeds(secret: int | None = None) -> list[int]:
     return [int(text) * HIDDEN + place for place in range(HIDDEN)]
 
 
-def grade(notebook: Path, student: str, secret: int) -> list[Mark]:
+def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) -> list[Mark]:
     """Mark one notebook, all exercises of its assignment.
 
     Args:
         notebook: `hw1.ipynb`, as it was saved; its name says the assignment.
         student: who handed it in.
         secret: the lecturer's seed, from which the hidden inputs are drawn.
+        limit: seconds that a cell or a call may take, see `Student`.
 
     Raises:
         ValueError: if there is no such assignment.
@@ -86,7 +89,7 @@ def grade(notebook: Path, student: str, secret: int) -> list[Mark]:
 
     while waiting:
         try:
-            answers = Student(notebook)
+            answers = Student(notebook, limit=limit)
         except LostError as error:
             return marks + [nothing(exercise, error) for exercise in waiting]
         with answers:
@@ -133,38 +136,56 @@ def exercises_of(assignment: str) -> list[str]:
         ) from None
 
 
-def submissions(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Students with the notebooks that they handed in; `ValueError` if a folder has none."""
-    found = sorted((path.parent.name, path) for path in Path(folder).glob("*/*.ipynb"))
-    if not found:
+def submissions(folder: Path) -> list[tuple[str, str, Path]]:
+    """Each student with each assignment of the class, and the notebook that there is or should be.
+
+    Raises:
+        ValueError: if no folder in `folder` has the notebook of an assignment.
+    """
+    students = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
+    assignments = sorted({path.stem for path in Path(folder).glob("*/*.ipynb") if _is_assignment(path.stem)})
+    if not assignments:
         raise ValueError(f"no notebooks in '{folder}': it should have a folder for each student, STUDENT/hw1.ipynb")
-    yield from found
+    return [(one.name, assignment, one / f"{assignment}.ipynb") for one in students for assignment in assignments]
 
 
-def digest(path: Path, secret: int) -> str:
-    """What a submission is known by: its content and the seed that it is marked with."""
-    return hashlib.sha256(path.read_bytes() + str(secret).encode()).hexdigest()[:16]
+def _is_assignment(name: str) -> bool:
+    try:
+        return name.startswith("hw") and bool(exercises_of(name))
+    except ValueError:
+        return False
+
+
+def digest(path: Path, student: str, secret: int) -> str:
+    """What a submission is known by: all that decides its marks, its author included."""
+    parts = [f"{__version__} {student} {secret} {path.name}".encode(), *(one.read_bytes() for one in _handed_in(path))]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+
+
+def _handed_in(path: Path) -> list[Path]:
+    """A notebook, if it is there, and the weights beside it."""
+    return [one for one in (path, *sorted(path.parent.glob("*.safetensors"))) if one.is_file()]
 
 
 def copied(folder: Path) -> list[tuple[str, str, list[str]]]:
     """Functions that several students wrote alike, names and layout aside: assignment, function, students."""
     seen = defaultdict(set)
-    for student, path in submissions(folder):
+    for student, assignment, path in submissions(folder):
         for name, shape in _functions(path):
-            seen[path.stem, name, shape].add(student)
+            seen[assignment, name, shape].add(student)
     return sorted((a, name, sorted(who)) for (a, name, _), who in seen.items() if len(who) > 1)
 
 
 def _functions(path: Path) -> Iterator[tuple[str, str]]:
     """The functions of a notebook with the form of their code, in which names do not count; short ones are left out."""
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError):
+        cells = code_cells(path)
+    except ValueError:
         return
-    for cell in cells:
+    for _, _, code in cells:
         try:
-            tree = ast.parse("".join(cell.get("source", "")) if cell.get("cell_type") == "code" else "")
-        except SyntaxError:
+            tree = parsed(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # as deep nesting gives
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and len(list(ast.walk(node))) > 40:
@@ -175,33 +196,47 @@ def _functions(path: Path) -> Iterator[tuple[str, str]]:
 def main(
     folder: Annotated[Path, typer.Argument(help="A folder for each student: STUDENT/hw1.ipynb.")],
     out: Annotated[Path, typer.Option(help="The table of marks.")],
-    seed: Annotated[int, typer.Option(help="The lecturer's secret seed of hidden inputs.", min=0)],
+    seed: Annotated[
+        int, typer.Option(help="Your secret seed of hidden inputs.", min=0, envvar=SECRET, prompt=True, hide_input=True)
+    ],
     jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 2,
+    limit: Annotated[float, typer.Option(help="Seconds that a cell or a call may take.", min=0.1)] = LIMIT,
 ) -> None:
     """Mark all submissions; what is already marked with this seed is not run again."""
     kept = out.with_suffix(".feedback")
     kept.mkdir(parents=True, exist_ok=True)
     try:
-        given = list(submissions(folder))
-        for _, path in given:
-            exercises_of(path.stem)
+        given = submissions(folder)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    waiting = [(who, path) for who, path in given if not (kept / f"{digest(path, seed)}.json").exists()]
-    with ProcessPoolExecutor(jobs) as pool:
-        tasks = {pool.submit(_grade_quietly, path, who, seed): (who, path) for who, path in waiting}
+    files = {(who, name): kept / f"{digest(path, who, seed)}.json" for who, name, path in given}
+    waiting = [(who, name, path) for who, name, path in given if not files[who, name].exists()]
+    with ProcessPoolExecutor(jobs, initializer=_begin) as pool:
+        tasks = {pool.submit(_grade_safely, path, who, seed, limit): files[who, name] for who, name, path in waiting}
         for task in tqdm(as_completed(tasks), total=len(tasks), unit="notebook", disable=not sys.stderr.isatty()):
-            who, path = tasks[task]
             text = json.dumps([asdict(mark) for mark in task.result()])
-            write_whole(kept / f"{digest(path, seed)}.json", lambda file, text=text: file.write_text(text))
-    marks = [Mark(**row) for _, path in given for row in json.loads((kept / f"{digest(path, seed)}.json").read_text())]
+            write_whole(tasks[task], lambda file, text=text: file.write_text(text))
+    marks = [Mark(**row) for file in files.values() for row in json.loads(file.read_text())]
     _write(out, kept, marks, copied(folder))
     typer.echo(f"{len(given)} notebooks, {len(marks)} marks in {out}; what is said to each student in {kept}")
 
 
-def _grade_quietly(path: Path, student: str, secret: int) -> list[Mark]:
+def _begin() -> None:
+    """A process that marks has one thread, and ends when the command was killed."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    return grade(path, student, secret)
+    end_with_parent()
+
+
+def _grade_safely(path: Path, student: str, secret: int, limit: float) -> list[Mark]:
+    """The marks of a notebook; none of a file that is missing, or that nobody has thought of."""
+    try:
+        if path.is_file():
+            return grade(path, student, secret, limit=limit)
+        there = ", ".join(sorted(one.name for one in path.parent.iterdir())) or "nothing"
+        why = f"there is no {path.name} in the folder, there is {there}: files keep their names"
+    except Exception as error:  # noqa: BLE001 - the others of the class are marked all the same
+        why = f"this could not be marked, ask your lecturer: {type(error).__name__}: {error}"
+    return [Mark(student, path.stem, exercise, 0, POINTS, why) for exercise in exercises_of(path.stem)]
 
 
 def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str, list[str]]]) -> None:
@@ -220,3 +255,22 @@ def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str,
 def run() -> None:
     """The command `earlyexit-grade`."""
     typer.run(main)
+
+
+def hand_out(
+    number: Annotated[int, typer.Argument(help="Of the assignment, 1 to 5.")],
+    folder: Annotated[Path, typer.Argument(help="Where the notebook is written.")] = Path("."),
+) -> None:
+    """Write an assignment's notebook, hwN.ipynb; it comes with the package, so that no network is needed."""
+    there, target = Path(__file__).with_name("release") / f"hw{number}.ipynb", Path(folder) / f"hw{number}.ipynb"
+    if not there.is_file():
+        raise typer.BadParameter(f"there is no assignment {number}, there are 1 to 5")
+    if target.exists() and target.read_bytes() != there.read_bytes():
+        raise typer.BadParameter(f"'{target}' is there already, perhaps with your work in it: it is left as it is")
+    write_whole(target, lambda file: file.write_bytes(there.read_bytes()))
+    typer.echo(f"{target}: open it with jupyter lab {target}")
+
+
+def run_hand_out() -> None:
+    """The command `earlyexit-homework`."""
+    typer.run(hand_out)

@@ -5,6 +5,8 @@ computed in this process from the values that come back. They are read as tensor
 """
 
 import contextlib
+import ctypes
+import fcntl
 import io
 import os
 import resource
@@ -15,29 +17,22 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..checks.verdicts import SlipError
+from ..checks.verdicts import SlipError, in_time
 
-START, CALL = 120.0, 10.0  # seconds for the notebook as a whole, and for one call of a function
-MEMORY, DISK, CPU = 6 << 30, 64 << 20, 300  # bytes of address space, bytes of a file, seconds of processor
-# Where it is allowed: no network, no other process in sight, a file system that can only be read.
-SANDBOX = (
-    "--ro-bind",
-    "/",
-    "/",
-    "--dev",
-    "/dev",
-    "--proc",
-    "/proc",
-    "--unshare-net",
-    "--unshare-pid",
-    "--die-with-parent",
-)
+START, LIMIT = 120.0, 5.0  # seconds for the notebook; of the processor for a cell or a call, which may last PATIENCE
+PATIENCE = 4  # times that by the clock: the machine may have other things to do
+MEMORY, FILE, FOLDER = 6 << 30, 64 << 20, 256 << 20  # bytes of address space, of a file or a message, of all files
+CPU, PROCESSES = 300, 1024  # seconds of processor; processes and threads beside all others (no limit for root)
+# Where it is allowed: no network, no other process in sight, and with bubblewrap a file system that can only be read.
+BUBBLE = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-net --unshare-pid --die-with-parent"
+ALONE = "unshare --user --map-root-user --net --pid --fork --kill-child --mount-proc"
 
 
 class LostError(RuntimeError):
@@ -54,32 +49,39 @@ class Student:
 
     Args:
         notebook: the file that was handed in.
-        start, call: seconds that the notebook and one call may take.
+        start: seconds that the notebook may take.
+        limit: seconds of the processor that one cell or one call may take; the clock allows `PATIENCE` times as many.
     """
 
-    def __init__(self, notebook: Path, *, start: float = START, call: float = CALL):
-        self.limit, self.lost = call, None
+    def __init__(self, notebook: Path, *, start: float = START, limit: float = LIMIT):
+        self.limit, self.lost = PATIENCE * limit, None
         self.folder = Path(tempfile.mkdtemp(prefix="homework-"))
         shutil.copy(notebook, self.folder / "answer.ipynb")
         for weights in notebook.parent.glob("*.safetensors"):  # trained by the student, and handed in with the notebook
-            if weights.stat().st_size <= DISK:
+            if weights.stat().st_size <= FILE:
                 shutil.copy(weights, self.folder)
         ours, theirs = os.pipe(), os.pipe()
+        for end in (ours[0], theirs[1]):  # where it is Linux, with room: fewer turns on a busy machine
+            with contextlib.suppress(AttributeError, OSError):
+                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 1 << 20)
+        command = [sys.executable, "-m", f"{__package__}.worker", str(theirs[0]), str(ours[1]), str(limit)]
         with open(self.folder / "output.txt", "wb") as output:
             self.process = subprocess.Popen(
-                [*sandbox(self.folder), sys.executable, "-m", f"{__package__}.worker", str(theirs[0]), str(ours[1])],
+                [*sandbox(self.folder), *command],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder,
                 pass_fds=(theirs[0], ours[1]), start_new_session=True, preexec_fn=_limit, env=_environment(self.folder),
             )  # fmt: skip
         os.close(theirs[0])
         os.close(ours[1])
         self.reads, self.writes = ours[0], theirs[1]
+        os.set_blocking(self.writes, False)  # a process that does not read must not hold this one
         try:
-            ready = self._receive(start)
+            ready = self._talk(start)
         except LostError:
             self.close()
             raise
-        self.problems, self.defined = ready["problems"], ready["defined"]
+        told = (ready.get("problems"), ready.get("defined"))
+        self.problems, self.defined = ([*map(str, x)] if isinstance(x, list) else [] for x in told)
 
     def __enter__(self) -> "Student":
         return self
@@ -92,6 +94,13 @@ class Student:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for _ in range(20):  # what has left the group, and may be having children while it is looked for
+            left = list(stragglers(self.folder))
+            for process in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            if not left:
+                break
         for end in (self.reads, self.writes):
             os.close(end)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -106,50 +115,87 @@ class Student:
             found = self._ask({"call": name, "inputs": inputs, "named": {}, "to": to})
             return found["value"], found["gradient"]
 
-        call.pulled = pulled
+        def counted(*inputs) -> tuple[object, float]:
+            found = self._ask({"call": name, "inputs": inputs, "named": {}, "count": True})
+            return found["value"], float(found["gmacs"])
+
+        call.pulled, call.counted = pulled, counted
         call.__module__ = "__main__"  # as in the notebook
         return call
 
     def _ask(self, request: dict) -> dict:
-        with contextlib.suppress(BrokenPipeError):  # the process has ended, which is said when its answer is read
-            send(self.writes, request)
-        reply = self._receive(self.limit)
+        reply = self._talk(self.limit, request)
         if reply.get("unfinished"):
             raise NotImplementedError
         if "error" in reply:
-            raise RuntimeError(reply["error"])
+            raise SlipError(f"your code raised {reply['error']}")
+        in_time(float(reply["seconds"]))
         if reply["changed"]:
             raise SlipError(f"your function changes its input number {reply['changed'][0] + 1}: work on a copy")
         return reply
 
-    def _receive(self, limit: float) -> dict:
+    def _talk(self, limit: float, request: dict | None = None) -> dict:
+        """Send what is asked, if anything, and wait for the answer, both within the limit."""
+        until = time.monotonic() + limit
         try:
-            if not select.select([self.reads], [], [], limit)[0]:
-                raise LostError(f"your code takes longer than {limit:g} seconds")
-            return receive(self.reads)
+            if request is not None:
+                with contextlib.suppress(BrokenPipeError):  # it has ended, which is said when its answer is read
+                    send(self.writes, request, lambda: self._wait(limit, until, ([], [self.writes], [])))
+            return receive(self.reads, lambda: self._wait(limit, until, ([self.reads], [], [])))
         except EOFError:
             self.lost = LostError("your code ended the process that it ran in")
         except LostError as error:
             self.lost = error
         raise self.lost
 
+    def _wait(self, limit: float, until: float, ends: tuple) -> None:
+        """Return as soon as there is something to read, or room to write."""
+        while time.monotonic() < until:
+            if any(select.select(*ends, 0.2)):
+                return
+            with contextlib.suppress(FileNotFoundError):  # it was there a moment ago
+                if sum(path.lstat().st_size for path in self.folder.rglob("*")) > FOLDER:
+                    raise LostError(f"your code writes more than {FOLDER >> 20} MB")
+        raise LostError(f"your code takes longer than {limit:g} seconds")
+
 
 def sandbox(folder: Path) -> list[str]:
-    """What a command begins with to run without a network and write to `folder` alone; nothing where that cannot be."""
-    tool = shutil.which("bwrap")
-    if not tool:
-        return []
-    command = [tool, *SANDBOX, "--bind", str(folder), str(folder), "--chdir", str(folder)]
-    works = subprocess.run([*command, "true"], capture_output=True).returncode == 0
-    return command if works else []
+    """What a command begins with to run without a network and to see no other process; nothing where that cannot be.
+
+    With bubblewrap it can also write to `folder` alone.
+    """
+    here = str(folder)
+    for command in ([*BUBBLE.split(), "--bind", here, here, "--chdir", here], ALONE.split()):
+        if shutil.which(command[0]) and subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+            return command
+    return []
+
+
+def stragglers(folder: Path) -> Iterator[int]:
+    """Processes (Linux) that began with this folder as their home."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # somebody else's, or it has just ended
+            if f"HOME={folder}".encode() in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
+
+
+def end_with_parent() -> None:
+    """Let the kernel, where it is Linux, end this process as soon as the one that started it has ended."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _limit() -> None:
     """What the student's process may use; it begins with this."""
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (DISK, DISK))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = len(list(Path("/proc").glob("[0-9]*/task/*"))) + PROCESSES
+    allowed = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    if allowed == resource.RLIM_INFINITY or most < allowed:
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -158,24 +204,24 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**kept, "HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
 
-def send(end: int, message: dict) -> None:
-    """Write a message, tensors and plain values, into a pipe."""
+def send(end: int, message: dict, wait: Callable[[], None] = lambda: None) -> None:
+    """Write a message, tensors and plain values, into a pipe; `wait` is called before each part."""
     held = io.BytesIO()
     torch.save(message, held)
     data = struct.pack("<Q", held.tell()) + held.getvalue()
     while data:
+        wait()
         data = data[os.write(end, data) :]
 
 
-def receive(end: int) -> dict:
+def receive(end: int, wait: Callable[[], None] = lambda: None) -> dict:
     """Read a message from a pipe; `EOFError` if the other side has ended, or sent what is no message."""
-    (size,) = struct.unpack("<Q", _read(end, 8))
-    if size > DISK:
+    (size,) = struct.unpack("<Q", _read(end, 8, wait))
+    if size > FILE:
         raise EOFError
+    data = io.BytesIO(_read(end, size, wait))
     try:
-        message = torch.load(
-            io.BytesIO(_read(end, size)), weights_only=True
-        )  # objects are refused: they could run code
+        message = torch.load(data, weights_only=True)  # objects are refused: they could run code
     except Exception as error:  # noqa: BLE001 - what is no message raises anything
         raise EOFError from error
     if not isinstance(message, dict):
@@ -183,11 +229,12 @@ def receive(end: int) -> dict:
     return message
 
 
-def _read(end: int, size: int) -> bytes:
-    data = b""
+def _read(end: int, size: int, wait: Callable[[], None]) -> bytes:
+    data = bytearray()
     while len(data) < size:
+        wait()
         part = os.read(end, size - len(data))
         if not part:
             raise EOFError
         data += part
-    return data
+    return bytes(data)

@@ -33,6 +33,12 @@ def lots(worth, costs, budget):
     return mean[k] + share * (mean[k + 1] - mean[k])
 
 
+# %% lots: the first and the last
+def lots(worth, costs, budget):
+    mean, share = worth.mean(dim=1), (budget - costs[0]) / (costs[-1] - costs[0])
+    return mean[0] + share * (mean[-1] - mean[0])
+
+
 # %% lots: without a lottery
 def lots(worth, costs, budget):
     return worth.mean(dim=1)[int((costs <= budget).sum()) - 1]
