@@ -215,13 +215,29 @@ def test_calibrate_into_a_run_decides_what_evaluate_does(folder, finished_run, t
     assert {name.partition(".")[0] for name in set(after) - set(before)} == ({"rule"} if rule == "router" else set())
 
     exits = exits_of(run("evaluate", folder, "--weights", own, "--split", "train"))
-    assert exits == pytest.approx([5, 6, 3, 10], abs=1)  # as above
+    # The limit of an exit is the score of one image, which rounding in batches of another size may hold back.
+    left = np.cumsum(exits)
+    assert all(
+        0 <= meant - so_far <= exit for exit, (meant, so_far) in enumerate(zip((5, 11, 14), left, strict=False), 1)
+    )
     other_rule = exits_of(
         run("evaluate", folder, "--weights", finished_run, "--split", "train", "--thresholds", limits)
     )
     assert (other_rule == exits) == (rule is None)
     assert exits_of(run("evaluate", folder, "--weights", own, "--thresholds", "inf,inf,inf")) == [0, 0, 0, 7]
     assert exits_of(run("evaluate", folder, "--weights", own, "--exit", 2)) == [0, 7, 0, 0]
+
+
+def test_photos_of_12_bits_are_said_wherever_they_are_measured(folder, weights, tmp_path, no_counting):
+    data = shutil.copytree(folder, tmp_path / "data")
+    for path in sorted((data / "train").iterdir())[:2]:
+        Image.fromarray(np.linspace(0, 4000, 64 * 64).reshape(64, 64).astype(np.uint16)).save(path, format="PNG")
+    for command in ("evaluate", "calibrate"):
+        done = run(command, data, "--weights", weights, "--split", "train")
+        assert done.exit_code == 0, done.output
+        (note,) = (line for line in done.stderr.splitlines() if "bits" in line)
+        assert note.startswith("note: 12 bits in a file of 16: 2 of 24 photos, such as '")
+        assert note.endswith("', the largest value is 4000, so 4095 is taken for white")
 
 
 def test_calibrate_worth_keeps_a_budget(folder, finished_run, tmp_path):

@@ -74,10 +74,16 @@ def read_lists(folder: str | Path) -> dict[str, str]:
     return only_several(found)
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in UTF-16 where it begins so, as PowerShell's and Excel's "Unicode text" does."""
+    data = path.read_bytes()
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty; `ValueError` if it is not readable."""
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not readable: {error}") from None
 

@@ -206,7 +206,9 @@ def train(
         story = {**run, "settings": asdict(settings), **card, **provenance()}
         _write_story(out, story)
     if state.is_main_process:
-        on_start(dataset.notes + _about_one_class(settings, dataset) + _about_fresh(start, fresh))
+        more = [note for note in getattr(watcher.validation, "notes", ()) if note not in dataset.notes]
+        more = [f"{settings.val_split}: {note}" for note in more]
+        on_start(dataset.notes + more + _about_one_class(settings, dataset) + _about_fresh(start, fresh))
 
     def finished(row: dict) -> None:
         watcher.on_epoch(row)
