@@ -90,7 +90,7 @@ def plain(value: Any) -> Any:
 
 
 def write_table(path: Path, rows: Sequence[dict]) -> None:
-    """Write rows as CSV, whole or not at all; None becomes an empty field, bytes of a file name that are no text \\udc.."""
+    """Write rows as CSV, whole or not at all; None becomes an empty field, what is no letter is written as in JSON."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()

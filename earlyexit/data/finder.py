@@ -56,8 +56,8 @@ class PhotoFinder:
     """Finds a photo below a folder by the annotation file that describes it, and by the name that this gives.
 
     Names are compared as people read them: with "/" or "\\" between folders, in any case, with an accent as a letter of
-    its own or not, with "%20" or the space that it stands for, with or without ending and folders. Of an address in the web what follows
-    the "?" does not count.
+    its own or not, with "%20" or the space that it stands for, with or without ending and folders. What follows the "?"
+    of an address in the web does not count.
 
     Args:
         folder: searched to any depth.
