@@ -129,5 +129,5 @@ def _below(coco: Coco, images: Path) -> tuple[Coco, Path]:
 def kept_lines(parts: Mapping[str, Coco]) -> list[str]:
     """That splits were kept, and which are not there, for people."""
     missing = [split for split in SPLITS if split not in parts]
-    lines = [f"the splits that are there are kept; valid is called calibration here ({ANEW})"]
+    lines = [f"the splits that are there are kept; val or valid is called calibration here ({ANEW})"]
     return lines + [f"no images for {' and '.join(missing)}"] * bool(missing)
