@@ -12,7 +12,7 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test site-test lint format notebooks slides homework study beyond gpu repository pins \
+.PHONY: help setup book test site-test lint format notebooks slides homework study beyond choosing gpu repository pins \
 	release-check release-lowest release-newest clean
 
 help: ## list these targets
@@ -34,7 +34,7 @@ book: $(STAMP) ## run all chapters and build the book into _build/html
 	$(BIN)/python tools/check_notebooks.py _build/jupyter_execute/book/*.ipynb _build/jupyter_execute/book/solutions/*.ipynb
 
 test: $(STAMP) ## run the tests, then the chapters against their stored outputs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-current-env -n auto --dist loadfile book --ignore book/homework
 
 site-test: .venv/.site $(SITE) ## look at the built site in a browser (built first if it is missing); some five minutes
@@ -74,6 +74,9 @@ study: $(STAMP) $(SCENES) ## reproduce the paper's study on scenes into earlyexi
 beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, into earlyexit/study/results; resumable, hours
 	$(BIN)/earlyexit beyond --data scenes --folder data/scenes-single --many data/scenes \
 		--fresh data/scenes-fresh-single --out $(RESULTS) --jobs 2
+
+choosing: $(STAMP) $(SCENES) ## train and compare who chooses with who does not, for chapter 11; resumable, hours
+	$(BIN)/earlyexit choosing --data data/scenes --into runs/choosing --out $(RESULTS)
 
 # 3,330 scenes leave 2,011 test images with one object. The annotations of a split appear after its images.
 $(SCENES): | $(STAMP)

@@ -27,7 +27,7 @@ from earlyexit.evaluation.matching import match_records
 from earlyexit.evaluation.policies import calibrate_thresholds, exit_proportions, random_exits, threshold_exits
 from earlyexit.evaluation.scores import evaluate_exits, random_exit, sweep
 from earlyexit.files import provenance
-from earlyexit.model.necks import FILLERS
+from earlyexit.model.heads import FILLERS
 
 
 def evaluate_whole(

@@ -157,7 +157,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> Iterator[dict]
     """All rows, as they come: those of mixtures have a "policy"."""
     torch.manual_seed(0)
     batches, repeats = options.batches, options.repeats
-    size, most = options.size, max(32, *batches)
+    size, most = options.size, max(options.images, *batches)
     data = scene_dataset("test", options.scenes)
     scenes = [data[i % len(data)][0].to(device) for i in range(2 * most)]
     photos = [torch.rand(3, *size, device=device) for _ in range(most)]
@@ -205,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=numbers, default=(1, 16, 64), help="images of a call")
     parser.add_argument("--size", type=numbers, default=PAPER_SIZE, help="height,width of the paper's images")
+    parser.add_argument("--images", type=int, default=32, help="of the mixtures, at least; of nano twice as many")
     parser.add_argument("--scenes", type=int, default=600, help="drawn for each split; most have one object")
     parser.add_argument("--repeats", type=int, default=8, help="timed calls")
     parser.add_argument("--rounds", type=int, default=3, help="of mixtures")

@@ -14,6 +14,14 @@ from earlyexit.training.settings import TrainSettings
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
+# Files that take long begin, so that at the end no worker waits for another.
+LONG = ("benchmarks", "onnx", "processes", "training_checkpoints", "cli", "homework", "records", "trunks", "parity")
+
+
+def pytest_collection_modifyitems(items):
+    """Bring the tests of the files in `LONG` to the front, all else stays in order."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
 
 @pytest.fixture(scope="session")
 def nano():

@@ -83,6 +83,7 @@ def test_gpu(run, monkeypatch):
     peer = lambda num_classes, weights, weights_backbone, **sides: dyn_retinanet_nano(num_classes, **sides)  # noqa: E731
     monkeypatch.setattr(torchvision.models.detection, "retinanet_resnet50_fpn_v2", peer)
     small = ["--device", "cpu", "--size", "64,64", "--batches", 2, "--repeats", 1, "--rounds", 1, "--scenes", 12]
+    small += ["--images", 8]
     found, kept = run("gpu", *small, kept=RESULTS / "gpu" / "times.json")
     assert set(found) == set(kept) and found["device"] == "CPU"
     for name in ("latency", "policies"):

@@ -20,7 +20,7 @@ from earlyexit.evaluation import (
 from earlyexit.evaluation.fitting import STRENGTHS, ridge
 from earlyexit.evaluation.records import Detections, offsets_of
 from earlyexit.model import Worth, worth_features
-from earlyexit.model.postprocess import check_scales
+from earlyexit.model.detector import check_scales
 
 
 def with_latents(records, seed=0):

@@ -18,9 +18,9 @@ from earlyexit.evaluation.scores import (
     without_detections,
 )
 from earlyexit.losses import EXIT_WEIGHTS, present_classes, present_loss
+from earlyexit.model.detector import rescale_scores
 from earlyexit.model.exits import emptiness, exit_confidence
 from earlyexit.model.heads import FLOOR, ClassOpinion
-from earlyexit.model.postprocess import rescale_scores
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from earlyexit import exit_proportions
 from earlyexit.evaluation import cost as latency
 from earlyexit.evaluation import scores as best_case
 from earlyexit.evaluation.coco import METRICS
-from earlyexit.evaluation.cost import measure_latency, profile_exits
+from earlyexit.evaluation.cost import measure_latency
 from earlyexit.evaluation.matching import Matches, average_precision, match_records
 from earlyexit.evaluation.policies import early_share, few_images, oracle_exits, random_exits, threshold_exits
 from earlyexit.evaluation.scores import (
@@ -272,14 +272,6 @@ def test_latency_takes_turns_and_counts_per_image(nano, monkeypatch):
 def test_latency_wants_images_of_one_size(nano):
     with pytest.raises(ValueError, match=r"\(3, 64, 64\), \(3, 64, 96\)"):
         measure_latency(nano, [torch.rand(3, 64, 64), torch.rand(3, 64, 96)])
-
-
-def test_profile_is_the_median_of_each_part_without_the_first_call(monkeypatch, nano):
-    clock = itertools.count(1)
-    monkeypatch.setattr(latency, "seconds", lambda run, device: run() and next(clock) / 1000)
-    (row,) = profile_exits(nano, [torch.rand(3, 128, 128)], exits=(1,), repeats=3)
-    # The parts take turns: resizing takes 1, 5, 9 and 13 ms, the backbone 2, 6, ...; the first is left out.
-    assert row == {"exit": 1, "resize": 9, "backbone": 10, "neck and head": 11, "post-processing": 1}
 
 
 def test_a_call_is_timed_once(monkeypatch):

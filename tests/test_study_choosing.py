@@ -6,8 +6,10 @@ import torch
 from made_records import judged, made_records
 from test_fitting import with_latents
 
+from earlyexit.data.scenes import export_scenes
 from earlyexit.evaluation.matching import map_of, match_records
 from earlyexit.evaluation.scores import evaluate_exits
+from earlyexit.study import choosing
 from earlyexit.study.choosing import (
     PAPER,
     Choosing,
@@ -16,9 +18,11 @@ from earlyexit.study.choosing import (
     side_by_side,
     static_rows,
     summarise,
+    train_all,
     upper_hull,
     way_to_oracle,
 )
+from earlyexit.study.plan import choosing_plan
 
 
 def records(seed):
@@ -78,7 +82,8 @@ def test_all_of_the_comparison_together(run):
     rows = curve(run, 3) + static_rows([run, run], [1, 4], 3)
     ways = [way_to_oracle(run, 3)]
     found = summarise(rows, ways, "worth", run.unit)
-    assert set(found) == {"rule_score", "paper_rule_score", "gain_over_fixed", "gain_over_static", "kept"}
+    static = {"gain_over_static", "gain_over_static_at", "kept"}
+    assert set(found) == {"rule_score", "paper_rule_score", "gain_over_fixed", *static}
     assert list(found["gain_over_fixed"]) == ["0.70", "0.60", "0.50", "0.42"]
     full = next(r for r in rows if r["policy"] == "static" and r["gmacs"] == 4.0)
     ours = next(r for r in rows if (r["policy"], r.get("of"), r.get("share")) == ("worth", "paper", 0.6))
@@ -88,8 +93,10 @@ def test_all_of_the_comparison_together(run):
         for policy in ("worth", "static lots")
     ]
     assert found["gain_over_static"]["mean"] == pytest.approx(means[0] - means[1], abs=0.01)
+    at = [row["mean"] for row in found["gain_over_static_at"].values()]
+    assert np.mean(at) == pytest.approx(means[0] - means[1], abs=0.01) and len(at) == len(PAPER)
     alone = summarise([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
-    assert set(found) - set(alone) == {"gain_over_static", "kept"}
+    assert set(found) - set(alone) == static
 
 
 def test_the_way_to_the_oracle(run):
@@ -97,3 +104,19 @@ def test_the_way_to_the_oracle(run):
     ways = way_to_oracle(run, 3)
     assert set(ways) == {"worth", "worth of detections", "max softmax"}
     assert all(abs(way["mAP"]) < 0.5 and len(way["samples"]) == 3 for way in ways.values()), "logits are noise here"
+
+
+def test_training_what_is_not_there_yet(tmp_path, monkeypatch):
+    """First full depth, then the early exits; a photo that is missing is said before."""
+    export_scenes(tmp_path, {"train": 2, "calibration": 1, "test": 1}, workers=1)
+    ours, _ = choosing_plan(tmp_path, tmp_path / "runs", epochs=1)
+    asked = []
+    monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [])
+    assert train_all(ours, 1, print) == [tmp_path / "runs" / "early-0"]
+    assert [word for word, _ in asked[0].steps] == ["training full-0", "training early-0"]
+    monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: [job.name for job in jobs])
+    with pytest.raises(ValueError, match="not trained: early-0"):
+        train_all(ours, 1, print)
+    next((tmp_path / "calibration").iterdir()).unlink()
+    with pytest.raises(ValueError, match="no such image"):
+        train_all(ours, 1, print)

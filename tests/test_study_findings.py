@@ -9,13 +9,13 @@ from made_records import made_records
 
 from earlyexit.evaluation.policies import threshold_exits
 from earlyexit.evaluation.scores import evaluate_exits, evaluate_records, random_exit
-from earlyexit.study.estimates import spearman
 from earlyexit.study.findings import (
     accuracy_rows,
     correlations,
     extremes,
     forced_rows,
     random_rows,
+    spearman,
     sweep_rows,
     thirds,
     traits_of,

@@ -8,14 +8,15 @@ import torch
 from typer.testing import CliRunner
 
 from earlyexit import JointLoss, cli, dyn_retinanet_nano
-from earlyexit.model.necks import FILLERS
+from earlyexit.model.heads import FILLERS
 from earlyexit.study.finished import deciding
-from earlyexit.study.paper import paper_pairs
 from earlyexit.study.plan import (
     ABLATIONS,
     FAIR_EXITS,
     RECIPE,
+    choosing_plan,
     is_trained,
+    paper_pairs,
     plan,
     recipe,
     train_arguments,
@@ -88,6 +89,22 @@ def test_plan_beyond_the_paper_leaves_each_part_out_once():
         ours = by_name[f"ablation-{name}"]
         assert ours.epochs == 2 and all(getattr(ours, k) == v for k, v in {**RECIPE, **changes}.items())
     assert by_name["many"].data == "many" and by_name["many"].exit_target == "present"
+
+
+def test_plan_of_choosing_trains_full_depth_first_and_opponents_as_long():
+    ours, static = choosing_plan("many", "runs", seeds=(0, 3), epochs=10, min_size=256, max_size=512)
+    assert [(t.name, t.first.name) for t in ours] == [("early-0", "full-0"), ("early-3", "full-3")]
+    assert [(t.first.settings.epochs, t.settings.epochs) for t in ours] == [(10, 16)] * 2
+    assert [(t.name, t.settings.exits, t.settings.epochs) for t in static[:2]] == [
+        ("static-1", (1,), 16),
+        ("static-3", (3,), 16),
+    ]
+    assert static[2] is ours[0].first and static[2].settings.exits == (4,)
+    assert ours[1].first.settings.seed == ours[1].settings.seed == 3
+    assert ours[1].settings.warm_start == "runs/full-3/model.safetensors" and ours[1].settings.only_early
+    for training in [*ours, ours[1].first, *static]:
+        check_settings(training.settings)
+        assert training.settings.min_size == 256 and training.settings.data == "many" and training.settings.allow_empty
 
 
 @pytest.mark.parametrize("data", ["scenes", "coco_single"])

@@ -24,7 +24,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
 from earlyexit import course, load_detector, sweep
-from earlyexit.data.scenes.export import GENERATOR_VERSION
+from earlyexit.data.scenes.composition import GENERATOR_VERSION
 from earlyexit.evaluation import ExitRecords, collect_records, exit_confidences, match_records, threshold_exits
 from earlyexit.evaluation.matching import Matches, map_of
 from earlyexit.evaluation.policies import limit_for

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from earlyexit.data import LOST, Coco, find_photos, open_photo, read_header, size_problem, take_images, tidy
 from earlyexit.data.checks import annotation_problem, category_ids, image_problem, image_size, is_area, is_id, label
-from earlyexit.data.progress import progress
+from earlyexit.data.streams import progress
 from earlyexit.files import write_whole
 
 ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them

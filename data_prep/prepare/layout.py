@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from earlyexit.data import Coco, annotation_file, load_coco, stays_inside, take_images
-from earlyexit.data.progress import progress
+from earlyexit.data.streams import progress
 from earlyexit.files import write_whole
 
 SPLITS = ("train", "calibration", "test")

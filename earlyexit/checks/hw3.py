@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from .pairs import level_pairs
+from .network import level_pairs
 from .verdicts import SlipError, called, same
 
 # Of the squared error of downsampling, what a filler of one's own may have at most. Zeros have 0.68, the mean of all

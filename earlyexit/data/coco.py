@@ -22,7 +22,7 @@ from .checks import category_ids, check_records, image_problem, image_size
 from .finder import PhotoFiles
 from .photos import Header, open_photo, read_header, size_problem
 from .plausible import check_plausible
-from .progress import progress
+from .streams import progress
 from .tidy import outline_box, tidy
 
 

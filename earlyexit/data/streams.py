@@ -1,21 +1,46 @@
-"""Photos, folders of them, patterns, films and cameras: all of them as one stream of named images."""
+"""Which images files, folders, patterns, films and cameras give, as one stream; and how far a long work on many is."""
 
 import contextlib
 import glob
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from ..files import whole_file
 from .finder import list_files, photo_endings
 from .photos import open_photo
-from .progress import progress
 
+EVERY = 30.0  # seconds between two lines
+Item = TypeVar("Item")
 FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 RATE = 25.0  # frames per second of a camera that does not say how many it gives
+
+
+def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """The items, one by one, while standard error says how many there have been.
+
+    Args:
+        items: what is worked on.
+        what: the work, such as "checking images".
+        total: how many there will be; the length of `items` unless told, if it has one.
+    """
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    if sys.stderr.isatty():
+        yield from tqdm(items, what, total, leave=False)
+        return
+    said = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - said >= EVERY:
+            said = time.monotonic()
+            sys.stderr.write(f"{what}: {number}{f' of {total}' if total else ''}\n")
+            sys.stderr.flush()
 
 
 class Source(NamedTuple):

@@ -9,11 +9,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "budgets": ["Budget", "thresholds_for_budget"],
         "coco": ["METRICS", "evaluate", "exit_accuracy", "exit_confidences", "exit_logits"],
         "collect": ["collect_records"],
         "cost": ["count_macs", "measure_latency"],
-        "fitting": ["calibrate_rule", "fit_router", "fit_worth"],
+        "fitting": ["Budget", "calibrate_rule", "fit_router", "fit_worth", "thresholds_for_budget"],
         "matching": ["Matches", "average_precision", "marginal_precision", "match_records"],
         "pictures": [
             "EXIT_COLOURS",

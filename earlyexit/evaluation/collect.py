@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ..data.coco import CocoDataset
-from ..data.progress import progress as shown
+from ..data.streams import progress as shown
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import check_images, network_size, same_size_batches
@@ -59,29 +59,36 @@ def collect_records(
         ValueError: if `path` holds records of another model, data set or filler.
     """
     check_data(model, dataset)
-    device = next(model.parameters()).device
-    loaders, sharers = (0, workers) if device.type == "cpu" or workers == 1 else (workers, 1)
     before = model.filler
     stores = {}
     for name in (before,) if fillers is None else fillers:
         stores[name] = Store(_path_of(path, name if fillers else None), describe(model, dataset, name))
-    macs = functools.cache(functools.partial(_macs, model))  # all, and those of neck and head
     model.eval()
-    todo = _missing(stores, len(dataset))
     try:
-        run = functools.partial(run_chunk, model, dataset, batch_size, loaders, progress=progress and sharers == 1)
-        chunks = _run_in_processes(run, list(todo.values()), sharers)
-        if progress and sharers > 1:
-            chunks = shown(chunks, f"recording, parts of {CHUNK} images", len(todo))
-        for (number, (_, lacking)), (shared, found, sizes) in zip(todo.items(), chunks, strict=True):
-            for name in lacking:
-                gmacs, looks = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).permute(1, 2, 0)
-                made = ExitRecords(**shared, gmacs=gmacs, looks=looks, found=found[name], about=stores[name].about)
-                stores[name].add(number, made)
+        _fill(stores, model, dataset, batch_size, workers, progress)
     finally:
         use_filler(model, before)
     finished = {name: store.finish() for name, store in stores.items()}
     return finished[before] if fillers is None else finished
+
+
+def _fill(
+    stores: dict[str, "Store"], model: EarlyExitRetinaNet, dataset, batch_size: int, workers: int, progress: bool
+) -> None:
+    """Record the chunks of images that the stores lack."""
+    alone = next(model.parameters()).device.type == "cpu" or workers == 1
+    loaders, sharers = (0, workers) if alone else (workers, 1)
+    macs = functools.cache(functools.partial(_macs, model))  # all, and those of neck and head
+    todo = _missing(stores, len(dataset))
+    run = functools.partial(run_chunk, model, dataset, batch_size, loaders, progress=progress and sharers == 1)
+    chunks = _run_in_processes(run, list(todo.values()), sharers)
+    if progress and sharers > 1:
+        chunks = shown(chunks, f"recording, parts of {CHUNK} images", len(todo))
+    for (number, (_, lacking)), (shared, found, sizes) in zip(todo.items(), chunks, strict=True):
+        for name in lacking:
+            gmacs, looks = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).permute(1, 2, 0)
+            made = ExitRecords(**shared, gmacs=gmacs, looks=looks, found=found[name], about=stores[name].about)
+            stores[name].add(number, made)
 
 
 class Store:

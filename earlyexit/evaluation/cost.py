@@ -12,25 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model.backbone import EXITS, Exit
+from ..model.backbone import EXITS, Exit, State
 from ..model.detector import EarlyExitRetinaNet
-from ..model.inputs import network_size, same_size_batches
+from ..model.inputs import network_size
 
 
-class _ToExit(nn.Module):
-    """The backbone up to one exit. All that was computed is an output: fvcore drops what no output needs."""
+class _Part(nn.Module):
+    """The backbone from one exit to the next, on tensors alone. All is an output: fvcore drops what none needs."""
 
     def __init__(self, backbone: nn.Module, index: int):
         super().__init__()
         self.backbone, self.index = backbone, index
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        logits: list[Tensor] = []
-        for reached in self.backbone.exits(images):
-            logits.append(reached.logits)
-            if reached.index == self.index:
-                break
-        return (*logits, *reached.features.values())
+    def forward(self, *known: Tensor) -> tuple[Tensor, ...]:
+        """The images for exit 1, else map, latents and logits so far; gives the same of the next exit."""
+        state = self.backbone.begin(*known) if self.index == 1 else State(*known[:2], {}, known[2:])
+        state = self.backbone.advance(state, self.index)[1]
+        return state.x, state.latents, *state.so_far
 
 
 class _Neck(nn.Module):
@@ -73,35 +71,40 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
     model.eval()
     try:
         with torch.no_grad():
-            levels: dict[tuple[int, ...], float] = {}  # the head costs the same on maps of the same shape
-            return {exit: _macs_at(model, image, exit, levels) for exit in EXITS}
+            return _by_exit(model, image)
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
-def _macs_at(model: nn.Module, image: Tensor, exit: int, levels: dict) -> dict[str, float]:
-    macs = {"backbone": _count(_ToExit(model.backbone, exit), image)}
-    reached = _reached(model, image, exit)
-    macs["neck"] = _count(_Neck(model, reached), reached.latents, *reached.features.values())
-    head = model.head_at(exit)
-    for name, level in model.pyramid_at(reached).items():
-        key = (id(head), *level.shape)
-        if key not in levels:
-            levels[key] = _count(_Head(head), level)
-        macs[f"head {name}"] = levels[key]
-    macs["total"] = sum(macs.values())
-    return macs
+def _by_exit(model: nn.Module, image: Tensor) -> dict[int, dict[str, float]]:
+    found, levels = {}, {}  # the head costs the same on maps of the same shape
+    backbone, state, inputs, passed = model.backbone, model.backbone.begin(image), (image,), 0
+    for exit in EXITS:
+        passed += _count(_Part(backbone, exit), *inputs)
+        reached, state = backbone.advance(state, exit)
+        inputs = state.x, state.latents, *state.so_far
+        macs = {"backbone": passed, "neck": _count(_Neck(model, reached), reached.latents, *reached.features.values())}
+        head = model.head_at(exit)
+        for name, level in model.pyramid_at(reached).items():
+            key = (id(head), *level.shape)
+            if key not in levels:
+                levels[key] = _count(_Head(head), level)
+            macs[f"head {name}"] = levels[key]
+        macs = {part: count / 1e9 for part, count in macs.items()}
+        found[exit] = {**macs, "total": sum(macs.values())}
+    return found
 
 
-def _count(module: nn.Module, *inputs: Tensor) -> float:
+def _count(module: nn.Module, *inputs: Tensor) -> int:
+    """Multiply-adds of a call."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function of its own while it is imported
         from fvcore.nn import FlopCountAnalysis
     analysis = FlopCountAnalysis(module.eval(), inputs)
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return analysis.total() / 1e9
+    return analysis.total()
 
 
 def _attention_macs(inputs: list, outputs: list) -> Counter:
@@ -159,43 +162,6 @@ def measure_latency(
             times = {"median_ms": float(np.median(values)), "p95_ms": float(np.quantile(values, 0.95))}
             rows.append({"batch_size": size, "exit": exit, **times, "gmacs": macs[exit]["total"], **same})
     return rows
-
-
-@torch.inference_mode()
-def profile_exits(
-    model: EarlyExitRetinaNet, images: Sequence[Tensor], *, exits: Sequence[int] = (1, 2, 4), repeats: int = 20
-) -> list[dict]:
-    """Median milliseconds of a batch at each exit, by part.
-
-    Args:
-        model: in eval mode.
-        images: of one size, on the model's device.
-        exits: at which all images leave.
-        repeats: of each part, after a first one that is not counted.
-
-    Returns:
-        Rows of "exit", "resize", "backbone", "neck and head" and "post-processing".
-    """
-    group, batch = next(same_size_batches(model.transform, images))
-    sizes = [tuple(image.shape[-2:]) for image in images]
-    rows = []
-    for exit in exits:
-        there = _reached(model, batch.tensors, exit)
-        parts = [
-            lambda _: next(same_size_batches(model.transform, images)),
-            lambda _, exit=exit: _reached(model, batch.tensors, exit),
-            lambda _, there=there: model.predict(there),
-            lambda _, there=there: model.detect_from(there, group, batch, sizes),
-        ]
-        found = take_turns(parts, range(repeats + 1), batch.tensors.device, warmup=1)
-        resize, backbone, head, whole = np.median(1000 * found, axis=1).tolist()
-        row = {"exit": exit, "resize": resize, "backbone": backbone, "neck and head": head}
-        rows.append({**row, "post-processing": max(whole - head, 0.0)})
-    return rows
-
-
-def _reached(model: nn.Module, images: Tensor, exit: int) -> Exit:
-    return next(reached for reached in model.backbone.exits(images) if reached.index == exit)
 
 
 @torch.inference_mode()

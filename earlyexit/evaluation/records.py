@@ -14,9 +14,8 @@ from torch import Tensor
 from ..data.coco import CocoDataset
 from ..files import write_whole
 from ..model.backbone import EXITS, NUM_EXITS, Exit
-from ..model.detector import EarlyExitRetinaNet
+from ..model.detector import POSTPROCESSING, EarlyExitRetinaNet
 from ..model.exits import exit_confidence
-from ..model.postprocess import POSTPROCESSING
 
 FORMAT = 1
 TRANSFORM = ("min_size", "max_size", "size_divisible", "image_mean", "image_std")

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.backbone import EXITS, NUM_EXITS
+from ..model.detector import EDGE, check_scales, rescale_scores
 from ..model.exits import Rule, emptiness, told_apart
-from ..model.postprocess import EDGE, check_scales, rescale_scores
 from .coco import METRICS
 from .matching import Matches, average_precision, check_chosen, map_of, marginal_precision, match_records
 from .policies import (

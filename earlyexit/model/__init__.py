@@ -30,9 +30,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "load_detector",
             "load_init",
         ],
-        "heads": ["STRIDES", "retinanet_anchors"],
+        "heads": ["EarlyExitFPN", "EarlyPyramid", "STRIDES", "retinanet_anchors"],
         "inputs": ["network_size"],
-        "necks": ["EarlyExitFPN", "EarlyPyramid"],
         "trunks": ["Chain", "Trunk", "as_trunk"],
     },
 )

@@ -18,9 +18,8 @@ from ..weights.published import CLASSIFIERS, load_published_weights, read_tensor
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
 from .exits import make_rule
-from .heads import early_head, retinanet_anchors, retinanet_head
+from .heads import EarlyExitFPN, EarlyPyramid, early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
-from .necks import EarlyExitFPN, EarlyPyramid
 from .trunks import IN_ORDER, Trunk, timm_trunk
 
 PICKLED = (".pth", ".pt", ".tar")
@@ -102,15 +101,8 @@ def dyn_retinanet_nano(
         num_classes: number of classes, labelled from 0; 20 for the scenes.
         weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file. For those of a
             detector with other options, as "scenes-early", `load_detector` makes the detector that they fit.
-        trunk: in the place of the small RegNetY: the name of a network of timm, "timm/mobilenetv3_small_050", or a
-            `Trunk`.
-        trunk_weights: of timm's network, see `timm_trunk`.
-        filler: "downsample" or "zero", see `EarlyExitFPN`; "learned": early exits have a pyramid and a head of their
-            own, see `EarlyPyramid`.
-        widths: with "learned" the channels of the pyramid and the head of exits 1, 2, ... at most 4, which begin with
-            P4 at exits 1 and 2 and with P3 after them; 0, or too few numbers, leave an exit the shared ones.
-        first_read: "merged" reads large maps the first time for less compute, see `DynPerceiver`.
-        **detector: passed to `EarlyExitRetinaNet`.
+        trunk: in the place of the small RegNetY, for which there are no `trunk_weights`.
+        trunk_weights, filler, widths, first_read, **detector: see `dyn_retinanet_regnet_y_800mf`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes, trunk, trunk_weights, first_read)

@@ -9,11 +9,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "estimates": ["spearman"],
-        "findings": ["SETTING", "extremes", "traits_of"],
+        "findings": ["SETTING", "extremes", "spearman", "traits_of"],
         "finished": ["Study", "gpu_times", "interval_text", "open_study"],
-        "paper": ["paper_baseline", "paper_figures", "paper_pairs", "paper_sweep"],
-        "plan": ["RECIPE", "SHORTER", "THETA"],
+        "plan": ["RECIPE", "SHORTER", "THETA", "paper_baseline", "paper_figures", "paper_pairs", "paper_sweep"],
         "plots": [
             "draw_examples",
             "plot_compute",

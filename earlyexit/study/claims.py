@@ -13,11 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from ..evaluation.policies import NUM_SETTINGS, exit_proportions
-from .estimates import Estimate, around, difference, estimate, gaps, seed_half, spearman
-from .findings import SETTING
+from .findings import SETTING, Estimate, around, difference, estimate, gaps, seed_half, spearman
 from .finished import Models
-from .paper import DATASETS, paper_baseline, paper_ceiling, paper_exit_counts, paper_figures, paper_pairs, paper_sweep
-from .plan import GROUPS, LAMBDA, THETA
+from .plan import (
+    DATASETS,
+    GROUPS,
+    LAMBDA,
+    THETA,
+    paper_baseline,
+    paper_ceiling,
+    paper_exit_counts,
+    paper_figures,
+    paper_pairs,
+    paper_sweep,
+)
 from .tables import BOTH, at_same_compute, mean_correlation, rows_at
 
 VERDICTS = {1: "yes", 0: "within noise", -1: "no"}

@@ -92,17 +92,31 @@ def beyond_command(
 
 
 def choosing_command(
-    runs: Annotated[list[Path], typer.Argument(help="Runs of detectors that choose, one for each seed.")],
-    data: Annotated[Path, typer.Option(help="Images in COCO layout: the splits calibration and test.")] = SEVERAL,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs that choose, one a seed; else trained.")] = None,
+    data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
     static: Annotated[list[Path] | None, typer.Option(help="Runs whose images all leave at their last exit.")] = None,
     name: Annotated[str, typer.Option(help="Name of the data in the summary.")] = "scenes_many",
     rule: Annotated[str, typer.Option(help="Rule of the summary: worth, or worth of detections.")] = "worth",
     repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
+    into: Annotated[Path | None, typer.Option(help="Without RUNS: their folder; OUT/runs unless told.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Without RUNS: so many trainings that choose.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="Without RUNS: of the first of their two steps.")] = 5,
+    min_size: Annotated[int, typer.Option(min=32, help="Without RUNS: shorter side of the images, in pixels.")] = 128,
+    jobs: Annotated[int, typer.Option(min=1, help="Without RUNS: trainings at a time.")] = 1,
 ) -> None:
-    """Compare detectors whose images choose their exit with the best that do not choose."""
-    from .choosing import compare
+    """Compare detectors whose images choose their exit with the best that do not choose.
 
+    Without RUNS both are trained first. It may be stopped and started again at any point.
+    """
+    from .choosing import compare, train_all
+    from .plan import choosing_plan
+
+    if not runs:
+        changes = {"min_size": min_size, "max_size": 2 * min_size} if min_size != 128 else {}
+        plans = choosing_plan(data, into or out / "runs", seeds=range(seeds), epochs=epochs, **changes)
+        runs, others = (train_all(trainings, jobs, typer.echo) for trainings in plans)
+        static = [*others, *(static or ())]
     typer.echo(compare(runs, data, out, static=static or (), name=name, rule=rule, repeats=repeats))
 
 

@@ -1,27 +1,31 @@
-"""What one model reaches, from its records: whole curves, easy and hard images, budgets, and rules of leaving."""
+"""What follows from records: whole curves, easy and hard images, budgets, rules of leaving; and means over seeds.
+
+A mean over training seeds has an interval that knows both: other images and other seeds.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from ..data.coco import CocoDataset
 from ..evaluation import scores
-from ..evaluation.budgets import thresholds_for_budget
 from ..evaluation.coco import METRICS
-from ..evaluation.fitting import fit_router
-from ..evaluation.matching import Matches, average_precision, match_records
+from ..evaluation.fitting import fit_router, thresholds_for_budget
+from ..evaluation.matching import average_precision, map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import Interval, bootstrap
 from ..files import plain
 from ..model.backbone import EXITS
 from ..model.exits import RULES, make_rule
-from .estimates import rounded, spearman
 from .finished import limits
 
+NORMAL = 1.960  # standard deviations on each side of a 95 % interval
 RANDOM_REPEATS = 10  # section 4.4.1
 SETTING = 20  # the threshold index of section 5.4, about easy and hard images
 CAUSES = ("occlusion", "clutter", "contrast")  # recorded for scenes
@@ -29,6 +33,99 @@ EXTREMES = 8
 BUDGETS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.62, 0.75, 0.9)  # shares of full depth
 SHARES = (0.35, 0.4, 0.5, 0.62, 0.75)  # of them, those at which rules are compared
 RULE_REPEATS = 30
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95 % interval.
+
+    Attributes:
+        mean: over the seeds.
+        low, high: the interval.
+        seeds: how many trainings there were; with one, the interval knows of other images alone.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+    def sign(self) -> int:
+        """1 or -1 if the whole interval lies above or below zero, else 0: within noise."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    def rounded(self, digits: int = 2) -> dict:
+        """{"mean", "low", "high"} for a table."""
+        return rounded(vars(self), digits, ("mean", "low", "high"))
+
+
+def around(mean: float, half: float, seeds: int) -> Estimate:
+    """The estimate whose interval reaches `half` to both sides."""
+    return Estimate(mean, mean - half, mean + half, seeds)
+
+
+def estimate(values: Sequence[float], samples: Sequence[Sequence[float]] = ()) -> Estimate:
+    """Join trainings of several seeds, all judged on the same images.
+
+    Two half-widths are added in quadrature: that of other images (1.96 standard deviations of the bootstrap samples of
+    the mean) and that of other seeds (Student's t times the standard error of the seeds' values).
+
+    Args:
+        values: one for each seed; of times, one for each round.
+        samples: (seeds, repeats), bootstrap samples that drew the same images for all; None and NaN are left out.
+    """
+    drawn = np.array(samples, dtype=float).reshape(len(values), -1).mean(0)
+    images = NORMAL * float(np.nanstd(drawn, ddof=1)) if np.isfinite(drawn).sum() > 1 else 0.0
+    return around(float(np.mean(values)), math.hypot(images, seed_half(values)), len(values))
+
+
+def seed_half(values: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of a mean over seeds, images fixed; 0 for a single seed."""
+    if len(values) < 2:
+        return 0.0
+    factor = round(float(stats.t.ppf(0.975, len(values) - 1)), 3)  # as printed: with three seeds 4.303, not 1.96
+    return factor * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def estimate_of(rows: Sequence[dict], key: str = "mAP") -> Estimate:
+    """The estimate of a number of several seeds' rows, with its "samples"."""
+    return estimate([row[key] for row in rows], [row["samples"] for row in rows])
+
+
+def difference(first: Sequence[dict], second: Sequence[dict], key: str = "mAP") -> Estimate:
+    """`first` minus `second`, seed by seed and on the same drawn images, which cancels what both share."""
+    return estimate(*gaps(first, second, key))
+
+
+def gaps(first: Sequence[dict], second: Sequence[dict], key: str = "mAP") -> tuple[list[float], np.ndarray]:
+    """What rows of the same seeds in the same order differ by: the values, and the samples (seeds, repeats)."""
+    drawn = [np.array([row["samples"] for row in rows], dtype=float) for rows in (first, second)]  # NaN for None
+    return [a[key] - b[key] for a, b in zip(first, second, strict=True)], drawn[0] - drawn[1]
+
+
+def at_gmacs(rows: Sequence[dict], gmacs: float) -> dict:
+    """The mAP and its samples at some mean compute, on straight lines between a sweep's settings; ends stay level."""
+    ordered = sorted(rows, key=lambda row: row["gmacs"])
+    x = [row["gmacs"] for row in ordered]
+    samples = np.array([row["samples"] for row in ordered], dtype=float)  # (settings, repeats)
+    moved = [float(np.interp(gmacs, x, column)) for column in samples.T]
+    return {"mAP": float(np.interp(gmacs, x, [row["mAP"] for row in ordered])), "samples": moved}
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation, equal values sharing their mean rank; NaN if one of both is constant."""
+    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
+
+
+def rounded(row: dict, digits: int = 2, names: Iterable[str] | None = None) -> dict:
+    """The floats of a row rounded, all else as it is; of `names` alone if they are given."""
+    found = {name: row[name] for name in (row if names is None else names)}
+    return {name: round(value, digits) if isinstance(value, float) else value for name, value in found.items()}
 
 
 def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[dict]:
@@ -93,11 +190,11 @@ def accuracy_rows(records: ExitRecords, repeats: int) -> list[dict]:
 def _map_interval(records: ExitRecords, chosen: Tensor, repeats: int, inside: np.ndarray | int = 1) -> Interval:
     """The mAP of a choice of exits with an interval; `inside`, (N,) of 0 and 1, leaves images out."""
     matches = match_records(records)
-    return bootstrap(lambda counts: _map(matches, chosen, counts * inside), len(records), repeats=repeats)
 
+    def mean(counts: np.ndarray) -> float | None:
+        return average_precision(matches, chosen, counts * inside, metrics=("mAP",))["mAP"]
 
-def _map(matches: Matches, exits: Tensor, counts: np.ndarray | None = None) -> float | None:
-    return average_precision(matches, exits, counts, metrics=("mAP",))["mAP"]
+    return bootstrap(mean, len(records), repeats=repeats)
 
 
 def _kept(row: dict, interval: Interval) -> dict:
@@ -242,16 +339,16 @@ def rule_score(
     for number, (share, gmacs) in enumerate(affordable(calibration, SHARES)):
         found = thresholds_for_budget(calibration, gmacs=gmacs, scores=there, repeats=2)
         exits = threshold_exits(here, found.thresholds)
-        mean = float(records.gmacs.gather(0, exits[None] - 1).mean())
+        mean = records.mean_gmacs(exits)
         shares = torch.bincount(exits, minlength=5)[1:].double() / len(exits)
         lot = random_exits(len(exits), shares, torch.Generator().manual_seed(number))
         (best,) = scores.oracle(records, [mean], metrics=("mAP",))
         chosen.append((exits, lot, best["chosen"]))
-        maps = dict(zip(("mAP", "random", "oracle"), [_map(matches, e) or 0.0 for e in chosen[-1]], strict=True))
+        maps = dict(zip(("mAP", "random", "oracle"), [map_of(matches, e) for e in chosen[-1]], strict=True))
         points.append({"budget": share, "share": mean / float(records.gmacs[-1].mean()), **maps})
 
     def score(counts: np.ndarray) -> float:
-        areas = [[_map(matches, exits, counts) or 0.0 for exits in of_budget] for of_budget in chosen]
+        areas = [[map_of(matches, exits, counts) for exits in of_budget] for of_budget in chosen]
         rule, lot, best = np.mean(areas, 0)
         return float((rule - lot) / max(best - lot, 1e-9))
 

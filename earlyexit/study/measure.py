@@ -37,7 +37,7 @@ from ..model.factories import dyn_retinanet_regnet_y_800mf, load_detector
 from ..model.inputs import network_size
 from ..processes import pick_device
 from . import findings
-from .estimates import estimate
+from .findings import estimate
 from .finished import describe_data, limits, model_path, write_model
 from .plan import BEYOND, GROUPS, Training, training_of
 

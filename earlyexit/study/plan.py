@@ -7,9 +7,12 @@ models needs losses at early exits, `exits=(1, 2, 4)`, which is what the group "
 
 Beyond the paper the whole recipe is trained with several seeds, and each of its parts is left out once. All start from
 the backbone and the data of the study, whose proposed models are what these are compared with.
+
+The numbers of the paper itself, as published, stand here, too: Tables 3, 4, 6 and 7, and the exits taken.
 """
 
 import csv
+import functools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -17,10 +20,61 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..data.coco import coco_split
-from ..model.necks import FILLERS
+from ..model.heads import FILLERS
 from ..training.settings import TrainSettings, as_options, check_resumable, preset
 from ..weights import refuse_removed
-from .paper import paper_pairs
+
+FOLDER = Path(__file__).parent / "paper_data"
+DATASETS = ("coco_single", "ilsvrc_single")
+
+
+def paper_sweep(dataset: str = "coco_single", theta: float = 0.0115, lambda_: float = 1.0) -> list[dict]:
+    """The 34 settings of one model of Tables 6 (COCO-Single) and 7 (ILSVRC-Single); `ValueError` if it is in neither.
+
+    Rows of "index" (1-34), "gmacs" (mean of an image) and "mAP" in percent; those of ILSVRC-Single are VOC's AP at an
+    IoU of 0.5, as its published code computes it.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"the paper's data sets are {', '.join(DATASETS)}, got {dataset!r}")
+    rows = [row for row in _read("sweep.csv") if row["dataset"] == dataset]
+    found = [row for row in rows if (float(row["theta"]), float(row["lambda"])) == (theta, lambda_)]
+    if not found:
+        raise ValueError(f"Tables 6 and 7 have the pairs (theta, lambda) {paper_pairs()}, got {(theta, lambda_)}")
+    return [{"index": int(r["threshold_index"]), "gmacs": float(r["gmacs"]), "mAP": float(r["map"])} for r in found]
+
+
+def paper_pairs() -> list[tuple[float, float]]:
+    """The ten pairs (theta, lambda) of Tables 6 and 7, in their order."""
+    return list(dict.fromkeys((float(row["theta"]), float(row["lambda"])) for row in _read("sweep.csv")))
+
+
+def paper_exit_counts() -> list[dict]:
+    """Images of COCO-Single's 593 that left at each exit: rows {"index": 1-34, "exits": [n1, n2, n3, n4]}."""
+    rows = _read("exit_counts_coco_single.csv")
+    return [{"index": int(r["threshold_index"]), "exits": [int(r[f"exit{k}"]) for k in (1, 2, 3, 4)]} for r in rows]
+
+
+def paper_baseline(dataset: str = "coco_single") -> dict:
+    """The baseline of Table 3: {"map": percent, "gmacs": mean of an image}."""
+    return paper_figures()["table 3"]["baseline"][dataset]
+
+
+def paper_ceiling() -> float:
+    """Percent of compute that is saved on COCO-Single if every image leaves at exit 1."""
+    gmacs = paper_figures()["gmacs by exit"]["gmacs"]
+    return 100 * (1 - gmacs[0] / gmacs[3])
+
+
+def paper_figures() -> dict:
+    """The figures that are in no table of their own, each with where it comes from."""
+    return json.loads((FOLDER / "figures.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _read(name: str) -> list[dict]:
+    with open(FOLDER / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
 
 GROUPS = ("baseline", "proposed", "grid", "fair")
 BEYOND = ("joint", "early", "many", "ablation")
@@ -61,6 +115,11 @@ ONLY_EARLY = {"only_early": True, "exits": (1, 2, 3), "exit_weights": None, "the
 ONLY_EARLY |= {"init": None, "keep_classifiers": True}  # all comes from the first training
 # On images with any number of objects, also none, the exits say which classes are there.
 MANY = {"exit_target": "present", "allow_empty": True}
+# Who chooses is trained in two steps: full depth alone, as in the paper, and then the parts of the early exits on its
+# backbone, which stands still, so that full depth loses nothing. Early heads are narrow, the first read costs little.
+FULL = {**MANY, "first_read": "merged", "exits": (4,), "theta": THETA}
+CHOOSING = {**RECIPE, **MANY, "widths": (32, 24, 40, 0), "first_read": "merged"}
+_NOT_CHOOSING = (1, 3)  # exits at which a detector of its own is cut off; at full depth the first step is one
 _NO_OPTION = {"data", "resume", "progress"}
 
 
@@ -131,6 +190,37 @@ def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) 
         found.append(replace(training(f"early-{seed}", "early", seed=seed, **alone), first=joint))
     found.append(training("many", "many", **RECIPE, **MANY, data=many))
     return found + [training(f"ablation-{k}", "ablation", **{**RECIPE, **part}) for k, part in ABLATIONS.items()]
+
+
+def choosing_plan(
+    folder: str | Path, runs: str | Path, *, seeds: Sequence[int] = (0,), epochs: int = 5, **changes
+) -> tuple[list[Training], list[Training]]:
+    """Detectors that choose, one for each seed, and those that do not, with the first of the seeds.
+
+    Args:
+        folder: images in COCO layout: the splits train, calibration, test.
+        runs: the folder of the runs' folders.
+        seeds: of the trainings.
+        epochs: of full depth; the early exits, and a detector that is cut off early, have 1.6 times as many.
+        changes: of all settings, such as `min_size` or `trunk`.
+    """
+    whole = replace(recipe("scenes"), data=Path(folder).as_posix(), **changes)
+    longer = round(1.6 * epochs)
+
+    def training(name: str, group: str, epochs: int, seed: int, **parts) -> Training:
+        settings = replace(whole, out=(Path(runs) / name).as_posix(), epochs=epochs, seed=seed, **parts)
+        return Training(name, group, settings)
+
+    ours = []
+    for seed in seeds:
+        full = training(f"full-{seed}", "joint", epochs, seed, **FULL)
+        alone = {**CHOOSING, **ONLY_EARLY, "warm_start": f"{full.settings.out}/model.safetensors"}
+        ours.append(replace(training(f"early-{seed}", "early", longer, seed, **alone), first=full))
+    static = []
+    for k in _NOT_CHOOSING:
+        alone = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None}
+        static.append(training(f"static-{k}", "many", longer, seeds[0], **alone))
+    return ours, [*static, ours[0].first]
 
 
 def recipe(data: str, model: str | None = None) -> TrainSettings:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from ..data.coco import CocoDataset
 from ..evaluation.pictures import EXIT_COLOURS, TRUTH_COLOUR, draw_boxes, show_image
-from .paper import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
+from .plan import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 
 # One meaning for a colour in the whole course: exits have `EXIT_COLOURS`, all else has others.
 PAPER_COLOUR = "#CC79A7"

@@ -10,8 +10,8 @@ from ..evaluation.cost import count_macs
 from ..evaluation.policies import NUM_SETTINGS
 from ..model.backbone import EXITS
 from ..model.detector import EarlyExitRetinaNet
-from ..model.necks import FILLERS
-from .estimates import Estimate, around, at_gmacs, difference, estimate_of, rounded, seed_half
+from ..model.heads import FILLERS
+from .findings import Estimate, around, at_gmacs, difference, estimate_of, rounded, seed_half
 from .finished import Models, deciding
 
 BOTH = ("downsample", "zero")  # fillers, the second compared at the compute of the first

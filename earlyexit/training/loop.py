@@ -1,9 +1,12 @@
-"""Training from the first epoch to the last, so that a kill cannot set it back by more than an epoch."""
+"""Training from the first epoch to the last: in which order images come, what a step is, and what a kill costs.
+
+Batches follow from the seed and the epoch alone, on any number of processes.
+"""
 
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,16 +18,112 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from ..data.coco import SeededItems, epoch_seed, make_loader, without_traceback
 from ..processes import gather, only_cpu
-from .batches import StepSampler
 from .checkpoints import load_checkpoint, remove_half_written, save_checkpoint
 from .settings import TrainSettings, check_settings
 
 MILESTONES = (8 / 12, 11 / 12)  # shares of the training: MMDetection's 1x schedule
+
+
+class StepSampler(Sampler[list[int]]):
+    """The images of each optimiser step, in equal parts: one part is what one process sees in one forward pass.
+
+    The images of a step are a function of the seed, the epoch and `batch_size`, not of `parts`: one process with a
+    batch of 16, two with 8 and four that accumulate two batches of 2 take the same steps. Accelerate deals the parts
+    out to the processes in turn.
+
+    A last step that is not full is left out. If the data set is smaller than one step, the step is made of what
+    there is; images are repeated where the parts need it.
+
+    Args:
+        length: images in the data set.
+        batch_size: images of an optimiser step, over all processes and accumulated batches.
+        parts: processes times accumulated batches; `batch_size` must be a multiple of it.
+        seed: of the order.
+        groups: a number for each image; images of one step are of one group as far as possible. With the shape of
+            the image as its group, less of a batch is padding.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, parts: int = 1, seed: int = 0, groups: Sequence[int] | None = None
+    ):
+        if length < 1:
+            raise ValueError(f"there is nothing to train on: {length} images")
+        if batch_size < 1 or parts < 1 or batch_size % parts:
+            raise ValueError(
+                f"batch_size must be a multiple of processes x accumulate, got batch_size {batch_size} for {parts}"
+            )
+        if groups is not None and len(groups) != length:
+            raise ValueError(f"groups must hold one number for each of {length} images, got {len(groups)}")
+        self.length, self.parts, self.seed, self.epoch, self.groups = length, parts, seed, 0, groups
+        self.step = min(batch_size, math.ceil(length / parts) * parts)
+        self.batch_size, self.drop_last = self.step // parts, False  # names that Accelerate reads
+
+    def __len__(self) -> int:
+        return max(1, self.length // self.step) * self.parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator).tolist()
+        order += [order[i % self.length] for i in range(self.step - self.length)]
+        if self.groups is not None:
+            order = self._by_group(order, generator)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _by_group(self, order: list[int], generator: torch.Generator) -> list[int]:
+        """`order` with the steps of one group each, in random order; what is left of the groups comes last."""
+        steps, left = [], []
+        for group in sorted(set(self.groups)):
+            mine = [i for i in order if self.groups[i] == group]
+            full = len(mine) - len(mine) % self.step
+            steps += [mine[start : start + self.step] for start in range(0, full, self.step)]
+            left += mine[full:]
+        shuffled = torch.randperm(len(steps), generator=generator).tolist()
+        return [i for k in shuffled for i in steps[k]] + left
+
+
+def check_dataset(dataset, *, allow_empty: bool = False, single: bool = True) -> None:
+    """Look at all annotations before the first step, rather than stop in the middle of an epoch.
+
+    Args:
+        dataset: a `CocoDataset`.
+        allow_empty: whether images may have no box.
+        single: whether they may have one box only.
+
+    Raises:
+        ValueError: names the first image that cannot be trained on.
+    """
+    if not dataset.classes:
+        raise ValueError(f"there is nothing to learn in {dataset.root!r}: its annotations have no categories")
+    for image_id in dataset.ids:
+        image, boxes = dataset.coco.imgs[image_id], [found["bbox"] for found in dataset.objects(image_id)]
+        name = f"image {image_id!r}, {image['file_name']!r},"
+        if not boxes and not allow_empty:
+            raise ValueError(f"{name} has no box; leave such images out, or use --allow-empty")
+        if len(boxes) > 1 and single:
+            many = f"{len(boxes)} objects, but the exits learn one class per image: filter to single-object"
+            raise ValueError(f"{name} has {many} images (data_prep/), or use --exit-target largest")
+        out = [box for box in boxes if not _mostly_inside(box, image["width"], image["height"])]
+        if out:
+            size = f"{image['width']} x {image['height']}"
+            raise ValueError(f"{name} has the box {out[0]}, most of which is outside its {size} pixels")
+
+
+def _mostly_inside(box: Sequence[float], width: int, height: int) -> bool:
+    x, y, w, h = box
+    seen = max(0, min(x + w, width) - max(x, 0)) * max(0, min(y + h, height) - max(y, 0))
+    return seen >= 0.5 * w * h
+
+
+def shape_groups(dataset) -> list[int]:
+    """For each image of a `CocoDataset` 1 if it is wider than high, else 0: the groups of a `StepSampler`."""
+    images = (dataset.coco.imgs[i] for i in dataset.ids)
+    return [int(image["width"] > image["height"]) for image in images]
 
 
 def _nothing(*_) -> None:
@@ -65,66 +164,82 @@ def fit(
         The rows of the log: epoch, mean losses, learning rate, seconds, images_per_second, what `after_epoch` gave.
     """
     check_settings(settings)
-    s, out = settings, Path(settings.out)
-    accelerator = make_accelerator(s.precision, s.accumulate)
-    out.mkdir(parents=True, exist_ok=True)
-    if accelerator.is_main_process:
-        remove_half_written(out)
-    items = SeededItems(dataset, s.seed)
-    sampler = StepSampler(len(dataset), s.batch_size, accelerator.num_processes * s.accumulate, s.seed, groups)
-    optimizer = make_optimizer(model, s.optimizer, lr=s.lr, weight_decay=s.weight_decay)
-    model, optimizer, loader = accelerator.prepare(model, optimizer, make_loader(items, sampler, s.workers))
-    steps = len(sampler) // sampler.parts
-    scheduler = make_schedule(optimizer, s.epochs * steps, schedule=s.schedule, warmup=s.warmup)
-    parts = _parts(accelerator, model, optimizer, scheduler, s.ema)
-    result = parts["average"].module if s.ema else parts["model"]
-    # The row of an epoch whose steps are done is pending until what comes after an epoch is done, too.
-    rows, pending = load_checkpoint(out / "checkpoint.pt", parts) if s.resume else ([], None)
-    step = itertools.count((len(rows) + (pending is not None)) * steps)
-
-    def stepped(losses: dict) -> None:
-        if s.ema:
-            parts["average"].update_parameters(parts["model"])
-        if accelerator.is_main_process:
-            on_step(next(step), losses)
-
-    def run_steps(epoch: int) -> dict[str, float]:
-        sampler.epoch = items.epoch = epoch
-        torch.manual_seed(epoch_seed(s.seed, epoch))
-        start = time.perf_counter()
-        hide = None if s.progress and accelerator.is_main_process else True
-        name = f"epoch {epoch + 1}/{s.epochs}"
-        batches = tqdm(without_traceback(loader), name, len(loader), leave=False, disable=hide)
-        try:
-            losses = train_one_epoch(accelerator, model, batches, optimizer, scheduler, clip=s.clip, on_step=stepped)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
-        seconds = time.perf_counter() - start
-        row = {"epoch": epoch + 1, **losses, "lr": scheduler.get_last_lr()[0], "seconds": seconds}
-        return {**row, "images_per_second": steps * sampler.step / seconds}
-
-    for epoch in range(len(rows), s.epochs):
-        due = accelerator.is_main_process and ((epoch + 1) % s.save_every == 0 or epoch + 1 == s.epochs)
+    run = _Run(model, dataset, settings, groups, on_step)
+    rows, pending = run.rows, run.pending
+    for epoch in range(len(rows), settings.epochs):
+        due = run.main and ((epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs)
         if pending is None:
-            pending = run_steps(epoch)
+            pending = run.steps_of(epoch)
             if due and after_epoch:
-                save_checkpoint(out, parts, rows, result, about, pending)
-        rows.append({**pending, **(after_epoch(result, epoch + 1) if after_epoch else {})})
+                run.save(about, pending)
+        rows.append({**pending, **(after_epoch(run.result, epoch + 1) if after_epoch else {})})
         pending = None
         if due:
-            save_checkpoint(out, parts, rows, result, about)
-        if accelerator.is_main_process:
+            run.save(about)
+        if run.main:
             on_epoch(rows[-1])
-        accelerator.wait_for_everyone()
+        run.accelerator.wait_for_everyone()
     return rows
 
 
-def _parts(accelerator: Accelerator, model, optimizer, scheduler, ema: float) -> dict:
-    """All of a run that has a state, by name; None for what this run does without."""
-    plain = accelerator.unwrap_model(model)
-    average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-    run = {"model": plain, "optimizer": optimizer, "scheduler": scheduler}
-    return {**run, "scaler": accelerator.scaler, "average": average}
+class _Run:
+    """All of one training that has a state, as it begins or as `resume` finds it; see `fit`."""
+
+    def __init__(self, model, dataset, settings: TrainSettings, groups: Sequence[int] | None, on_step: Callable):
+        s, self.out = settings, Path(settings.out)
+        self.settings, self.on_step = s, on_step
+        self.accelerator = accelerator = make_accelerator(s.precision, s.accumulate)
+        self.main = accelerator.is_main_process
+        self.out.mkdir(parents=True, exist_ok=True)
+        if self.main:
+            remove_half_written(self.out)
+        self.items = SeededItems(dataset, s.seed)
+        self.sampler = StepSampler(len(dataset), s.batch_size, accelerator.num_processes * s.accumulate, s.seed, groups)
+        optimizer = make_optimizer(model, s.optimizer, lr=s.lr, weight_decay=s.weight_decay)
+        loader = make_loader(self.items, self.sampler, s.workers)
+        self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
+        self.steps = len(self.sampler) // self.sampler.parts  # of an epoch
+        of_all = s.epochs * self.steps
+        self.scheduler = make_schedule(self.optimizer, of_all, schedule=s.schedule, warmup=s.warmup)
+        self.parts = self._parts()
+        self.result = self.parts["average"].module if s.ema else self.parts["model"]
+        # The row of an epoch whose steps are done is pending until what comes after an epoch is done, too.
+        self.rows, self.pending = load_checkpoint(self.out / "checkpoint.pt", self.parts) if s.resume else ([], None)
+        self.step = itertools.count((len(self.rows) + (self.pending is not None)) * self.steps)
+
+    def _parts(self) -> dict:
+        """All that a checkpoint restores, by name; None for what this run does without."""
+        plain, ema = self.accelerator.unwrap_model(self.model), self.settings.ema
+        average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+        run = {"model": plain, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return {**run, "scaler": self.accelerator.scaler, "average": average}
+
+    def save(self, about: dict | None, pending: dict | None = None) -> None:
+        save_checkpoint(self.out, self.parts, self.rows, self.result, about, pending)
+
+    def stepped(self, losses: dict) -> None:
+        if self.settings.ema:
+            self.parts["average"].update_parameters(self.parts["model"])
+        if self.main:
+            self.on_step(next(self.step), losses)
+
+    def steps_of(self, epoch: int) -> dict[str, float]:
+        """Take the steps of an epoch; its row of the log, but for what comes after them."""
+        s = self.settings
+        self.sampler.epoch = self.items.epoch = epoch
+        torch.manual_seed(epoch_seed(s.seed, epoch))
+        start = time.perf_counter()
+        hide = None if s.progress and self.main else True
+        name = f"epoch {epoch + 1}/{s.epochs}"
+        batches = tqdm(without_traceback(self.loader), name, len(self.loader), leave=False, disable=hide)
+        how = {"clip": s.clip, "on_step": self.stepped}
+        try:
+            losses = train_one_epoch(self.accelerator, self.model, batches, self.optimizer, self.scheduler, **how)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
+        seconds = time.perf_counter() - start
+        row = {"epoch": epoch + 1, **losses, "lr": self.scheduler.get_last_lr()[0], "seconds": seconds}
+        return {**row, "images_per_second": self.steps * self.sampler.step / seconds}
 
 
 def train_mode(model: nn.Module) -> None:
@@ -170,9 +285,9 @@ def train_one_epoch(
             losses = model(images, targets)
             losses["loss"] = total = sum(losses.values())
             parts.append(_over_processes(accelerator, losses))
-            if not math.isfinite(parts[-1]["loss"]):
+            if not math.isfinite(loss := parts[-1]["loss"]):
                 ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
-                rate, loss = scheduler.get_last_lr()[0], parts[-1]["loss"]
+                rate = scheduler.get_last_lr()[0]
                 raise FloatingPointError(f"loss is {loss} at step {steps}, images {ids}, learning rate {rate:g}")
             accelerator.backward(total)
             if clip and accelerator.sync_gradients:

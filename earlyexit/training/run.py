@@ -28,8 +28,7 @@ from ..model.factories import (
 from ..model.trunks import sync_norms
 from ..processes import process_state
 from ..weights import ModelConfig
-from .batches import StepSampler, check_dataset, shape_groups
-from .loop import check_precision, fit
+from .loop import StepSampler, check_dataset, check_precision, fit, shape_groups
 from .settings import NORMS, TrainSettings, check_resumable, check_settings
 
 PICTURED = 8  # images in the picture of an epoch
@@ -184,11 +183,10 @@ def train(
         on_start: called in the main process when nothing was refused, with what is to be said of the data.
     """
     check_settings(settings)
-    out = Path(settings.out)
     dataset = coco_split(settings.data, settings.split)
-    begun = _has_begun(settings, out, dataset)
+    begun = _has_begun(settings, Path(settings.out), dataset)
     _check_steps(settings, dataset)
-    watcher = _watcher(settings, out, dataset)
+    watcher = _watcher(settings, Path(settings.out), dataset)
     if process_state().is_main_process:
         for split in (dataset, *filter(None, [watcher.validation])):  # the last validation photo, too
             split.check_photos()
@@ -198,14 +196,9 @@ def train(
     model, fresh = _make_model(start, dataset.classes)
     sizes = {"min_size": model.transform.min_size[-1], "max_size": model.transform.max_size}
     card = replace(_config(settings, dataset.classes), **sizes).card()
-    state = process_state()
-    # A resumed run keeps the story of its beginning.
-    if state.is_main_process and not begun:
-        run = {"command": command, "images": len(dataset), "digest": hash_data(dataset)}
-        run["processes"] = state.num_processes
-        story = {**run, "settings": asdict(settings), **card, **provenance()}
-        _write_story(out, story)
-    if state.is_main_process:
+    if process_state().is_main_process:
+        if not begun:  # a resumed run keeps the story of its beginning
+            _write_story(settings, command, dataset, card)
         more = [note for note in getattr(watcher.validation, "notes", ()) if note not in dataset.notes]
         more = [f"{settings.val_split}: {note}" for note in more]
         on_start(dataset.notes + more + _about_one_class(settings, dataset) + _about_fresh(start, fresh))
@@ -262,12 +255,14 @@ def _about_fresh(s: TrainSettings, fresh: list[str]) -> list[str]:
     )
 
 
-def _write_story(out: Path, story: dict) -> None:
+def _write_story(s: TrainSettings, command: str, dataset: CocoDataset, card: dict) -> None:
+    run = {"command": command, "images": len(dataset), "digest": hash_data(dataset)}
+    story = {**run, "processes": process_state().num_processes, "settings": asdict(s), **card, **provenance()}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "settings.json", story)
+        Path(s.out).mkdir(parents=True, exist_ok=True)
+        write_json(Path(s.out, "settings.json"), story)
     except OSError as error:
-        raise OSError(f"--out must be a folder that can be written to, got {str(out)!r}: {error.strerror}") from error
+        raise OSError(f"--out must be a folder that can be written to, got {str(s.out)!r}: {error.strerror}") from error
 
 
 def advice(settings: TrainSettings) -> str | None:

@@ -149,7 +149,7 @@ def check_settings(s: TrainSettings) -> None:
     from ..losses import EXIT_TARGETS, check_exits
     from ..model.backbone import FIRST_READS
     from ..model.factories import DETECTORS
-    from ..model.necks import FILLERS
+    from ..model.heads import FILLERS
     from ..model.trunks import check_trunk_name
 
     known = {"model": tuple(DETECTORS), "filler": (*FILLERS, "learned"), "exit_target": EXIT_TARGETS}

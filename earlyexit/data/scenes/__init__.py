@@ -1,8 +1,7 @@
 """The embedded data set "scenes": twenty picture-book categories, drawn by code with known difficulty."""
 
-from .composition import SPLIT_ID, Scene, SceneObject, make_scene
+from .composition import SPLIT_ID, Scene, SceneObject, export_scenes, make_scene, scene_dataset
 from .drawings import CLASS_NAMES, FAMILIES, FAMILY_OF
-from .export import export_scenes, scene_dataset
 
 __all__ = [
     "CLASS_NAMES",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_study import made_models
 
-from earlyexit.study.estimates import Estimate, at_gmacs, difference, estimate, seed_half, spearman
+from earlyexit.study.findings import Estimate, at_gmacs, difference, estimate, seed_half, spearman
 from earlyexit.study.finished import Models
 from earlyexit.study.tables import rows_at
 

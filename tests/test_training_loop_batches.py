@@ -9,8 +9,7 @@ import torch
 from squares import Tiny, same, settings, steps, weights, write_folder
 
 from earlyexit.data.coco import SeededItems, coco_split, make_loader, train_transforms, without_traceback
-from earlyexit.training.batches import StepSampler, check_dataset
-from earlyexit.training.loop import fit
+from earlyexit.training.loop import StepSampler, check_dataset, fit
 from earlyexit.training.run import train
 
 

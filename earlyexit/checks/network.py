@@ -1,16 +1,87 @@
-"""Exercises of chapter 4, leaving early and still detecting."""
+"""Exercises of the part "The network", chapters 3 and 4: `check("3.attention", ...)` is `ch3_attention`."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..data.scenes import make_scene
 from ..losses import exit_loss
-from .verdicts import SlipError, called, same
+from ..model.factories import load_detector
+from .verdicts import SlipError, called, gradient, same
+
+# Chapter 3, a network of two branches
 
 
-def leaves_at(answer, random: torch.Generator) -> None:
+def ch3_attention(answer, random: torch.Generator) -> None:
+    """One head of attention, with keys and values of different widths."""
+    q, k, v = (3 * torch.randn(2, *shape, generator=random) for shape in ((3, 4), (5, 4), (5, 6)))
+    raw = q @ k.transpose(1, 2)
+    slips = {
+        "the scores are not divided by the square root of the width": raw.softmax(2) @ v,
+        "divide by the square root of the width, not by the width": (raw / 4).softmax(2) @ v,
+        "the softmax runs over the queries: the weights of each query must sum to 1": (raw / 2).softmax(1) @ v,
+        "the softmax is missing: these weights can be negative": raw / 2 @ v,
+    }
+    same(called(answer, q, k, v), (raw / 2).softmax(2) @ v, "what the queries read", slips)
+
+
+def ch3_pooled_tokens(answer, random: torch.Generator) -> None:
+    """What the latents read of a map: 49 tokens."""
+    x, local = torch.randn(2, 6, 14, 21, generator=random), nn.Conv2d(6, 6, 7, padding=3, groups=6)
+    mixed, coarse, alone = (F.adaptive_avg_pool2d(each, 7) for each in (x + local(x), x, local(x)))
+
+    def tokens(pooled):
+        return pooled.flatten(2).transpose(1, 2)
+
+    slips = {
+        "a reshape does not turn axes round, it mixes channels and places: flatten, transpose": mixed.view(2, 49, 6),
+        "what the convolution gives is added to the map, it does not replace it": tokens(alone),
+        "the convolution looks at the whole map, before it is pooled": tokens(coarse + local(coarse)),
+        "pool by the mean, not by the largest": tokens(F.adaptive_max_pool2d(x + local(x), 7)),
+    }
+    same(called(answer, x, local), tokens(mixed), "the tokens", slips)
+
+
+def ch3_token_mixer(answer, random: torch.Generator) -> None:
+    """A linear layer over the token axis; as many latents as channels, so that the wrong axis runs through as well."""
+    z, norm, linear = torch.randn(3, 8, 8, generator=random), nn.LayerNorm(8), nn.Linear(8, 4)
+    turned = z.transpose(1, 2)
+    slips = {
+        "this mixes channels: the layer must run over the tokens, so turn the axes first": linear(norm(z)),
+        "turn the axes back: tokens are axis 1, channels axis 2": linear(norm(turned)),
+        "the norm runs over the channels: it belongs behind the turn of axes": linear(norm(z).mT).mT,
+        "the norm is missing": linear(turned).mT,
+    }
+    same(called(answer, z, norm, linear), linear(norm(turned)).mT, "the mixed latents", slips)
+
+
+def ch3_second_exit(answer, random: torch.Generator) -> None:
+    """Exit 2's logits from the mean latent and from what exit 1 said."""
+    z, first = torch.randn(4, 6, 8, generator=random), 2 * torch.randn(4, 5, generator=random)
+    first.requires_grad_()
+    carry, classifier = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU()).eval(), nn.Linear(16, 5)
+
+    def exit(latent, told):
+        return classifier(torch.cat([latent, told], 1))
+
+    slips = {
+        "the latents come first, then what exit 1 said": exit(carry(first), z.mean(1)),
+        "take the mean of all latents, not one of them": exit(z[:, 0], carry(first)),
+        "take the mean of the latents, not the largest": exit(z.amax(1), carry(first)),
+        "logits are carried, the scores before the softmax": exit(z.mean(1), carry(first.softmax(1))),
+    }
+    got = called(answer, z, first, carry, classifier)
+    same(got, exit(z.mean(1), carry(first)), "the logits of exit 2", slips)
+    gradient(got, first, "the logits of exit 1")
+
+
+# Chapter 4, leaving early and still detecting
+
+
+def ch4_leaves_at(answer, random: torch.Generator) -> None:
     """The first exit that is confident enough, for a batch."""
     confidence = torch.rand(4, 20, generator=random)
     confidence[:, :3] = torch.tensor([[0.1, 0.9, 0.2], [0.2, 0.9, 0.75], [0.3, 0.9, 0.1], [0.1, 0.9, 0.1]])
@@ -27,7 +98,7 @@ def leaves_at(answer, random: torch.Generator) -> None:
     same(called(answer, confidence, thresholds), first, "the exits taken", slips)
 
 
-def zero_filler(answer, random: torch.Generator) -> None:
+def ch4_zero_filler(answer, random: torch.Generator) -> None:
     """Zeros for C4 and C5; odd sides, so that rounding shows."""
     channels, sizes = (4, 6, 8), ((13, 9), (7, 5), (4, 3))
     c3, c4 = (torch.randn(2, c, *size, generator=random) for c, size in zip(channels[:2], sizes[:2], strict=True))
@@ -41,7 +112,7 @@ def zero_filler(answer, random: torch.Generator) -> None:
         _maps(answer, maps, channels, wanted=wanted, slips=slips)
 
 
-def downsample_filler(answer, random: torch.Generator) -> None:
+def ch4_downsample_filler(answer, random: torch.Generator) -> None:
     """Every other pixel of the last lateral map."""
     first, second = (torch.randn(2, 4, *size, generator=random) for size in ((8, 12), (4, 6)))
     for maps in ([first], [first, second]):
@@ -59,7 +130,7 @@ def downsample_filler(answer, random: torch.Generator) -> None:
         _maps(answer, maps, wanted=wanted, slips=slips)
 
 
-def joint_loss(answer, random: torch.Generator) -> None:
+def ch4_joint_loss(answer, random: torch.Generator) -> None:
     """Equation 2 with the distillation of the published code."""
     logits = [(2 * torch.randn(5, 6, generator=random)).requires_grad_() for _ in range(4)]
     labels, boxes = torch.randint(6, (5,), generator=random), torch.rand((), generator=random)
@@ -87,7 +158,7 @@ def joint_loss(answer, random: torch.Generator) -> None:
     same(moved, aim, "the gradient at exit 4", slip)
 
 
-def gmacs_saved(answer, random: torch.Generator) -> None:
+def ch4_gmacs_saved(answer, random: torch.Generator) -> None:
     """The share of full depth's compute that is saved."""
     images, gmacs = torch.randint(1, 90, (4,), generator=random), 0.2 + torch.rand(4, generator=random).cumsum(0)
     share = (images * gmacs).sum() / (images.sum() * gmacs[3])
@@ -106,7 +177,7 @@ def _and_zeros(maps: list[Tensor], channels: Sequence[int], *sides: tuple[int, i
 
 
 def _maps(answer, maps: list[Tensor], *more, wanted: Sequence[Tensor], slips: Mapping[str, Sequence]) -> None:
-    """Try a filler on a list of maps; it must not change the list."""
+    """Try an answer on a list of maps; it must not change the list."""
     given = list(maps)
     got = called(answer, given, *more)
     if len(given) != len(maps):
@@ -117,3 +188,33 @@ def _maps(answer, maps: list[Tensor], *more, wanted: Sequence[Tensor], slips: Ma
     for i, aim in enumerate(wanted):
         told = {message: maps[i] for message, maps in slips.items() if maps[i] is not None}
         same(got[i], aim, f"map {i + 1} of 3", told)
+
+
+# What an early exit has and what it lacks: C3, and the P4 that full depth would have made of it
+
+
+def level_pairs(split: str, indices: range | list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """C3 of some scenes with their P4, by the trained detector "scenes".
+
+    Args:
+        split: "train", "calibration" or "test" of the scenes.
+        indices: numbers of the scenes.
+
+    Returns:
+        C3 (N, 64, 16, 16), which exists at exit 1; P4 (N, 64, 8, 8) of full depth; and P4 as downsampling
+        makes it there.
+    """
+    model = _detector()
+    images = [torch.from_numpy(make_scene(split, i).image.copy()).permute(2, 0, 1) / 255 for i in indices]
+    with torch.inference_mode():
+        batch = model.transform(images)[0].tensors
+        reached = list(model.backbone.exits(batch))
+        early = {"c3": reached[0].features["c3"]}
+        # Clones are ordinary tensors again, which a reader may train on.
+        found = [reached[0].features["c3"], model.neck(reached[-1].features)["p4"], model.neck(early)["p4"]]
+    return tuple(x.clone() for x in found)
+
+
+@functools.cache
+def _detector():
+    return load_detector("scenes")[0].eval()

@@ -10,8 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from earlyexit import EarlyExitRetinaNet, count_macs, dyn_retinanet_nano
 from earlyexit.model.factories import dyn_retinanet_regnet_y_800mf, load_warm_start
-from earlyexit.model.heads import AnchorsBySize, retinanet_anchors
-from earlyexit.model.necks import EarlyPyramid
+from earlyexit.model.heads import AnchorsBySize, EarlyPyramid, retinanet_anchors
 from earlyexit.weights import save_weights
 
 

@@ -5,8 +5,8 @@ import torch
 from torchvision.models.detection.image_list import ImageList
 
 from earlyexit import dyn_retinanet_nano
+from earlyexit.model.detector import POSTPROCESSING, _best_of_each, batch_detections
 from earlyexit.model.inputs import same_size_batches
-from earlyexit.model.postprocess import POSTPROCESSING, _best_of_each, batch_detections
 
 
 def head_outputs(model, images, spread):

@@ -6,14 +6,14 @@ import pytest
 import torch
 from made_records import made_records
 
-from earlyexit.evaluation.budgets import (
+from earlyexit.evaluation.fitting import (
     SHARES,
     all_choices,
     cross_fitted,
+    fit_router,
     of_images,
     thresholds_for_budget,
 )
-from earlyexit.evaluation.fitting import fit_router
 from earlyexit.evaluation.matching import average_precision, match_records
 from earlyexit.evaluation.policies import rule_scores, threshold_exits
 from earlyexit.evaluation.scores import evaluate_records

@@ -2,7 +2,7 @@
 
 import pytest
 
-from earlyexit.study.paper import paper_baseline, paper_ceiling, paper_exit_counts, paper_figures, paper_sweep
+from earlyexit.study.plan import paper_baseline, paper_ceiling, paper_exit_counts, paper_figures, paper_sweep
 
 
 def test_published_numbers_are_those_of_the_tables():

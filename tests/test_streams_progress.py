@@ -3,8 +3,8 @@
 import pytest
 from squares import CLASSES, Squares, nano
 
-from earlyexit.data import progress as module
-from earlyexit.data.progress import progress
+from earlyexit.data import streams as module
+from earlyexit.data.streams import progress
 from earlyexit.evaluation.coco import exit_confidences
 
 
