@@ -90,12 +90,13 @@ def plain(value: Any) -> Any:
 
 
 def write_table(path: Path, rows: Sequence[dict]) -> None:
-    """Write rows as CSV, whole or not at all; None becomes an empty field."""
+    """Write rows as CSV, whole or not at all; None becomes an empty field, what is no letter is written as in JSON."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8", newline=""))
+    data = text.getvalue().encode(errors="backslashreplace")
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
 
 
 def read_table(path: str | Path) -> list[dict]:

@@ -171,7 +171,7 @@ def first(part, **changes):
         (first("annotations", bbox=[5, 5, -1, 1]), "annotation 1: bbox with a negative width"),
         (first("annotations", bbox=[40, 5, 1, 1]), "annotation 1: bbox outside its image"),
         (first("categories", id=[1]), "a category is .*a whole number"),
-        (first("categories", name=5), "a category is .*a word"),
+        (first("categories", name=[5]), "a category is .*a word"),
         (first("categories", name="cat"), "each category needs its own name, but 'cat' occurs 2 times"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -83,6 +85,18 @@ def test_all_that_is_written_says_the_same(photos):
     # Two photos are called dark: neither picture takes the place of the other.
     assert sorted(path.name for path in (photos / "out").iterdir()) == ["bright.jpg", "dark-2.jpg", "dark.jpg"]
     assert Image.open(photos / "sheet.png").width > 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are texts")
+def test_file_names_that_are_no_text(photos):
+    os.rename(photos / "in" / "dark.png", os.fsencode(photos / "in") + b"/dark\xff.png")
+    places = Places(*(photos / name for name in ("out", "sheet.png", "found.json", "found.csv")))
+    lines = list(detect(["in"], "any", places=places))
+    assert sum("b 0.90 at [40, 30, 120, 90]" in line for line in lines) == 2
+    assert [row["file"] for row in rows(photos / "found.csv")][1] == "in/dark\\udcff.png"
+    name = json.loads((photos / "found.json").read_text())[1]["file"]
+    assert Image.open(name).size == (160, 120)  # JSON keeps what it is called
+    assert (photos / "sheet.png").exists() and len(os.listdir(photos / "out")) == 3
 
 
 def test_bad_photos_are_said_and_skipped(photos):

@@ -54,6 +54,11 @@ def test_every_ending_that_pillow_reads_is_that_of_a_photo():
         ("", "x/twice", "x/Twice.JPG"),
         ("", r"x\twice.jpg", "x/Twice.JPG"),
         ("", r"C:\Users\me\e.tiff", "deep/e.tiff"),
+        ("", "https://host/files/e.tiff?X-Amz-Signature=a.jpg/b#d.png", "deep/e.tiff"),
+        ("", "s3://bucket/x/Twice.JPG?version=3", "x/Twice.JPG"),
+        ("", "deep/e?.tiff", None),  # no address, so the sign is of the name
+        ("", "file:///C:/photos/e.tiff", "deep/e.tiff"),
+        ("", "/data/local-files/?d=deep/e.tiff", "deep/e.tiff"),
         ("y/none", "twice", "y/twice.jpg"),  # beside the annotation
         ("none", "none.jpg", None),
         ("", "", None),

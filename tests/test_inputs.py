@@ -7,10 +7,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from earlyexit import dyn_retinanet_nano
 from earlyexit.model.factories import ExitClassifier, nano_backbone
-from earlyexit.model.inputs import check_images, check_targets, network_size
+from earlyexit.model.inputs import check_images, check_targets, network_size, same_size_batches
 
 
 def test_network_size_is_that_of_the_transform(nano):
@@ -19,6 +20,25 @@ def test_network_size_is_that_of_the_transform(nano):
         image = torch.zeros(3, generator.randint(20, 500), generator.randint(20, 500))
         expected = tuple(nano.transform([image])[0].tensors.shape[-2:])
         assert network_size(nano, image) == expected, image.shape
+
+
+@pytest.mark.parametrize("sides", [(300, 420), (61, 40), (128, 128), (97, 400)])
+def test_batches_are_those_of_torchvisions_transform(nano, sides):
+    """Which normalises before it resizes, and copies a large photo twice for that."""
+    images = [torch.rand(3, *sides, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    ((group, batch),) = same_size_batches(nano.transform, images)
+    expected = nano.transform(images)[0]
+    assert group == [0, 1] and batch.image_sizes == expected.image_sizes
+    torch.testing.assert_close(batch.tensors, expected.tensors, rtol=0, atol=1e-5)
+
+
+def test_large_photos_are_not_copied(nano):
+    """Their channels lie innermost, as a decoder leaves them; torch.aminmax and torch.stack would copy all of it."""
+    photo = torch.rand(450, 600, 3).permute(2, 0, 1)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        check_images([photo], nano)
+        list(same_size_batches(nano.transform, [photo]))
+    assert max(event.self_cpu_memory_usage for event in seen.events()) < 0.2 * photo.nbytes
 
 
 # Images

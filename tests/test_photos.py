@@ -144,11 +144,12 @@ def test_fewer_bits_in_a_file_of_16_are_said_and_use_the_whole_range(tmp_path, k
 
 
 def write_png(path, pixels, bits, *late):
-    """A PNG of (height, width, 3) values, and chunks that come after them."""
-    height, width, _ = pixels.shape
+    """A PNG of (height, width, 2 to 4) values, and chunks that come after them."""
+    height, width, channels = pixels.shape
     rows = pixels.astype(">u2" if bits == 16 else np.uint8)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    kind = {2: 4, 3: 2, 4: 6}[channels]  # grey or colour, with or without transparency
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", data), *late, (b"IEND", b"")]
     written = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
@@ -177,6 +178,39 @@ def test_dark_colours_of_48_bits_are_said(tmp_path):
         image, _, note = open_photo(tmp_path / "a.png")
         assert image.size == (8, 4)
         assert note.startswith("nearly black: 16 bits a colour of which Pillow reads the upper 8") == said
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_dark_photos_of_16_bits_with_transparency_are_said(tmp_path, channels):
+    pixels = np.full((4, 8, channels), 4095)
+    pixels[..., -1] = 65535
+    write_png(tmp_path / "a.png", pixels, 16)
+    assert read_header(tmp_path / "a.png") == Header((8, 4), 1, deep=True)
+    image, _, note = open_photo(tmp_path / "a.png")
+    assert (np.asarray(image) == 15).all() and note.endswith("the upper 8, and they end at 15 of 255")
+
+
+def test_grey_of_few_bits_is_not_called_black(tmp_path):
+    """1024 needs 11 bits, so it is taken for 12 and comes out at a quarter of the range."""
+    save_values(tmp_path / "a.tif", np.full((4, 8), 1024), np.uint16)
+    assert open_photo(tmp_path / "a.tif").note.startswith("12 bits in a file of 16: the largest value is 1024, so 4095")
+
+
+def test_a_data_set_counts_photos_of_other_ranges_once(tmp_path):
+    (tmp_path / "train").mkdir()
+    names = [f"{k}.png" for k in range(5)]
+    for name, largest in zip(names, (4000, 3000, 65535, 1000, 255), strict=True):
+        depth = np.uint8 if largest == 255 else np.uint16
+        save_values(tmp_path / "train" / name, np.linspace(0, largest, 48 * 32).reshape(32, 48).round(), depth)
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+    data = coco_split(write_data(tmp_path, images, [[0, 16, 24, 16]] * 5), "train")
+    before = data.notes
+    data.check_photos()
+    most = "the largest value is"
+    assert data.notes[len(before) :] == [
+        f"12 bits in a file of 16: 2 of 5 photos, such as '0.png', {most} 4000, so 4095 is taken for white",
+        f"10 bits in a file of 16: 1 of 5 photos, such as '3.png', {most} 1000, so 1023 is taken for white",
+    ]
 
 
 # What cannot be opened

@@ -158,6 +158,17 @@ def test_nothing_is_said_of_what_is_well(boxes):
     assert check_plausible(make(boxes.tolist())) == []
 
 
+@pytest.mark.parametrize(("width", "height", "suspicious"), [(4000, 3000, True), (1600, 1200, False)])
+def test_thousandths_of_large_photos_are_said(width, height, suspicious):
+    """Language models that see give boxes so, whatever the photo's size."""
+    boxes = random_boxes() / [WIDTH, HEIGHT, WIDTH, HEIGHT] * 1000
+    notes = check_plausible(make(boxes.tolist(), width, height))
+    assert [note.partition(", end ")[2] for note in notes] == [
+        "within 1000 pixels of large images: are they thousandths of the image?"
+    ] * suspicious
+    assert check_plausible(make([*boxes.tolist(), [2500, 100, 30, 40]], 4000, 3000)) == []
+
+
 def test_small_images_are_no_percent():
     assert check_plausible(make(random_boxes(20).tolist(), 64, 64)) != []  # they end outside
     assert check_plausible(make((random_boxes(20) / 8).tolist(), 64, 64)) == []

@@ -192,7 +192,7 @@ def test_boxes_are_not_compared_with_an_unknown_size():
     [
         ({"images": None}, "'x.json': no list 'images', so it is not a COCO instances file"),
         ({"categories": [{"id": 1}]}, "got {'id': 1}"),
-        ({"categories": [{"id": 1, "name": 5}]}, "got {'id': 1, 'name': 5}"),
+        ({"categories": [{"id": 1, "name": [5]}]}, "got {'id': 1, 'name': [5]}"),
         ({"categories": [*CATEGORIES, {"id": 17, "name": "dog"}]}, "17 occurs 2 times"),
         ({"categories": [*CATEGORIES, {"id": 18, "name": "cat"}]}, "'cat' occurs 2 times"),
     ],

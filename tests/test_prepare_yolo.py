@@ -64,6 +64,16 @@ def test_a_line_is_a_box_or_an_outline(folder, line, expected):
     assert (report.dropped, report.mended) == ([], [])
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_files_as_powershell_writes_them(folder, encoding):
+    for name, text in (("labels/a.txt", "1 0.5 0.5 0.2 0.4\n"), ("classes.txt", "cat\nhünd\n")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding=encoding)
+    records, classes, _, report = read(folder)
+    assert classes == ["hünd"] and records[0].objects == [("hünd", pytest.approx((80, 30, 120, 70)))]
+    assert not report.dropped
+
+
 def test_what_is_no_such_line_is_dropped_and_counted(folder):
     lines = [
         *("0 0.5 0.5 0.2 0.4", "0 0.5 0.5 0.2 0.4", "2 0.5 0.5 0.2 0.4", "dog 0.5 0.5 0.2 0.4", "1 0,5 0,5 0,2 0,4"),

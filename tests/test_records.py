@@ -1,6 +1,7 @@
 """Records of every exit hold what running the detector would give, survive a kill and know what they were made of."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 import earlyexit
 from earlyexit.data import scene_dataset
-from earlyexit.data.coco import CocoDataset
+from earlyexit.data.coco import CocoDataset, coco_split
 from earlyexit.evaluation import coco as evaluation
 from earlyexit.evaluation import collect
 from earlyexit.evaluation.coco import to_coco
@@ -244,6 +245,22 @@ def test_the_hash_of_data_sees_boxes_and_files(dataset, tmp_path):
     assert hash_data(dataset) != before
     dataset.coco.imgs[dataset.ids[1]]["file_name"] = f"{dataset.ids[1]:012d}.jpg"
     assert hash_data(dataset) == before
+
+
+def test_the_hash_of_data_finds_photos_as_training_does(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    path = tmp_path / "data" / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    exact = hash_data(coco_split(tmp_path / "data", "train"))
+    for image in content["images"]:
+        image["file_name"] = "C:\\photos\\" + image["file_name"].upper()
+    path.write_text(json.dumps(content))
+    assert hash_data(coco_split(tmp_path / "data", "train")) == exact
+    photo = coco_split(tmp_path / "data", "train").photo(content["images"][0]["id"])
+    photo.write_bytes(photo.read_bytes() + b"\0")
+    assert hash_data(coco_split(tmp_path / "data", "train")) != exact  # the file is another one
+    photo.unlink()
+    assert hash_data(coco_split(tmp_path / "data", "train")) != exact  # and is missed when it is read
 
 
 def test_joined_records_are_in_order(records):

@@ -120,6 +120,7 @@ SAME = {
     "iscrowd false": of_all("annotations", iscrowd=False),
     "iscrowd 0.0": of_all("annotations", iscrowd=0.0),
     "iscrowd a text": of_all("annotations", iscrowd="0"),
+    "iscrowd a word": of_all("annotations", iscrowd="False"),
     "nothing but links": without("annotations", "id", "area", "iscrowd"),
     "sizes as floats": of_all("images", width=40.0, height="30"),
     "sizes missing": without("images", "width", "height"),
@@ -318,6 +319,15 @@ def test_a_category_that_groups_others_is_named_and_left_out(read, categories, l
 def test_classes_stay_classes(categories):
     kept, notes = tidy(grouped(*categories))
     assert len(kept["categories"]) == len(categories) and notes == []
+
+
+def test_digits_are_classes_and_files_of_powershell_are_read(read, tmp_path):
+    coco = content()
+    coco["categories"] = [{"id": 1, "name": 7}, {"id": 2, "name": 8.0}]
+    assert [name for name, _ in read(coco)["7.png"]] == ["7", "8"]
+    path = tmp_path / "annotations" / "instances_train.json"
+    path.write_text(path.read_text(), encoding="utf-16")
+    assert coco_split(tmp_path, "train").classes == ["7", "8"]
 
 
 def test_the_notes_of_a_data_set_are_kept(read, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -287,6 +288,30 @@ def test_a_resumed_run_does_not_need_its_beginning(data, tmp_path, started):
 
 
 # One class
+
+
+def write_12_bits(folder, split):
+    """Make the first photo of a split one of 12 bits, and its box smaller than a pixel."""
+    Image.fromarray(np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)).save(folder / split / "0.png")
+    path = folder / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"] = [9, 9, 0.5, 0.5]
+    path.write_text(json.dumps(content))
+
+
+def test_notes_of_both_splits_are_said_once(tmp_path):
+    folder, notes = write_folder(tmp_path / "data", train=[(64, 64)] * 4, val=[(64, 64)] * 3), []
+    write_12_bits(folder, "train")
+    write_12_bits(folder, "val")
+    train(settings(folder, tmp_path / "run", epochs=1, val_split="val"), on_start=notes.extend)
+    bits = "photos, such as '0.png', the largest value is 4095, so 4095 is taken for white"
+    assert [note for note in notes if "bits" in note] == [
+        f"12 bits in a file of 16: 1 of 4 {bits}",
+        f"val: 12 bits in a file of 16: 1 of 3 {bits}",
+    ]
+    tiny = "boxes, such as [9, 9, 0.5, 0.5] of '0.png', are under a pixel"
+    assert [note for note in notes if "under a" in note] == [f"1 of 4 {tiny}", f"val: 1 of 3 {tiny}"]
+    assert len(notes) == len(set(notes))
 
 
 def write_one_class(out, empty):

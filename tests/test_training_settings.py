@@ -148,8 +148,9 @@ def another(option):
 
 
 def options_in_help(text):
-    """The options that `--help` lists, each with the help beside it."""
-    lines = [re.match(r"[│ *]*(--\S+) +(--no-\S+)? *<\w+> +(.*?)[ │]*$", line) for line in text.splitlines()]
+    """The options that `--help` lists, each with the help beside it; what kind of value it takes is between them."""
+    kind = r"(?:<\w+>|TEXT|INTEGER|FLOAT)?"  # as new and old versions of Typer write it
+    lines = [re.match(rf"[│ *]*(--\S+) +(--no-\S+)? *{kind} +(.*?)[ │]*$", line) for line in text.splitlines()]
     return [(found[1], found[3]) for found in lines if found]
 
 

@@ -88,7 +88,7 @@ class Report:
         return write_whole(path, self._write_csv)
 
     def _write_csv(self, path: Path) -> None:
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             rows = csv.writer(file)
             rows.writerow(("file", "action", "reason"))
             rows.writerows((name, "dropped", reason) for name, reason in self.dropped)

@@ -13,7 +13,7 @@ from pathlib import Path
 from .boxes import Box, ImageBoxes, order_corners, show_box
 from .cleaning import Report
 from .csv_columns import Columns, find_columns
-from .splits import note_split, split_of_name
+from .splits import note_split, read_text, split_of_name
 
 SEPARATORS = ",;\t|"
 Line = tuple[str, list[str]]  # where it stands, its cells
@@ -52,9 +52,7 @@ def read_csv(path: str | Path, report: Report) -> list[ImageBoxes]:
 def _read_lines(path: Path) -> tuple[list[str], list[Line]]:
     """The first line's cells, and all other lines that are not empty."""
     try:
-        data = path.read_bytes()
-        # Excel begins its files with a byte order mark, and calls UTF-16 "Unicode text".
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = read_text(path)
     except (OSError, ValueError) as error:
         hint = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
         raise ValueError(f"{str(path)!r} is not readable: {error}{hint}") from None

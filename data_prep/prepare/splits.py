@@ -74,10 +74,16 @@ def read_lists(folder: str | Path) -> dict[str, str]:
     return only_several(found)
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in UTF-16 where it begins so, as PowerShell's and Excel's "Unicode text" does."""
+    data = path.read_bytes()
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty; `ValueError` if it is not readable."""
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not readable: {error}") from None
 
@@ -123,5 +129,5 @@ def _below(coco: Coco, images: Path) -> tuple[Coco, Path]:
 def kept_lines(parts: Mapping[str, Coco]) -> list[str]:
     """That splits were kept, and which are not there, for people."""
     missing = [split for split in SPLITS if split not in parts]
-    lines = [f"the splits that are there are kept; valid is called calibration here ({ANEW})"]
+    lines = [f"the splits that are there are kept; val or valid is called calibration here ({ANEW})"]
     return lines + [f"no images for {' and '.join(missing)}"] * bool(missing)

@@ -15,7 +15,7 @@ from earlyexit.files import write_whole
 from .boxes import Box, ImageBoxes, fill_size, find_images
 from .cleaning import Report
 from .layout import SPLITS, place_image
-from .splits import note_split
+from .splits import note_split, read_text
 from .yolo_set import YoloSet, describe, label_files, label_folders
 
 # Shares are written with few digits; what sticks out of the image by no more than this is rounding, and is cut off.
@@ -65,7 +65,7 @@ def _read_labels(found: YoloSet, source: Path, report: Report) -> list[ImageBoxe
             name = str(PurePosixPath(inner or "") / path.stem)
             record = ImageBoxes(f"{folder.name}/{path.name}", name)
             try:
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
+                lines = read_text(path).splitlines()
             except (OSError, ValueError) as error:
                 report.drop(record.source, f"label file not readable: {error}")
                 continue

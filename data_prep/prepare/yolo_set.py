@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from earlyexit.data import list_files, without_ending
 
-from .splits import read_lines, read_lists, split_of_name
+from .splits import read_lines, read_lists, read_text, split_of_name
 
 CLASS_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "_classes.txt")
 IMAGE_FOLDERS = ("images", "jpegimages", "imgs", "img")  # beside which there is one called "labels"
@@ -67,7 +67,7 @@ def read_yaml(path: Path) -> dict:
     except ImportError:
         raise ValueError(f"reading {str(path)!r} needs the package pyyaml: pip install pyyaml") from None
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{str(path)!r} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

@@ -22,6 +22,7 @@ from .checks import category_ids, check_records, image_problem, image_size
 from .finder import PhotoFiles
 from .photos import Header, open_photo, read_header, size_problem
 from .plausible import check_plausible
+from .streams import progress
 from .tidy import outline_box, tidy
 
 
@@ -82,12 +83,23 @@ class CocoDataset(CocoDetection):
             return self._files.path(info["file_name"])
 
     def check_photos(self) -> None:
-        """`ValueError` that names the first photo which is missing or has another size; no pixels are read."""
-        for image_id, info in self.coco.imgs.items():
+        """`ValueError` that names the first photo which is missing or has another size.
+
+        Pixels are read of photos of 16 bits alone; how many of them are scaled by their own range goes into `notes`.
+        """
+        said: dict[str, list[tuple[dict, str]]] = {}
+        for image_id, info in progress(self.coco.imgs.items(), "checking photos", len(self)):
             path = self.photo(image_id)
             with _naming(info):
                 header = read_header(path)
+                note = open_photo(path).note if header.deep else ""
             _check_size(info, header)
+            if note:
+                said.setdefault(note.partition(":")[0], []).append((info, note))
+        for what, found in said.items():
+            info, note = found[0]
+            counted = f"{what}: {len(found)} of {len(self)} photos, such as {info['file_name']!r}"
+            self.notes = [*self.notes, f"{counted},{note.removeprefix(what + ':')}"]
 
     def _load_image(self, id: int) -> Image.Image:
         path, info = self.photo(id), self.coco.imgs[id]
@@ -175,7 +187,8 @@ def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
     name, collects = str(annotations), gc.isenabled()
     gc.disable()  # it would search the growing millions of records for garbage again and again, and find none
     try:
-        text = Path(annotations).read_text(encoding="utf-8-sig")
+        text = Path(annotations).read_bytes()
+        text = text.decode(json.detect_encoding(text))  # UTF-16 where it begins so, as PowerShell writes it
         return json.loads(text, object_hook=None if outlines else _without_outline)
     except FileNotFoundError:
         raise ValueError(f"no annotation file {name!r}") from None

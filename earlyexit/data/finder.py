@@ -3,6 +3,7 @@
 import difflib
 import functools
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -55,7 +56,8 @@ class PhotoFinder:
     """Finds a photo below a folder by the annotation file that describes it, and by the name that this gives.
 
     Names are compared as people read them: with "/" or "\\" between folders, in any case, with an accent as a letter of
-    its own or not, with "%20" or the space that it stands for, with or without ending and folders.
+    its own or not, with "%20" or the space that it stands for, with or without ending and folders. What follows the "?"
+    of an address in the web does not count.
 
     Args:
         folder: searched to any depth.
@@ -79,7 +81,7 @@ class PhotoFinder:
             own: the annotation's path without its ending; empty where it says nothing about the photo.
             named: what the annotation calls the photo; empty if it does not say.
         """
-        written, named = named.name, PurePosixPath(unquote(str(named)).strip().replace("\\", "/"))
+        written, named = named.name, PurePosixPath(_path_of(str(named)))
         choices = [(self._by_path, str(own)), (self._by_name, own.name)]
         if named.name:
             other = named.with_name(without_ending(named))
@@ -166,6 +168,12 @@ class PhotoFiles:
 def without_ending(path: PurePosixPath) -> str:
     """A photo's name without its ending; another dot, as in "scan.0001", belongs to the name."""
     return path.stem if path.suffix.lower() in photo_endings() else path.name
+
+
+def _path_of(name: str) -> str:
+    """What may be a path: an address in the web goes without what a server is asked for, such as a signature."""
+    address = re.match(r"(?:https?|s3|gs):/[^?#]*", name.strip(), re.I)
+    return unquote(address[0] if address else name).strip().replace("\\", "/")
 
 
 def _key(name: str) -> str:

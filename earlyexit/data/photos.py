@@ -1,6 +1,7 @@
 """Photo files: one opener, which gives every photo upright in eight bits of red, green and blue, and its size."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,10 +32,12 @@ class Photo(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a photo says of itself before its pixels are read: its size upright, and its EXIF orientation, 1 to 8."""
+    """What a photo says of itself before its pixels are read: its size upright, its EXIF orientation, 1 to 8, and
+    whether it is `deep`: of 16 bits, of which only the pixels tell how many are used."""
 
     size: tuple[int, int]
     orientation: int
+    deep: bool = False
 
 
 def open_photo(path: str | Path, *, longest: int | None = None) -> Photo:
@@ -48,14 +51,13 @@ def open_photo(path: str | Path, *, longest: int | None = None) -> Photo:
         ValueError: with the reason, whatever it is that stops the photo from being used.
     """
     with _opened(path) as image:
-        deep = "RGB;16" in str(getattr(image, "tile", ""))  # of which Pillow keeps the upper eight bits
-        size, orientation = _header(image)
+        size, orientation, deep = _header(image)
         if longest:
             image.draft("RGB", (longest, longest))
         image.load()
         if orientation in TURNS and image.format != "TIFF":  # which Pillow turns itself
             image = image.transpose(TURNS[orientation])
-        upright, note = _eight_bits(image, deep)
+        upright, note = _eight_bits(image, deep and not image.mode.startswith("I"))
         if longest:
             upright.thumbnail((longest, longest))
         return Photo(upright, size, note)
@@ -128,7 +130,9 @@ def _header(image: Image.Image) -> Header:
     size = image.size
     if image.format == "TIFF":  # of which some versions of Pillow turn the size when they open it
         size = image.tag_v2[256], image.tag_v2[257]
-    return Header(size[::-1] if orientation >= 5 else size, orientation)
+    # Of 16 bits a colour Pillow keeps the upper eight; only the tile tells.
+    deep = image.mode.startswith("I") or re.search(r"(RGB\w?|LA|CMYK);16", str(getattr(image, "tile", "")))
+    return Header(size[::-1] if orientation >= 5 else size, orientation, bool(deep))
 
 
 def _rest(image: Image.Image) -> bytes:
@@ -138,7 +142,7 @@ def _rest(image: Image.Image) -> bytes:
     return rest
 
 
-def _eight_bits(image: Image.Image, deep: bool) -> tuple[Image.Image, str]:
+def _eight_bits(image: Image.Image, halved: bool) -> tuple[Image.Image, str]:
     """Eight bits of red, green and blue, and a note; `ValueError` for values whose range nobody can tell."""
     note = ""
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip to 8
@@ -157,7 +161,7 @@ def _eight_bits(image: Image.Image, deep: bool) -> tuple[Image.Image, str]:
             raise ValueError(f"its floats are from {low:g} to {high:g}; they have to be in [0, 1] or in [0, 255]")
         image = image.point(lambda value: value * 255) if high <= 1 else image
     image = image.convert("RGB")
-    brightest = max(high for _, high in image.getextrema()) if deep else 255
+    brightest = max(high for _, high in image.getextrema()) if halved else 255
     if brightest < 64:
         note = f"nearly black: 16 bits a colour of which Pillow reads the upper 8, and they end at {brightest} of 255"
     return image, note

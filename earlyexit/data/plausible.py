@@ -5,6 +5,7 @@ import numpy as np
 from .checks import image_size
 
 MOST, SOME = 0.9, 0.1  # shares of the boxes
+UNITS = {100: ("percent", 300), 1000: ("thousandths", 2000)}  # from which side of images on it is odd to end there
 SLACK = 1.01  # of a pixel: a share of 1.0004 is rounding
 FEW = 5  # boxes that say nothing yet about all
 
@@ -37,7 +38,7 @@ def check_plausible(coco: dict) -> list[str]:
     notes = [said(tiny, "are under a pixel")] if tiny.any() else []
     whole = ((boxes[:, :2] <= 1) & (ends >= sizes - 1)).all(1)
     cut = (ends >= sizes).any(1)
-    far = (ends > 100 + SLACK).any(1)
+    unit = next((unit for unit in UNITS if not (ends > unit + SLACK).any()), 0)
     if len(found) < FEW:
         return notes
     if whole.sum() > MOST * len(found):
@@ -45,6 +46,7 @@ def check_plausible(coco: dict) -> list[str]:
     elif cut.sum() > MOST * len(found):
         causes = "(x1, y1, x2, y2) taken for (x, y, width, height), or boxes for larger photos"
         notes.append(said(cut, f"end at the right or lower border, or are cut off there: {causes}?"))
-    elif not far.any() and np.median(sizes.min(1)) >= 300:
-        notes.append(said(~far, "end within 100 pixels of large images: are they percent of the image?"))
+    elif unit and np.median(sizes.min(1)) >= UNITS[unit][1]:
+        question = f"are they {UNITS[unit][0]} of the image?"
+        notes.append(said(tiny | True, f"end within {unit} pixels of large images: {question}"))
     return notes

@@ -13,6 +13,7 @@ from typing import Any
 from pycocotools import mask
 
 PARTS = ("images", "annotations", "categories")
+FLAGS = {"false": 0, "true": 1}
 
 
 def tidy(coco: Any) -> tuple[Any, list[str]]:
@@ -21,7 +22,7 @@ def tidy(coco: Any) -> tuple[Any, list[str]]:
     - Ids that are equal in value are equal (1, 1.0, "1"); texts and very long numbers get numbers of their own.
     - Ids of annotations stay if each is that of one annotation; otherwise all are counted anew from 1.
     - Sizes and areas that are null or 0 are left out: they are taken from the photo and from the box.
-    - A missing box is that of the outline.
+    - A missing box is that of the outline; a class that is called by a number has it as its name.
     - A category that only groups others, and has no object, is left out.
 
     Args:
@@ -31,7 +32,7 @@ def tidy(coco: Any) -> tuple[Any, list[str]]:
         return coco, []
     images, classes = _numbers(coco["images"]), _numbers(coco["categories"])
     found, notes = _numbered([_annotation(record, images, classes) for record in coco["annotations"]])
-    categories = [_changed(record, **_linked(record, id=classes)) for record in coco["categories"]]
+    categories = [_changed(record, **_linked(record, id=classes), **_named(record)) for record in coco["categories"]]
     groups = _groups(categories, {record.get("category_id") for record in found if _is_linked(record)})
     notes += [f"category that only groups others left out: {g['name']!r} (id {g['id']}), no object" for g in groups]
     kept = {"categories": [record for record in categories if record not in groups], "annotations": found}
@@ -90,6 +91,12 @@ def _linked(record: Any, **known: dict) -> dict[str, int]:
     return {key: new for key, (old, new) in numbers.items() if new is not None and new is not old}
 
 
+def _named(category: Any) -> dict[str, str]:
+    """The name as a text where it is a number: digits are classes, too."""
+    name = category.get("name") if isinstance(category, dict) else None
+    return {"name": str(_number(name))} if type(name) in (int, float) else {}
+
+
 def _changed(record: Any, **changes: Any) -> Any:
     """The record with changes, None for what is left out: itself where there are none, for there may be millions."""
     if not changes:
@@ -111,7 +118,9 @@ def _annotation(record: Any, images: dict, classes: dict) -> Any:
     changes = _linked(record, image_id=images, category_id=classes)
     box, outline = record.get("bbox"), record.get("segmentation")
     if type(record.get("iscrowd", 0)) is not int:
-        changes["iscrowd"] = _number(record["iscrowd"]) or 0
+        flag = record["iscrowd"]
+        changes["iscrowd"] = FLAGS.get(flag.strip().casefold(), flag) if isinstance(flag, str) else flag
+        changes["iscrowd"] = _number(changes["iscrowd"]) or 0
     if not record.get("area", 1) or type(record.get("area", 1)) not in (int, float):
         changes["area"] = _number(record["area"]) or None
     if not box and outline:

@@ -105,8 +105,9 @@ def _shown(detection: dict, classes: Sequence[str], min_score: float, note: str)
     empty = detection["exit"] not in EXIT_COLOURS  # exit 1 took the image for empty
     colour = TRUTH_COLOUR if empty else EXIT_COLOURS[detection["exit"]]
     title = "taken for empty at exit 1" if empty else f"exit {detection['exit']}"
-    title += f", confidence {detection['confidence']:.2f}"
-    return detection["boxes"][good], names, colour, title + (f"\n{note}" if note else "")
+    title += f", confidence {detection['confidence']:.2f}" + (f"\n{note}" if note else "")
+    # File names may hold bytes that are no text, which no font can show.
+    return detection["boxes"][good], names, colour, title.encode(errors="replace").decode()
 
 
 def image_grid(count: int, *, columns: int = 4, size: float = 2.4) -> tuple[Figure, list[Axes]]:

@@ -242,11 +242,14 @@ def hash_weights(model: torch.nn.Module) -> str:
 
 
 def hash_data(dataset: CocoDataset) -> str:
-    """SHA-256, shortened to 16 digits, of the annotations and of the names and sizes in bytes of the images."""
+    """SHA-256, shortened to 16 digits, of the annotations and of the names and sizes in bytes of the photos."""
     digest = hashlib.sha256()
     for image_id in dataset.ids:
-        path = Path(dataset.root) / dataset.coco.imgs[image_id]["file_name"]
-        size = path.stat().st_size if path.is_file() else -1  # a missing image is reported when it is read
+        try:
+            path = dataset.photo(image_id)
+            size = path.stat().st_size
+        except (OSError, ValueError):  # a missing photo is reported when it is read
+            path, size = Path(dataset.coco.imgs[image_id]["file_name"]), -1
         found = dataset.coco.imgToAnns.get(image_id, [])
         boxes = [[a["category_id"], a["bbox"], a["area"], a["iscrowd"]] for a in found]
         digest.update(json.dumps([image_id, path.name, size, boxes]).encode())

@@ -51,7 +51,9 @@ def _kind(value: object) -> str:
 
 def _ranges(images: Sequence[Tensor]) -> Tensor:
     """(N, 2) the smallest and the largest value of each image, on the device; NaN where an image has one."""
-    return torch.stack([bound for image in images for bound in torch.aminmax(image.detach())]).view(-1, 2)
+    # Not aminmax, which copies an image whose channels lie innermost, as those of a decoded photo do.
+    seen = (image.detach() for image in images)
+    return torch.stack([bound for image in seen for bound in (image.amin(), image.amax())]).view(-1, 2)
 
 
 def _bad_pixels(images: Sequence[Tensor]) -> Tensor:
@@ -210,7 +212,8 @@ def same_size_batches(
         alike.setdefault((image.shape, image.dtype, image.device), []).append(i)
     groups: dict[torch.Size, list[tuple[list[int], ImageList]]] = {}
     for group in alike.values():
-        batch = _transformed(transform, torch.stack([images[i] for i in group]))
+        alone = len(group) == 1  # a photo of a phone is 140 MB, so it is not copied
+        batch = _transformed(transform, images[group[0]][None] if alone else torch.stack([images[i] for i in group]))
         groups.setdefault(batch.tensors.shape[-2:], []).append((group, batch))
     for found in groups.values():
         tensors = torch.cat([batch.tensors for _, batch in found]) if len(found) > 1 else found[0][1].tensors
@@ -228,14 +231,19 @@ def check_resizing(transform: GeneralizedRCNNTransform) -> None:
 
 
 def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageList:
-    """The transform of (N, 3, H, W) images at once: resizing does not care what a channel is."""
+    """The transform of (N, 3, H, W) images at once: resizing does not care what a channel is.
+
+    torchvision's transform normalises first. Interpolation is linear and its weights sum to 1, so after it is the same,
+    and needs no two copies of large photos.
+    """
     n, channels, height, width = images.shape
-    flat = transform.normalize(images).view(1, n * channels, height, width)[0]
     # Interpolating an image that has its size already would give the same image, after some time.
-    as_it_is = transform.fixed_size is None and _scale(transform, height, width) == 1
-    resized = flat if as_it_is else transform.resize(flat)[0]
-    padded = transform.batch_images([resized], transform.size_divisible)
-    size = tuple(resized.shape[-2:])
+    if transform.fixed_size is not None or _scale(transform, height, width) != 1:
+        flat = transform.resize(images.reshape(n * channels, height, width))[0]
+        images = flat.view(n, channels, *flat.shape[-2:])
+    size = tuple(images.shape[-2:])
+    flat = transform.normalize(images).view(n * channels, *size)
+    padded = transform.batch_images([flat], transform.size_divisible)
     return ImageList(padded.view(n, channels, *padded.shape[-2:]), [size] * n)
 
 

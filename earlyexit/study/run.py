@@ -72,7 +72,8 @@ def run_study(
     if of_paper:
         folder = trainings[0].settings.data
         for split in SPLITS:
-            measure.checked_split(folder, split)
+            for note in measure.checked_split(folder, split).notes:
+                say(f"note: {split}: {note}")
         described = describe_data(folder)
         done = {t.name for t in trainings if check_model(model_path(out, t.name), t.settings, described, repeats)}
     say(f"{len(trainings)} models, {len(done)} of them measured already")

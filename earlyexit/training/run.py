@@ -199,7 +199,9 @@ def train(
     if process_state().is_main_process:
         if not begun:  # a resumed run keeps the story of its beginning
             _write_story(settings, command, dataset, card)
-        on_start(dataset.notes + _about_one_class(settings, dataset) + _about_fresh(start, fresh))
+        more = [note for note in getattr(watcher.validation, "notes", ()) if note not in dataset.notes]
+        more = [f"{settings.val_split}: {note}" for note in more]
+        on_start(dataset.notes + more + _about_one_class(settings, dataset) + _about_fresh(start, fresh))
 
     def finished(row: dict) -> None:
         watcher.on_epoch(row)
