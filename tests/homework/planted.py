@@ -1,4 +1,5 @@
-"""A class whose students each do one thing wrong: who, exercises that are lost ("all", "none"), part of a message.
+"""A class whose students each do one thing wrong: who, exercises that are lost ("all", "none"), part of a message of the
+first.
 
 The code stands in a last cell of an otherwise right homework 1.
 """
@@ -11,7 +12,7 @@ pass
 raise ValueError("a cell of my own")
 
 
-# %% function_raises: tokens: raised ZeroDivisionError: division by zero in cell
+# %% function_raises: tokens: raised ZeroDivisionError
 def tokens(features, weight):
     return features / (1 // 0)
 
