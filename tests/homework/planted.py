@@ -1,5 +1,5 @@
-"""A class whose students each do one thing wrong: who, exercises that are lost ("all", "none"), part of a message of the
-first.
+"""A class whose students each do one thing wrong: who, exercises that are lost ("all", "none"), part of a message of
+the first of them.
 
 The code stands in a last cell of an otherwise right homework 1.
 """
