@@ -20,6 +20,7 @@ SLUG = r"([\w.-]+/[\w-]+)"
 INSTALL = rf"git\+https://github\.com/{SLUG}"
 COLAB = rf"colab\.research\.google\.com/github/{SLUG}"
 RAW = rf"raw\.githubusercontent\.com/{SLUG}"
+FILE = rf"https://github\.com/{SLUG}/blob/main/earlyexit/"
 CLONE = rf"git clone https://github\.com/{SLUG}"
 PATTERNS = {
     "pyproject.toml": [rf'(?m)^Repository = "https://github\.com/{SLUG}"'],
@@ -27,7 +28,7 @@ PATTERNS = {
     "CITATION.cff": [rf'(?m)^repository-code: "https://github\.com/{SLUG}"'],
     "README.md": [INSTALL, COLAB, CLONE],
     "CONTRIBUTING.md": [INSTALL, COLAB, CLONE],
-    "book/*.ipynb": [INSTALL, COLAB, CLONE],
+    "book/*.ipynb": [INSTALL, COLAB, CLONE, FILE],
     "book/*.md": [INSTALL, COLAB, CLONE, RAW],
     "book/*/*.ipynb": [INSTALL, COLAB, CLONE],
     "book/homework/*/*.ipynb": [INSTALL, COLAB, CLONE],

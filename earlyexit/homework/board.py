@@ -20,8 +20,8 @@ import typer
 from torch import Tensor, nn
 
 from ..data.scenes import scene_dataset
-from ..evaluation.budgets import all_choices, best_under
 from ..evaluation.collect import collect_records
+from ..evaluation.fitting import all_choices, best_under
 from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import threshold_exits
 from ..evaluation.records import Detections, ExitRecords, offsets_of
