@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,9 @@ def nbgraders(course: Path, name: str) -> dict[tuple[str, str], float]:
         done = subprocess.run(run, cwd=course, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"nbgrader {' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    # What the students' trainings wrote is handed in with their notebooks; nbgrader has just run them.
+    for weights in course.glob(f"autograded/*/{name}/*.safetensors"):
+        shutil.copy(weights, course / "submitted" / weights.parent.parent.name / name)
     from nbgrader.api import Gradebook
 
     marks = {}
