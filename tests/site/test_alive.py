@@ -74,7 +74,10 @@ def test_a_budget_is_set_by_keyboard(open_window, width, theme):
         tab.keyboard.press("ArrowLeft")
     assert slider.get_attribute("aria-valuetext").replace("\u00a0", " ") == "30 % of the GMACs"
     small = tab.evaluate(state)
-    assert small["shares"] == [f"{int(share + 0.5)} %" for share in rules["worth"][1][2]] and small["point"] != half["point"]
+    assert (
+        small["shares"] == [f"{int(share + 0.5)} %" for share in rules["worth"][1][2]]
+        and small["point"] != half["point"]
+    )
     exits = rules["worth"][1][3]
     assert small["pictures"] == [exits.count(k) for k in range(4)]
     tab.keyboard.press("Tab")
