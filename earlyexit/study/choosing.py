@@ -285,9 +285,8 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     Returns:
         "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
         between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
-        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them;
-        "kept": the share of the mAP of the static detector at full depth, by
-        the share of its compute.
+        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them; "kept": the share of the mAP of
+        the static detector at full depth, by the share of its compute.
     """
 
     def of(policy: str, kind: str, *shares: float) -> list[dict]:
