@@ -75,7 +75,9 @@ def failure(notebook: nbformat.NotebookNode) -> str | None:
 def executed(path: Path, **kernel) -> nbformat.NotebookNode:
     """A notebook with the outputs of a run, whose kernel is started with what is given besides."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(path.parent)}})
+    # A time in a cell's metadata would make it another cell for the cache.
+    how = {"timeout": CELL_TIMEOUT, "record_timing": False}
+    client = NotebookClient(notebook, **how, resources={"metadata": {"path": str(path.parent)}})
     try:
         client.execute(**kernel)
     except CellExecutionError as error:
