@@ -91,7 +91,7 @@ def fill_chapter(path: Path, exercises: list[Exercise]) -> nbformat.NotebookNode
 
 
 def solutions(path: Path, exercises: list[Exercise]) -> nbformat.NotebookNode:
-    """The page of solutions to a chapter, and that each is right, as running it would say: the tests make sure of it."""
+    """The page of solutions to a chapter, and what running it would print: the tests make sure that each is right."""
     chapter = nbformat.read(path, as_version=4)
     title = next(c.source for c in chapter.cells if c.source.startswith("# ")).split("\n")[0].removeprefix("# ")
     first = next(cell for cell in chapter.cells if cell.cell_type == "code")
