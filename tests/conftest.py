@@ -16,7 +16,7 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 
 # Files that take long begin, so that at the end no worker waits for another.
 LONG = ("homework_class", "onnx", "cli", "benchmarks", "homework_grade", "processes", "records", "homework")
-LONG += ("training_checkpoints", "parity", "trunks")
+LONG += ("sliders", "training_checkpoints", "parity", "trunks", "handful")
 
 
 def pytest_collection_modifyitems(items):
