@@ -9,7 +9,7 @@ scores, thresholds and prices, is fitted to the calibration split; numbers are o
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -237,14 +237,19 @@ def curve(run: Choosing, repeats: int) -> list[dict]:
     return rows
 
 
-def way_to_oracle(run: Choosing, repeats: int) -> dict[str, dict]:
+def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | None = None) -> dict[str, dict]:
     """How far each rule goes from lots to the oracle, if shares of the images go on from exit 1 to exit 4.
+
+    Args:
+        run: the detector.
+        repeats: bootstrap samples.
+        others: by the name of a rule its scores (N,) of the test images at exit 1; the lowest go on.
 
     Returns:
         By rule "mAP", which is that way as a fraction, and its "samples".
     """
     two, reached = side_by_side([(run.test, 1), (run.test, 4)]), run.test.exit(1, found=True)
-    matches, orders = match_records(two), {"max softmax": run.test.confidence[0]}
+    matches, orders = match_records(two), {"max softmax": run.test.confidence[0], **(others or {})}
     for name, looks in RULES.items():
         rule, _ = fit_worth(run.calibration, budget=1.0, looks=looks)
         orders[name] = -rule.gains(reached)[:, -1]
@@ -328,7 +333,7 @@ class _Pair:
         self.scores = {policy: [score(reached) for reached in both] for policy, score in scores.items()}
 
     def leave(self, policy: str, budget: float) -> list[Tensor]:
-        """Exits of the images of both splits; second passes take what a budget in GMACs leaves on the calibration split."""
+        """Exits of both splits; second passes take what a budget in GMACs leaves on the calibration split."""
         first, both = self.calibration.gmacs[:2].mean(1).tolist()
         stay = 1 - min(max((budget - first) / (both - first), 0.0), 1.0)
         limit = limit_for(self.scores[policy][0], math.ceil(stay * len(self.calibration) - 1e-9))
