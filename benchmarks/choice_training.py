@@ -36,7 +36,7 @@ BATCH, HIDDEN, STEPS, HELD_BACK = 32, 32, 400, 0.2
 
 @torch.no_grad()
 def training_images(run: str, data: str, images: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the first training images what an exit knows (N, F), the losses at exits 1 and 4 (N, 2), and objects by size."""
+    """Of training images what exit 1 knows (N, F), the losses at exits 1 and 4 (N, 2), and objects by size (N, 5)."""
     model = load_detector(run)[0].eval()
     dataset = coco_split(data, "train")
     dataset = Subset(dataset, range(min(images, len(dataset))))
@@ -99,19 +99,13 @@ def scores_of_seed(run: Choosing, learnt: tuple[Tensor, Tensor, Tensor], seed: i
     fitted, judged = (worth_features(records.exit(1)) for records in (run.calibration, run.test))
     mean, std = features.mean(0), features.std(0).clamp(min=1e-6)
     x, fitted_x, judged_x = ((values - mean) / std for values in (features, fitted, judged))
-    worth = len(fitted) * marginal_precision(match_records(run.calibration), run.calibration.all_at(4))
-    aim = worth[3] - worth[0]
-    aim = aim.clamp(*torch.quantile(aim, torch.tensor(CLIPPED, dtype=aim.dtype)))
+    aim = aims_of(run)
     gain = losses[:, 0] - losses[:, 1]
     scaled, counts = (gain - gain.median()) / gain.std(), sizes.log1p()
     with torch.enable_grad():
         head = train_net(x, lambda out, i: nn.functional.huber_loss(out[:, 0], scaled[i]), 1, seed)
         number = train_net(x, lambda out, i: nn.functional.mse_loss(out, counts[i]), counts.shape[1], seed)
         chosen = train_net(x, lambda out, i: -(out[:, 0].sigmoid() * scaled[i]).mean(), 1, seed)
-    trees = GradientBoostingRegressor(
-        n_estimators=150, max_depth=3, learning_rate=0.05, subsample=0.5, random_state=seed
-    )
-    trees.fit(fitted.numpy(), aim.numpy())
 
     def linear(of_fitted: Tensor, of_judged: Tensor) -> Tensor:
         weight, bias = ridge(of_fitted, aim[:, None])
@@ -123,9 +117,23 @@ def scores_of_seed(run: Choosing, learnt: tuple[Tensor, Tensor, Tensor], seed: i
         "number and sizes": linear(number(fitted_x), number(judged_x)),
         "DynamicDet's loss": chosen(judged_x)[:, 0],
         "worth and gain head": linear(*both),
-        "boosted trees": torch.from_numpy(trees.predict(judged.numpy())),
+        "boosted trees": trees(fitted, aim, judged, seed),
     }
     return {name: -values.float() for name, values in gains.items()}
+
+
+def aims_of(run: Choosing) -> Tensor:
+    """(N,) what each calibration image adds to the mAP at exit 4 more than at exit 1."""
+    worth = len(run.calibration) * marginal_precision(match_records(run.calibration), run.calibration.all_at(4))
+    gains = worth[3] - worth[0]
+    return gains.clamp(*torch.quantile(gains, torch.tensor(CLIPPED, dtype=gains.dtype)))
+
+
+def trees(fitted: Tensor, aim: Tensor, judged: Tensor, seed: int) -> Tensor:
+    """What boosted trees, fitted to features (N, F) and an aim (N,), say of other features."""
+    options = {"n_estimators": 150, "max_depth": 3, "learning_rate": 0.05, "subsample": 0.5}
+    made = GradientBoostingRegressor(**options, random_state=seed).fit(fitted.numpy(), aim.numpy())
+    return torch.from_numpy(made.predict(judged.numpy()))
 
 
 def truth_of(run: Choosing) -> Tensor:
@@ -133,13 +141,9 @@ def truth_of(run: Choosing) -> Tensor:
     known = []
     for records in (run.calibration, run.test):
         boxes = torch.cat([torch.zeros(len(records.truth.boxes), 2), records.truth.boxes[:, 2:].float()], 1)
-        known.append(
-            torch.stack([sizes_of(part) for part in boxes.split(records.truth.offsets.diff().tolist())]).log1p()
-        )
-    worth = len(known[0]) * marginal_precision(match_records(run.calibration), run.calibration.all_at(4))
-    trees = GradientBoostingRegressor(n_estimators=150, max_depth=3, learning_rate=0.05, subsample=0.5, random_state=0)
-    trees.fit(known[0].numpy(), (worth[3] - worth[0]).numpy())
-    return -torch.from_numpy(trees.predict(known[1].numpy())).float()
+        parts = boxes.split(records.truth.offsets.diff().tolist())
+        known.append(torch.stack([sizes_of(part) for part in parts]).log1p())
+    return -trees(known[0], aims_of(run), known[1], seed=0).float()
 
 
 def compare(run: Choosing, learnt: tuple[Tensor, Tensor, Tensor], seeds: int, repeats: int) -> list[dict]:
