@@ -27,6 +27,7 @@ from ..evaluation.records import Detections, ExitRecords, offsets_of
 from ..evaluation.scores import bootstrap, fit_score_scales, oracle, rescale_records
 from ..files import write_json, write_table
 from ..model.backbone import EXITS, NUM_EXITS
+from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import DetectionScore
 from ..model.factories import load_detector, make_model, read_config
 from ..processes import Job, Say, run_jobs
@@ -93,6 +94,18 @@ def with_size(run: str | Path) -> tuple[Path, int | None]:
     return (Path(folder), int(size)) if at and size.isdigit() else (Path(run), None)
 
 
+def use_size(model: EarlyExitRetinaNet, size: int | None) -> None:
+    """Let a detector resize images to another shorter side, and to a longer one in proportion; None changes nothing."""
+    if size:
+        sides = model.transform
+        sides.min_size, sides.max_size = (size,), round(sides.max_size * size / sides.min_size[-1])
+
+
+def static_exit(run: str | Path) -> int:
+    """The last exit that a run was trained at."""
+    return max(json.loads((with_size(run)[0] / "settings.json").read_text())["settings"]["exits"])
+
+
 def open_run(run: str | Path, data: str | Path, records: str | Path) -> Choosing:
     """A trained detector on the splits of `data`; its records are kept in the folder `records`.
 
@@ -100,9 +113,7 @@ def open_run(run: str | Path, data: str | Path, records: str | Path) -> Choosing
     """
     name, (run, size) = Path(run).name, with_size(run)
     model, classes = load_detector(run)
-    sides = model.eval().transform
-    if size:
-        sides.min_size, sides.max_size = (size,), round(sides.max_size * size / sides.min_size[-1])
+    use_size(model.eval(), size)
     found = {}
     for split in ("calibration", "test"):
         Path(records).mkdir(parents=True, exist_ok=True)
@@ -434,9 +445,7 @@ def compare(
     others = [open_run(run, data, out / "records") for run in static]
     rows = [row for run in opened for row in curve(run, repeats)]
     if others:
-        stories = [json.loads((with_size(run)[0] / "settings.json").read_text()) for run in static]
-        exits = [max(story["settings"]["exits"]) for story in stories]
-        rows += static_rows(others, exits, repeats)
+        rows += static_rows(others, [static_exit(run) for run in static], repeats)
     ways = [way_to_oracle(run, repeats) for run in opened]
     path = out / "choosing_summary.json"
     summary = json.loads(path.read_text()) if path.exists() else {}
