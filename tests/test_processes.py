@@ -17,7 +17,7 @@ from earlyexit.evaluation.coco import coco_metrics, detect_all
 from earlyexit.processes import process_state
 from earlyexit.training import TrainSettings, fit, set_norms
 
-EPOCHS, MOVED = 2, 1  # the run is copied as it is after its first
+EPOCHS, MOVED = 3, 1  # the run is copied as it is after its first
 
 
 def work(folder, out):
@@ -79,12 +79,12 @@ def stories(folder, tmp_path_factory):
 def test_two_processes_take_the_steps_of_one(stories):
     one, two = stories["one"], stories["two"]
     assert (one["processes"], two["processes"]) == (1, 2)
-    assert len(one["losses"]) == len(two["losses"]) == 6
+    assert len(one["losses"]) == len(two["losses"]) == 9
     for (step, alone), (same, together) in zip(one["losses"], two["losses"], strict=True):
         assert step == same
         assert together == pytest.approx(alone, rel=1e-4), step
     values = [losses["loss"] for _, losses in one["losses"]]
-    assert len(set(values)) == 6
+    assert len(set(values)) == 9
     assert sum(values[-3:]) < 0.98 * sum(values[:3])
 
 
@@ -100,11 +100,11 @@ def test_evaluation_gathers_to_the_same_result(stories):
 
 
 def test_a_checkpoint_of_two_resumes_in_one(stories):
-    """Epoch 1 in two processes, epoch 2 in one."""
+    """Epoch 1 in two processes, 2 and 3 in one."""
     one, moved = stories["one"], stories["moved"]
     assert moved["processes"] == 1
-    assert [step for step, _ in moved["losses"]] == list(range(3, 6))
-    assert [row["epoch"] for row in moved["rows"]] == [1, 2]
+    assert [step for step, _ in moved["losses"]] == list(range(3, 9))
+    assert [row["epoch"] for row in moved["rows"]] == [1, 2, 3]
     assert [row["loss"] for row in moved["rows"]] == pytest.approx([row["loss"] for row in one["rows"]], rel=1e-4)
     first, second = (weights(stories["out"] / name) for name in ("one", "moved"))
     for name, value in first.items():
