@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ..files import write_json, write_whole
-from .backbone import EXITS, DynPerceiver, Exit, State
+from .backbone import EXITS, DynPerceiver, Exit
 from .detector import EarlyExitRetinaNet
 from .exits import exit_limits
 
@@ -175,16 +175,16 @@ class ToExit(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The tensors `inputs` give the tensors `outputs`."""
         if self.start == 0:
-            state = self.backbone.begin(*inputs)
+            reached = self.backbone.begin(*inputs)
         else:
             x, latents, logits = (*inputs, None, None)[:3]
             so_far = [None] * self.start
             so_far[min(self.start, 2) - 1] = logits
-            state = State(x, latents, {}, tuple(so_far))
+            reached = Exit(self.start, tuple(so_far), {_maps(self.start)[-1]: x}, latents)
         made = {}
         for k in range(self.start + 1, self.stop + 1):
-            reached, state = self.backbone.advance(state, k)
-            made |= {_maps(k)[-1]: state.x, f"latents_{k}": state.latents, f"logits_{k}": reached.logits}
+            reached = self.backbone.advance(reached)
+            made |= {_maps(k)[-1]: reached.deepest, f"latents_{k}": reached.latents, f"logits_{k}": reached.logits}
         return tuple(made[name] for name in self.outputs)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import RegNet
 
+from ..weights import misfit
 from ..weights.published import read_part
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -168,15 +169,9 @@ def _whole_state(name: str, weights: str) -> dict[str, Tensor]:
     last = model.pretrained_cfg.get("classifier") or ()
     last = tuple(f"{part}." for part in ((last,) if isinstance(last, str) else last))
     found, own = ({k: v for k, v in state.items() if not k.startswith(last)} for state in (found, own))
-    wrong = {
-        "missing": [k for k in own if k not in found],
-        "unexpected": [k for k in found if k not in own],
-        "of another shape": [k for k in own if k in found and own[k].shape != found[k].shape],
-    }
-    if any(wrong.values()):
-        what = "; ".join(f"{kind} {names[:3]} ({len(names)} in all)" for kind, names in wrong.items() if names)
+    if wrong := misfit(own, found):
         hint = f". All {len(found)} fit in order, though: {IN_ORDER}{path} takes them so" if alike else ""
-        raise ValueError(f"{path!r} is no state dict of {name!r}: {what}{hint}")
+        raise ValueError(f"{path!r} is no state dict of {name!r}: {wrong}{hint}")
     return found
 
 
