@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
@@ -228,18 +228,52 @@ class _Run:
         s = self.settings
         self.sampler.epoch = self.items.epoch = epoch
         torch.manual_seed(epoch_seed(s.seed, epoch))
-        start = time.perf_counter()
+        train_mode(self.model)
+        start, steps = time.perf_counter(), []
         hide = None if s.progress and self.main else True
         name = f"epoch {epoch + 1}/{s.epochs}"
-        batches = tqdm(without_traceback(self.loader), name, len(self.loader), leave=False, disable=hide)
-        how = {"clip": s.clip, "on_step": self.stepped}
-        try:
-            losses = train_one_epoch(self.accelerator, self.model, batches, self.optimizer, self.scheduler, **how)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
+        parts: list[dict[str, float]] = []  # the accumulated batches of one step
+        for images, targets in tqdm(without_traceback(self.loader), name, len(self.loader), leave=False, disable=hide):
+            try:
+                parts.append(self.batch(images, targets))
+            except FloatingPointError as error:
+                raise FloatingPointError(f"epoch {epoch + 1}, step {len(steps)}: {error}") from None
+            if self.accelerator.sync_gradients:
+                steps.append(_means(parts))
+                parts = []
+                self.stepped(steps[-1])
         seconds = time.perf_counter() - start
-        row = {"epoch": epoch + 1, **losses, "lr": self.scheduler.get_last_lr()[0], "seconds": seconds}
+        row = {"epoch": epoch + 1, **_means(steps), "lr": self.scheduler.get_last_lr()[0], "seconds": seconds}
         return {**row, "images_per_second": self.steps * self.sampler.step / seconds}
+
+    def batch(self, images: list[Tensor], targets: list[dict]) -> dict[str, float]:
+        """The losses of a batch and their sum, "loss", all means over the processes; takes the step that is due.
+
+        Raises:
+            FloatingPointError: at a loss that is not finite, in all processes at once.
+        """
+        accelerator = self.accelerator
+        with accelerator.accumulate(self.model):
+            losses = self.model(images, targets)
+            losses["loss"] = total = sum(losses.values())
+            values = torch.stack([value.detach().float() for value in losses.values()])
+            found = dict(zip(losses, accelerator.reduce(values, "mean").tolist(), strict=True))
+            if not math.isfinite(found["loss"]):
+                ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
+                rate = self.scheduler.get_last_lr()[0]
+                raise FloatingPointError(f"loss is {found['loss']}, images {ids}, learning rate {rate:g}")
+            accelerator.backward(total)
+            if self.settings.clip and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if accelerator.sync_gradients and not accelerator.optimizer_step_was_skipped:  # fp16 skips those that overflow
+            self.scheduler.step()
+        return found
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 def train_mode(model: nn.Module) -> None:
@@ -248,66 +282,6 @@ def train_mode(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
             module.eval()
-
-
-def train_one_epoch(
-    accelerator: Accelerator,
-    model: nn.Module,
-    batches,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    *,
-    clip: float | None = None,
-    on_step: Callable[[dict], object] = lambda losses: None,
-) -> dict[str, float]:
-    """One pass over `batches` of (images, targets); gives the mean of every loss and of their sum, "loss".
-
-    Losses are means over all processes and, where the accelerator accumulates gradients, over the batches of a step.
-
-    Args:
-        accelerator: prepared `model`, `batches` and `optimizer`; decides after which batches a step is taken.
-        model: gives a dict of losses.
-        batches: as a loader gives them.
-        optimizer, scheduler: the scheduler is stepped with the optimiser.
-        clip: largest gradient norm; None or 0: not clipped.
-        on_step: called after each step with its losses.
-
-    Raises:
-        FloatingPointError: at a loss that is not finite, with the step, the image ids and the learning rate; in all
-            processes at once.
-    """
-    train_mode(model)
-    sums: dict[str, float] = {}
-    parts: list[dict[str, float]] = []  # the accumulated batches of one step
-    steps = 0
-    for images, targets in batches:
-        with accelerator.accumulate(model):
-            losses = model(images, targets)
-            losses["loss"] = total = sum(losses.values())
-            parts.append(_over_processes(accelerator, losses))
-            if not math.isfinite(loss := parts[-1]["loss"]):
-                ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
-                rate = scheduler.get_last_lr()[0]
-                raise FloatingPointError(f"loss is {loss} at step {steps}, images {ids}, learning rate {rate:g}")
-            accelerator.backward(total)
-            if clip and accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
-            optimizer.zero_grad()
-        if accelerator.sync_gradients:
-            if not accelerator.optimizer_step_was_skipped:  # fp16 skips steps whose gradients overflow
-                scheduler.step()
-            means = {name: sum(p[name] for p in parts) / len(parts) for name in parts[0]}
-            sums = {name: sums.get(name, 0.0) + value for name, value in means.items()}
-            parts, steps = [], steps + 1
-            on_step(means)
-    return {name: value / steps for name, value in sums.items()}
-
-
-def _over_processes(accelerator: Accelerator, losses: dict[str, torch.Tensor]) -> dict[str, float]:
-    """The mean of each loss over the processes, with one transfer from the device."""
-    values = torch.stack([value.detach().float() for value in losses.values()])
-    return dict(zip(losses, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
 def check_precision(precision: str) -> None:
