@@ -97,7 +97,7 @@ class JointLoss:
         chosen = logits if which is None else [x[which] for x in logits]
         if not len(labels):
             return logits[-1].sum() * 0
-        return _exit_loss(chosen, labels, EXIT_WEIGHTS, self.distillation, temperature=1.0)
+        return _exit_loss(chosen, labels, EXIT_WEIGHTS, self.distillation)
 
 
 def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
@@ -114,7 +114,6 @@ def exit_loss(
     *,
     weights: Sequence[float] = EXIT_WEIGHTS,
     distillation: float = 0.5,
-    temperature: float = 1.0,
 ) -> Tensor:
     """Loss of the exits' classifiers, L_DynPerceiver in the paper's eq. 2, as a scalar.
 
@@ -128,32 +127,27 @@ def exit_loss(
         labels: (N,), int64, the class of each image.
         weights: one weight for each exit.
         distillation: weight of the sum of the KL terms.
-        temperature: softens both distributions; the KL terms are multiplied by its square.
     """
     if len(logits) != len(weights):
         raise ValueError(f"one weight for each exit is needed, got {len(weights)} weights for {len(logits)} exits")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
     if not 0 <= distillation < math.inf:
         raise ValueError(f"distillation must be finite and at least 0, got {distillation}")
     classes = logits[-1].shape[1]
     if labels.dtype != torch.int64 or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"labels must be int64 from 0 to {classes - 1}, got {labels.dtype} {labels.tolist()[:10]}")
-    return _exit_loss(logits, labels, weights, distillation, temperature)
+    return _exit_loss(logits, labels, weights, distillation)
 
 
-def _exit_loss(
-    logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float], distillation: float, temperature: float
-) -> Tensor:
+def _exit_loss(logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float], distillation: float) -> Tensor:
     """`exit_loss` of labels that were checked before: a look at each batch would make a GPU wait."""
     if logits[-1].shape[1] == 1:  # the second answer, that it is not there, has the logit 0
         logits = [F.pad(x, (0, 1)) for x in logits]
     loss = sum(w * F.cross_entropy(x, labels) for w, x in zip(weights, logits, strict=True))
     if distillation:
-        teacher = torch.log_softmax(logits[-1].detach() / temperature, dim=1)
-        students = (torch.log_softmax(x / temperature, dim=1) for x in logits[:-1])
+        teacher = torch.log_softmax(logits[-1].detach(), dim=1)
+        students = (torch.log_softmax(x, dim=1) for x in logits[:-1])
         kl = sum(F.kl_div(s, teacher, reduction="batchmean", log_target=True) for s in students)
-        loss = loss + distillation * temperature**2 * kl
+        loss = loss + distillation * kl
     return loss
 
 
