@@ -47,12 +47,7 @@ class JointLoss:
             )
 
     def __call__(self, model, batch: ImageList, targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The weighted terms, to be summed.
-
-        Args:
-            model: an `EarlyExitRetinaNet` in training mode.
-            batch: images as the model's transform leaves them.
-            targets: likewise.
+        """The weighted terms, to be summed: an `EarlyExitRetinaNet` on what its transform made of images and targets.
 
         Returns:
             "classification" and "bbox_regression", means over `exits`, and with theta above 0 "exit"; all scalars.
@@ -83,12 +78,7 @@ class JointLoss:
         """The exits' loss for what `exit_target` asks of them; 0 if no image of the batch has an answer.
 
         One class alone can only be there or not: then every image has an answer, and those without an object are the
-        only ones that there is something to learn from.
-
-        Args:
-            logits: one (N, classes) tensor for each of the four exits.
-            targets: of the N images.
-            exit_target: see `EarlyExitRetinaNet`.
+        only ones that there is something to learn from. There is one (N, classes) tensor of logits for each exit.
         """
         if exit_target == "present" or logits[0].shape[1] == 1:
             present = present_classes(targets, logits[0].shape[1]).to(logits[0])
@@ -125,7 +115,7 @@ def exit_loss(
     Args:
         logits: one (N, classes) tensor for each exit, the last one the deepest.
         labels: (N,), int64, the class of each image.
-        weights: one weight for each exit.
+        weights: one for each exit.
         distillation: weight of the sum of the KL terms.
     """
     if len(logits) != len(weights):
@@ -164,10 +154,8 @@ def present_loss(
     terms of `exit_loss`. An image without any object is as good an example as any other.
 
     Args:
-        logits: one (N, classes) tensor for each exit, the last one the deepest.
+        logits, weights, distillation: see `exit_loss`.
         present: (N, classes), 1 where an object of the class is in the image.
-        weights: one weight for each exit.
-        distillation: weight of the terms that draw each earlier exit to the last.
     """
 
     def crossed(x: Tensor, aim: Tensor) -> Tensor:

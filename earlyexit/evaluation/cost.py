@@ -43,10 +43,9 @@ def _with(reached: Exit, tensors: tuple[Tensor, ...]) -> Exit:
 
 
 def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[str, float]]:
-    """GMACs (10^9 multiply-adds) of one image at each exit, by part.
+    """GMACs (10^9 multiply-adds) of one image at each exit of an `EarlyExitRetinaNet`, by part.
 
     Args:
-        model: an `EarlyExitRetinaNet`.
         image_size: height and width in pixels of what the backbone sees, after resizing and padding.
 
     Returns:
@@ -118,12 +117,11 @@ def measure_latency(
     The exits take turns, so that a machine that slows down slows all of them. Each turn takes the next images.
 
     Args:
-        model: the detector, put in eval mode; it runs on its own device with the threads that torch has now.
+        model: put in eval mode; it runs on its own device with the threads that torch has now.
         images: (3, H, W) floats in [0, 1], RGB, of one size, e.g. from the test split: how many boxes
             post-processing has to sort depends on them.
         batch_sizes: images in a call.
-        repeats: timed turns.
-        warmup: turns that are not counted.
+        repeats, warmup: turns that are timed, and turns before them.
 
     Returns:
         A row for each batch size and exit: "batch_size", "exit", "median_ms" and "p95_ms" (per image: the time of a

@@ -64,7 +64,6 @@ def average_precision(
     """COCO's metrics in percent if image i leaves at exit chosen[i]; equal to pycocotools' to the last bit.
 
     Args:
-        matches: of the images at all exits, see `match_records`.
         chosen: (N,) 1 to 4.
         counts: (N,) whole numbers; an image counts that often, its copies being neighbours. Each once unless given.
         metrics: those wanted; "mAP" alone is several times faster than all six.

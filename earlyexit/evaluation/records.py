@@ -127,9 +127,7 @@ class ExitRecords:
     def exit(self, index: int, *, found: bool = False) -> Exit:
         """All N images at an exit, as a rule sees them while the model runs, without maps; of latents the mean alone.
 
-        Args:
-            index: 1 to 4.
-            found: with their detections there.
+        With `found` it has their detections, too.
         """
         detections = [self.detection(i, index) for i in range(len(self))] if found else None
         mean = self.latents_1 if index == 1 else self.latents_2

@@ -106,8 +106,7 @@ class Read(nn.Module):
 
     Args:
         dim: channels of map and latents.
-        depth: self-attention blocks.
-        heads: of them.
+        depth, heads: self-attention blocks, and their heads.
         first_read: "published", or "merged" on maps of at least 32 x 32 that it takes.
     """
 

@@ -257,16 +257,12 @@ def told_apart(logits: Tensor) -> Tensor:
 
 
 def exit_confidence(logits: Tensor, exit_target: str = "single") -> Tensor:
-    """(..., classes) logits give (...) confidences in [0, 1].
+    """(..., classes) logits of an exit's classifier give (...) confidences in [0, 1].
 
     With one class per image it is the largest softmax value, as in the paper; if there is but one class to tell, its
-    sigmoid: how surely it is there. If the exits say which classes are
-    present, it is the probability that all of the classes are told rightly, were they independent: with one class
-    that is there and all others surely absent, the probability of that one, as before.
-
-    Args:
-        logits: of an exit's classifier.
-        exit_target: what the exits were trained to say, see `EarlyExitRetinaNet`.
+    sigmoid: how surely it is there. If the exits say which classes are present (`exit_target`, see
+    `EarlyExitRetinaNet`), it is the probability that all of the classes are told rightly, were they independent: with
+    one class that is there and all others surely absent, the probability of that one, as before.
     """
     if exit_target != "present" and logits.shape[-1] > 1:
         return logits.float().softmax(-1).amax(-1)
@@ -314,14 +310,12 @@ def leave_early(
     detect: Callable[[Exit, list[int]], list[dict]],
     rule: Rule,
 ) -> list[dict]:
-    """Run a batch through its exits; what nobody waits for is not computed.
+    """Run a batch of `count` images through its exits; what nobody waits for is not computed.
 
     Args:
         stream: `DynPerceiver.exits` of the batch, or anything like it: it yields exits and is sent the images to keep.
-        count: images in the batch.
-        limits: scores from which on an image leaves at exits 1-4, see `exit_limits`.
+        limits: scores, by the `rule`, from which on an image leaves at exits 1-4, see `exit_limits`.
         detect: neck, head and post-processing of the images that leave at an exit, by their positions in the batch.
-        rule: gives the scores.
 
     Returns:
         For each image what `detect` gave, "exit" and "confidence", its score there.

@@ -61,7 +61,6 @@ def export_onnx(
     """Write the graphs of a detector and their card; takes about a minute. The model is left as it is.
 
     Args:
-        model: the detector.
         folder: made if it is not there.
         image_size: height and width of the images that the backbone sees, after resizing and padding; by default
             those of a square photo.

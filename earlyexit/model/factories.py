@@ -25,14 +25,10 @@ PICKLED = (".pth", ".pt", ".tar")
 
 
 class ExitClassifier(nn.Module):
-    """A Dyn-Perceiver that learns the class of single-object images at its four exits.
+    """A Dyn-Perceiver that learns the class of single-object images at its four exits; see `exit_loss`.
 
-    It takes images and targets as the detector does, so that the same training loop serves both.
-
-    Args:
-        backbone: a `DynPerceiver`.
-        image_size: the shorter side that images are resized to, in pixels.
-        distillation: see `exit_loss`.
+    It takes images and targets as the detector does, so that the same training loop serves both. The shorter side of
+    images is resized to `image_size` pixels.
     """
 
     def __init__(self, backbone: DynPerceiver, *, image_size: int = 128, distillation: float = 0.5):
@@ -293,7 +289,7 @@ def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) ->
 
 
 def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path, classes: Sequence[str] | None = None) -> list[str]:
-    """Go on from a trained detector, of other classes, too.
+    """Go on from a trained detector, of other classes, too; gives the names of the weights that were left as they were.
 
     It may lack the parts for early exits, which then keep their fresh weights. If it tells apart another number of
     classes, or others by name, the layers that know classes stay fresh: the exits' classifiers and what connects them,
@@ -303,9 +299,6 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path, classes: Seq
         model: the detector to fill; one with `filler="learned"` may start from one trained the paper's way.
         weights: a name of `available_weights()` or a file.
         classes: the names that `model` is for; None: only the number is compared.
-
-    Returns:
-        The names of the weights that were left as they were.
 
     Raises:
         ValueError: if the file holds something that the model has not, or in another shape.

@@ -14,10 +14,8 @@ LOWEST, HIGHEST = -0.5, 1.5  # of a pixel: interpolation goes a little beyond 0 
 def check_images(images: Sequence[Tensor], model: nn.Module, *, values: bool = True) -> None:
     """`ValueError` unless `images` is a list of (3, H, W) floats in [0, 1] that `model` with its `transform` can take.
 
-    Args:
-        images: the batch.
-        model: the model; its weights have the type that images must have.
-        values: whether to look at the pixels, for which a GPU is waited for once; `check_targets` does that, too.
+    Their type must be that of the model's weights. With `values` the pixels are looked at, for which a GPU is waited
+    for once; `check_targets` does that, too.
     """
     weight = next(model.parameters(), None)  # graphs have none, and take any kind of floats
     if isinstance(images, Tensor) and images.ndim == 3:
@@ -191,14 +189,10 @@ def _name(i: int, target: Mapping) -> str:
 def same_size_batches(
     transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
 ) -> Iterator[tuple[list[int], ImageList]]:
-    """Resize and normalise images, and batch those that end with the same padded size.
+    """Resize and normalise (3, H, W) images in [0, 1], and batch those that end with the same padded size.
 
     Padding is part of what the network sees: images padded to one another's size get other results together than
     alone. The paper evaluates image by image; so does this, but runs images of one size together.
-
-    Args:
-        transform: the detector's own.
-        images: (3, H, W) floats in [0, 1].
 
     Yields:
         Positions in `images`, and the batch of those images.

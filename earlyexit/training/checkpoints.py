@@ -30,11 +30,8 @@ def save_checkpoint(
     """Write the log, the weights and, last, the checkpoint that makes the epoch count as done.
 
     Args:
-        out: the run's folder.
         parts: what has a state to be restored, by name; None for what a run does not have.
-        rows: the log.
-        model: goes into `model.safetensors`.
-        about: see `save_weights`.
+        model, about: go into `model.safetensors`, see `save_weights`.
         pending: the row of an epoch whose steps are done, but not yet what comes after them: it is not in the log.
 
     Raises:

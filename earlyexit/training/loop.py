@@ -43,7 +43,6 @@ class StepSampler(Sampler[list[int]]):
         length: images in the data set.
         batch_size: images of an optimiser step, over all processes and accumulated batches.
         parts: processes times accumulated batches; `batch_size` must be a multiple of it.
-        seed: of the order.
         groups: a number for each image; images of one step are of one group as far as possible. With the shape of
             the image as its group, less of a batch is padding.
     """
@@ -88,15 +87,10 @@ class StepSampler(Sampler[list[int]]):
 
 
 def check_dataset(dataset, *, allow_empty: bool = False, single: bool = True) -> None:
-    """Look at all annotations before the first step, rather than stop in the middle of an epoch.
+    """Look at all annotations of a `CocoDataset` before the first step, rather than stop in the middle of an epoch.
 
-    Args:
-        dataset: a `CocoDataset`.
-        allow_empty: whether images may have no box.
-        single: whether they may have one box only.
-
-    Raises:
-        ValueError: names the first image that cannot be trained on.
+    `ValueError` names the first image that cannot be trained on: one without a box unless `allow_empty`, one with
+    several if `single`, or one with a box most of which is outside.
     """
     if not dataset.classes:
         raise ValueError(f"there is nothing to learn in {dataset.root!r}: its annotations have no categories")
@@ -317,13 +311,9 @@ def make_optimizer(model: nn.Module, name: str = "adamw", *, lr: float = 1e-3, w
 
 
 def make_schedule(optimizer: Optimizer, steps: int, *, schedule: str = "cosine", warmup: int = 100) -> LambdaLR:
-    """Linear warm-up, then cosine to zero or a tenth at each of two milestones.
+    """Linear warm-up, then cosine to zero or, with "steps", a tenth at each of two milestones.
 
-    Args:
-        optimizer: its learning rate is the peak.
-        steps: optimiser steps of the whole training.
-        schedule: "cosine" or "steps".
-        warmup: steps of the linear warm-up, at most a tenth of `steps`.
+    The peak is the optimiser's learning rate, `steps` those of the whole training; the warm-up takes at most a tenth.
     """
     warmup = min(warmup, steps // 10)
 

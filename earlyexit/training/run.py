@@ -96,7 +96,6 @@ class Watcher:
         out: the run's folder; pictures go to `pictures/`, TensorBoard's files to `tensorboard/`.
         shown: images to draw; None: no pictures.
         validation: measured after each epoch at full depth, over all processes; None: not measured.
-        tensorboard: write losses, metrics and pictures for TensorBoard, too.
     """
 
     def __init__(
@@ -177,7 +176,6 @@ def train(
     """Train a detector or a classifier as `settings` say, in one process or, under `torchrun`, in many.
 
     Args:
-        settings: what to train, on what and how.
         command: kept in the run's `settings.json`.
         on_epoch: called in the main process with the row of each epoch once it is saved.
         on_start: called in the main process when nothing was refused, with what is to be said of the data.

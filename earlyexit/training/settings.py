@@ -33,7 +33,6 @@ def _option(
     """A field of `TrainSettings`.
 
     Args:
-        default: its value unless told.
         help: what it is, for `earlyexit train --help`.
         group: where it stands there; the first group holds what a beginner needs.
         words: all that it may be.
@@ -281,13 +280,8 @@ def check_resumable(
 ) -> None:
     """`ValueError` unless `resume` is set and the run in `out` was made with the same settings and data.
 
-    Args:
-        settings: those of now.
-        out: the folder of the run.
-        images: size of the data set now.
-        classes: its classes.
-        digest: of its annotations and files, see `hash_data`. Where the run has one, too, it decides whether the data
-            are the same, and not how the path of their folder is spelled.
+    Images (their number), classes and digest (of annotations and files, see `hash_data`) are those of the data now.
+    Where the run has a digest, too, it decides whether the data are the same, and not how their path is spelled.
     """
     if not settings.resume:
         raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")

@@ -207,8 +207,6 @@ def save_weights(model: nn.Module, path: str | Path, *, half: bool = False, abou
     """Write the model's weights to a safetensors file that appears whole or not at all.
 
     Args:
-        model: the model.
-        path: the file.
         half: store float32 weights in half precision.
         about: what `read_about` gives back: anything that JSON can hold, e.g. {"model": "nano", "classes": [...]}.
     """
