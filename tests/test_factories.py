@@ -90,7 +90,7 @@ def test_files_that_are_none(data, tmp_path, capsys, monkeypatch, content):
 def test_weights_of_another_model(published, tmp_path):
     nano = dyn_retinanet_nano(80).backbone
     before = state(nano)
-    with pytest.raises(ValueError, match="of another backbone: missing .*unexpected .*another shape"):
+    with pytest.raises(ValueError, match="of another backbone: unexpected .*of another shape"):
         load_init(nano, str(published))
     other = nano_backbone(80)
     del other.stages[3]

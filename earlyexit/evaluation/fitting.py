@@ -313,15 +313,13 @@ def calibrate_rule(
     *,
     progress: bool = False,
 ) -> tuple[float, float, float]:
-    """Thresholds of exits 1-3 from a calibration split; the model gets the rule.
+    """Thresholds of exits 1-3 from a calibration split, whose images the model was not trained on; it gets the rule.
 
     With a `Worth` it gets `score_scales`, too, unless it has some.
 
     Args:
-        model: the detector; with `rule` its own is replaced.
-        dataset: images that it was not trained on.
         index: a row of `exit_proportions`, 1 to 34: so many images leave at each exit.
-        rule: a name of `RULES`; a router or a `Worth` is fitted to the images first.
+        rule: a name of `RULES`, the model's own unless given; a router or a `Worth` is fitted to the images first.
         budget: instead of `index`, the largest mean compute, as a share of that of full depth.
         progress: see `evaluate`.
     """

@@ -39,11 +39,8 @@ def calibrate_thresholds(confidences: Tensor, proportions: Tensor) -> tuple[floa
 
     Exit by exit, the images that have not left yet are taken in order of falling confidence until
     floor(N * share) have left; the last one's confidence is the threshold. An image leaves when its confidence
-    is at least the threshold. Infinity means that nobody leaves.
-
-    Args:
-        confidences: (4, N), every image's confidence (largest softmax value) at exits 1-4.
-        proportions: (4,), one row of `exit_proportions`.
+    is at least the threshold. Infinity means that nobody leaves. Confidences, (4, N), are every image's largest softmax
+    values at exits 1-4; proportions, (4,), one row of `exit_proportions`.
     """
     confidences = torch.as_tensor(confidences).detach().cpu()
     if confidences.ndim != 2 or len(confidences) != 4 or not confidences.numel():

@@ -62,10 +62,8 @@ class AttentionBlock(nn.Module):
     Args:
         dim: channels of the tokens that are updated.
         context_dim: channels of the tokens that are read; None for self-attention.
-        qkv_dim: width of queries, keys and values, `dim` unless told.
-        heads: number of attention heads.
+        qkv_dim, heads, key_tokens: see `Attention`; the width is `dim` unless told.
         widening: width of the MLP's hidden layer, in multiples of `dim`.
-        key_tokens: number of context tokens that get a learned position bias; None for no bias.
     """
 
     def __init__(

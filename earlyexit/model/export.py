@@ -27,7 +27,6 @@ def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> Early
     Those inside timm's blocks stay: in which order a block runs its parts is its own affair.
 
     Args:
-        model: a trained detector; it is left as it is.
         compiled: let `torch.compile` build the steps between two exits and the neck and head of each exit. For small
             images on one thread of a CPU that saves 5 to 12 % of the time, see `benchmarks/compiled.json`. The
             first images of a size take a minute or more, and on a CPU it needs a C++ compiler.
@@ -78,7 +77,10 @@ def export_onnx(
         raise ValueError(f"exits must be some of 1-4 in increasing order, 4 among them, got {exits}")
     height, width = _checked_size(model, image_size)
     check_installed("onnx", "onnxscript")
-    model = _exportable(model)
+    # A copy whose graphs are simple: in channels last, strides would be computed in them.
+    model = copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
+    for read in model.backbone.reads:
+        read.pool = MatrixPool(read.pool.output_size)
     known = {"images": torch.zeros(2, 3, height, width)}  # an example of every tensor between two graphs
     graphs, programs, levels = {}, {}, {}
     for name, part in parts(model, exits).items():
@@ -100,8 +102,7 @@ class OnnxDetector(EarlyExitRetinaNet):
 
     Args:
         folder: what `export_onnx` wrote.
-        model: the same detector in PyTorch. Its resizing, its anchors and its settings of the post-processing are
-            used; its network is not.
+        model: the same detector in PyTorch; its resizing, anchors and post-processing are used, its network is not.
 
     Raises:
         ValueError: if onnxruntime is missing, `folder` holds no export, or it is of another kind of detector.
@@ -269,14 +270,6 @@ class MatrixPool(nn.Module):
         """(cells, size), each row the mean over its cell; cells overlap where `size` is no multiple of `cells`."""
         limits = [(i * size // self.cells, -(-(i + 1) * size // self.cells)) for i in range(self.cells)]
         return torch.tensor([[(a <= k < b) / (b - a) for k in range(size)] for a, b in limits])
-
-
-def _exportable(model: EarlyExitRetinaNet) -> EarlyExitRetinaNet:
-    """A copy with the same results whose graphs are simple; in channels last, strides would be computed in them."""
-    model = copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
-    for read in model.backbone.reads:
-        read.pool = MatrixPool(read.pool.output_size)
-    return model
 
 
 def _checked_size(model: EarlyExitRetinaNet, image_size: tuple[int, int] | None) -> tuple[int, int]:

@@ -202,13 +202,11 @@ class AnchorsBySize:
         if anchors is None:
             while len(self._kept) >= self.most:
                 self._kept.pop(next(iter(self._kept)), None)
-            anchors = self._kept[key] = self._make(size, levels, device)
+            with torch.inference_mode(False), torch.no_grad():  # a tensor of that mode could not be trained with later
+                maps = [torch.empty((1, 1, *level), device=device) for level in levels]
+                image = ImageList(torch.empty((1, 1, *size), device=device), [size])
+                anchors = self._kept[key] = self.generator(image, maps)[0]
         return anchors
-
-    def _make(self, size: tuple[int, int], levels: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():  # a tensor of inference mode could not be trained with later
-            maps = [torch.empty((1, 1, *level), device=device) for level in levels]
-            return self.generator(ImageList(torch.empty((1, 1, *size), device=device), [size]), maps)[0]
 
 
 class ClassOpinion(nn.Module):

@@ -87,13 +87,8 @@ def check_targets(
 ) -> None:
     """`ValueError` that names the image unless all pixels, boxes and labels of a batch are what they should be.
 
-    A box may stick out of its image, as some of COCO's do, but not with most of its area.
-
-    Args:
-        images: the images that the targets belong to.
-        targets: dicts of "boxes" (M, 4) xyxy in pixels and "labels" (M,) int64 in [0, num_classes).
-        num_classes: number of classes.
-        allow_empty: whether an image may have no box.
+    Targets are dicts of "boxes" (M, 4) xyxy in pixels and "labels" (M,) int64 in [0, num_classes); with `allow_empty`
+    there may be none. A box may stick out of its image, as some of COCO's do, but not with most of its area.
     """
     if not isinstance(targets, Sequence) or len(targets) != len(images):
         got = f"{len(targets)} for {len(images)} images" if isinstance(targets, Sequence) else _kind(targets)

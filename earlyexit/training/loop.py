@@ -120,10 +120,6 @@ def shape_groups(dataset) -> list[int]:
     return [int(image["width"] > image["height"]) for image in images]
 
 
-def _nothing(*_) -> None:
-    pass
-
-
 def fit(
     model: nn.Module,
     dataset: Dataset,
@@ -132,8 +128,8 @@ def fit(
     groups: Sequence[int] | None = None,
     about: dict | None = None,
     after_epoch: Callable[[nn.Module, int], dict] | None = None,
-    on_step: Callable[[int, dict], object] = _nothing,
-    on_epoch: Callable[[dict], object] = _nothing,
+    on_step: Callable[[int, dict], object] = lambda step, losses: None,
+    on_epoch: Callable[[dict], object] = lambda row: None,
 ) -> list[dict[str, float]]:
     """Train `model` on `dataset` and keep everything in the folder `settings.out`.
 

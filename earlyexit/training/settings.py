@@ -133,7 +133,12 @@ class TrainSettings:
         """The `JointLoss` that these settings mean; `ValueError` if there is none."""
         from ..losses import JointLoss
 
-        return JointLoss(self.theta, self.lambda_, self.exits, weights_by_exit(self), self.distillation)
+        weights, exits = self.exit_weights, self.exits
+        if weights is not None and not len(weights) == len(exits) == len(set(exits)):
+            each = "exit_weights must be one number for each of the exits, all different"
+            raise ValueError(f"{each}, got {weights} for {exits}")
+        by_exit = None if weights is None else dict(zip(exits, weights, strict=True))
+        return JointLoss(self.theta, self.lambda_, exits, by_exit, self.distillation)
 
     def changed(self) -> dict[str, Any]:
         """The settings that are not at their defaults."""
@@ -194,17 +199,6 @@ def _check_beginning(s: TrainSettings) -> None:
         raise ValueError(
             f"warm_start is for detectors and takes the place of init, got both or another task: {s.init!r}"
         )
-
-
-def weights_by_exit(s: TrainSettings) -> dict[int, float] | None:
-    """`exit_weights` by exit; `ValueError` unless there is one for each of `exits`."""
-    if s.exit_weights is None:
-        return None
-    if not len(s.exit_weights) == len(s.exits) == len(set(s.exits)):
-        raise ValueError(
-            f"exit_weights must be one number for each of the exits, all different, got {s.exit_weights} for {s.exits}"
-        )
-    return dict(zip(s.exits, s.exit_weights, strict=True))
 
 
 def option_name(name: str) -> str:
