@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -149,17 +150,13 @@ def _detect_on(source: Source, look: "_Looking", outputs: "_Outputs", bad: list[
     yield from totals.lines()
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a detector said of a photo: as it is, as a row for tables, and what it would cost at full depth."""
+class _Found(NamedTuple):
+    """What a detector said of a photo: as it is, as a row for tables, what full depth would cost, what was saved."""
 
     detection: dict
     row: dict
     full: float
-
-    @property
-    def note(self) -> str:
-        return f"{1 - self.row['gmacs'] / self.full:.0%} of the compute saved"
+    note: str
 
 
 class _Looking:
@@ -195,7 +192,8 @@ class _Looking:
             "confidence": float(detection["confidence"]),
             "gmacs": macs[detection["exit"]]["total"],
         }
-        return _Found(detection, row, macs[NUM_EXITS]["total"])
+        full = macs[NUM_EXITS]["total"]
+        return _Found(detection, row, full, f"{1 - row['gmacs'] / full:.0%} of the compute saved")
 
 
 def _line(row: dict, note: str, min_score: float) -> str:

@@ -3,7 +3,6 @@
 Batches follow from the seed and the epoch alone, on any number of processes.
 """
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -191,27 +190,17 @@ class _Run:
         self.steps = len(self.sampler) // self.sampler.parts  # of an epoch
         of_all = s.epochs * self.steps
         self.scheduler = make_schedule(self.optimizer, of_all, schedule=s.schedule, warmup=s.warmup)
-        self.parts = self._parts()
-        self.result = self.parts["average"].module if s.ema else self.parts["model"]
+        plain, ema = accelerator.unwrap_model(self.model), get_ema_multi_avg_fn(s.ema) if s.ema else None
+        self.average = AveragedModel(plain, multi_avg_fn=ema, use_buffers=True) if ema else None
+        self.result = self.average.module if ema else plain
+        # All that a checkpoint restores; None for what this run does without.
+        self.parts = {"model": plain, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        self.parts |= {"scaler": accelerator.scaler, "average": self.average}
         # The row of an epoch whose steps are done is pending until what comes after an epoch is done, too.
         self.rows, self.pending = load_checkpoint(self.out / "checkpoint.pt", self.parts) if s.resume else ([], None)
-        self.step = itertools.count((len(self.rows) + (self.pending is not None)) * self.steps)
-
-    def _parts(self) -> dict:
-        """All that a checkpoint restores, by name; None for what this run does without."""
-        plain, ema = self.accelerator.unwrap_model(self.model), self.settings.ema
-        average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-        run = {"model": plain, "optimizer": self.optimizer, "scheduler": self.scheduler}
-        return {**run, "scaler": self.accelerator.scaler, "average": average}
 
     def save(self, about: dict | None, pending: dict | None = None) -> None:
         save_checkpoint(self.out, self.parts, self.rows, self.result, about, pending)
-
-    def stepped(self, losses: dict) -> None:
-        if self.settings.ema:
-            self.parts["average"].update_parameters(self.parts["model"])
-        if self.main:
-            self.on_step(next(self.step), losses)
 
     def steps_of(self, epoch: int) -> dict[str, float]:
         """Take the steps of an epoch; its row of the log, but for what comes after them."""
@@ -229,9 +218,12 @@ class _Run:
             except FloatingPointError as error:
                 raise FloatingPointError(f"epoch {epoch + 1}, step {len(steps)}: {error}") from None
             if self.accelerator.sync_gradients:
+                if self.average:
+                    self.average.update_parameters(self.parts["model"])
+                if self.main:
+                    self.on_step(epoch * self.steps + len(steps), _means(parts))
                 steps.append(_means(parts))
                 parts = []
-                self.stepped(steps[-1])
         seconds = time.perf_counter() - start
         row = {"epoch": epoch + 1, **_means(steps), "lr": self.scheduler.get_last_lr()[0], "seconds": seconds}
         return {**row, "images_per_second": self.steps * self.sampler.step / seconds}
