@@ -16,21 +16,13 @@ EXIT_TARGETS = ("single", "largest", "present")
 
 @dataclass(frozen=True)
 class JointLoss:
-    """L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver, term by term; called by a detector in training mode.
+    """L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver, term by term; called by a detector in training mode."""
 
-    Args:
-        theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
-        lambda_: weight of the detection losses.
-        exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
-        weights: weights for that average, by exit; equal unless given.
-        distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
-    """
-
-    theta: float = 0.0115
-    lambda_: float = 1.0
-    exits: Iterable[int] = (4,)
-    weights: Mapping[int, float] | None = None
-    distillation: float = 0.5
+    theta: float = 0.0115  #: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1)
+    lambda_: float = 1.0  #: weight of the detection losses
+    exits: Iterable[int] = (4,)  #: at which the detection loss is applied, averaged over them; (4,) is the paper
+    weights: Mapping[int, float] | None = None  #: for that average, by exit; equal unless given
+    distillation: float = 0.5  #: weight of the distillation inside the exits' loss; 0.5 as published, 0 for none
 
     def __post_init__(self) -> None:
         for name in ("theta", "lambda_", "distillation"):

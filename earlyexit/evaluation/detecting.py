@@ -31,19 +31,12 @@ LISTED = 10  # bad photos that are named at most
 
 @dataclass(frozen=True)
 class Places:
-    """Where results go; None is nowhere.
+    """Where results go; None is nowhere."""
 
-    Attributes:
-        save: a folder for a picture of every photo and a film of every film; the name of a picture is a sheet.
-        sheet: a picture of all photos, with their names.
-        json: a list of what was found on each photo, or each frame of a film.
-        csv: a row for every box, and one for a photo without any.
-    """
-
-    save: Path | None = None
-    sheet: Path | None = None
-    json: Path | None = None
-    csv: Path | None = None
+    save: Path | None = None  #: a folder for a picture or film of every photo or film; the name of a picture is a sheet
+    sheet: Path | None = None  #: a picture of all photos, with their names
+    json: Path | None = None  #: a list of what was found on each photo, or each frame of a film
+    csv: Path | None = None  #: a row for every box, and one for a photo without any
 
     @property
     def folder(self) -> Path | None:

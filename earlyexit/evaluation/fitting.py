@@ -32,23 +32,16 @@ CLIPPED = (0.02, 0.98)  # quantiles: a few images gain or lose very much, by luc
 
 @dataclass(frozen=True)
 class Budget:
-    """Thresholds, and what they reached where they were chosen.
+    """Thresholds, and what they reached where they were chosen."""
 
-    Attributes:
-        thresholds: of exits 1-3, infinity for never.
-        gmacs: mean GMACs of an image.
-        share: the same as a share of full depth.
-        mAP: in percent.
-        loss: points of mAP below full depth.
-        loss_at_most: with the confidence that was asked for, on very many other images with thresholds chosen like
-            these: each half of the images leaves by the choice of the other half, and the bootstrap draws those.
-    """
-
-    thresholds: tuple[float, float, float]
-    gmacs: float
-    share: float
+    thresholds: tuple[float, float, float]  #: of exits 1-3, infinity for never
+    gmacs: float  #: mean GMACs of an image
+    share: float  #: the same as a share of full depth
+    #: in percent
     mAP: float  # noqa: N815, the field's word
-    loss: float
+    loss: float  #: points of mAP below full depth
+    #: the same with the confidence that was asked for, on very many other images with thresholds chosen like these:
+    #: each half of the images leaves by the choice of the other half, and the bootstrap draws those
     loss_at_most: float
 
 

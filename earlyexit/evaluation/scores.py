@@ -229,18 +229,12 @@ def without_detections(records: ExitRecords, images: Tensor) -> ExitRecords:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it lies in most bootstrap samples; a difference is more than noise if 0 lies outside.
+    """A value and where it lies in most bootstrap samples; a difference is more than noise if 0 lies outside."""
 
-    Attributes:
-        value: of the images as they are.
-        low, high: percentiles of the samples, 2.5 and 97.5 for a level of 0.95.
-        samples: (repeats,) all values, for other percentiles.
-    """
-
-    value: float
-    low: float
-    high: float
-    samples: np.ndarray = field(repr=False)
+    value: float  #: of the images as they are
+    low: float  #: percentile of the samples, 2.5 for a level of 0.95
+    high: float  #: the same, 97.5
+    samples: np.ndarray = field(repr=False)  #: (repeats,) all values, for other percentiles
 
 
 def bootstrap(statistic: Statistic, images: int, *, repeats: int = 200, seed: int = 0, level: float = 0.95) -> Interval:

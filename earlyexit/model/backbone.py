@@ -192,22 +192,16 @@ class Carry(nn.Sequential):
 
 @dataclass(frozen=True)
 class Exit:
-    """What is known when the computation reaches an exit: all that a rule of leaving may look at, or that runs on.
+    """What is known when the computation reaches an exit: all that a rule of leaving may look at, or that runs on."""
 
-    Attributes:
-        index: 1 to 4, in the order in which the exits are reached; 0 is before the first.
-        so_far: the logits of exits 1 to `index`, each (N, classes); None for those that nobody computed.
-        features: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W);
-            before the first exit the stem's alone.
-        latents: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map.
-        found: the N images' detections here, for rules that need them.
-    """
-
-    index: int
-    so_far: tuple[Tensor | None, ...]
+    index: int  #: 1 to 4, in the order in which the exits are reached; 0 is before the first
+    so_far: tuple[Tensor | None, ...]  #: logits of exits 1 to `index`, (N, classes); None if nobody computed them
+    #: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W); before the
+    #: first exit the stem's alone
     features: dict[str, Tensor] = field(default_factory=dict)
+    #: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map
     latents: Tensor | None = None
-    found: list[dict] | None = None
+    found: list[dict] | None = None  #: the N images' detections here, for rules that need them
 
     @property
     def logits(self) -> Tensor:

@@ -27,20 +27,13 @@ _RIGHT = (
 
 @runtime_checkable
 class Trunk(Protocol):
-    """What `DynPerceiver` needs to know of a convolutional network.
+    """What `DynPerceiver` needs to know of a convolutional network."""
 
-    Attributes:
-        stem: (N, 3, H, W) to a map at stride 2.
-        stages: four modules, one after the other, from the stem's map to the maps at strides 4, 8, 16 and 32.
-        widths: channels of these five maps, the stem's first.
-        mean, std: of each colour, by which images in [0, 1] are normalised.
-    """
-
-    stem: nn.Module
-    stages: Sequence[nn.Module]
-    widths: Sequence[int]
-    mean: Sequence[float]
-    std: Sequence[float]
+    stem: nn.Module  #: (N, 3, H, W) to a map at stride 2
+    stages: Sequence[nn.Module]  #: four, one after the other, from that to maps at strides 4, 8, 16 and 32
+    widths: Sequence[int]  #: channels of these five maps, the stem's first
+    mean: Sequence[float]  #: of each colour, by which images in [0, 1] are normalised
+    std: Sequence[float]  #: likewise
 
 
 @dataclass(frozen=True)
