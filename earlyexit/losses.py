@@ -168,22 +168,19 @@ def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tens
     Raises:
         ValueError: naming the image, for several objects and `exit_target="single"`.
     """
-    labels, which = [], []
-    for i, target in enumerate(targets):
-        count = len(target["labels"])
-        if count > 1 and exit_target == "single":
-            raise ValueError(
-                f"image {i} has {count} objects, but the exits learn one class per image: filter to single-object "
-                "images, or set exit_target='largest' (--exit-target largest)"
-            )
-        if count:
-            labels.append(target["labels"].gather(0, box_area(target["boxes"]).argmax(0, keepdim=True)))
-            which.append(i)
-    if not labels:
+    counts = [len(target["labels"]) for target in targets]
+    if exit_target == "single" and max(counts) > 1:
+        i = next(i for i, count in enumerate(counts) if count > 1)
+        raise ValueError(
+            f"image {i} has {counts[i]} objects, but the exits learn one class per image: filter to single-object "
+            "images, or set exit_target='largest' (--exit-target largest)"
+        )
+    which = [i for i, count in enumerate(counts) if count]
+    if not which:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    chosen = torch.cat(labels)
-    some = None if len(which) == len(targets) else torch.tensor(which).to(chosen.device, non_blocking=True)
-    return chosen, some
+    found = (targets[i] for i in which)
+    labels = torch.cat([t["labels"].gather(0, box_area(t["boxes"]).argmax(0, keepdim=True)) for t in found])
+    return labels, None if all(counts) else torch.tensor(which).to(labels.device, non_blocking=True)
 
 
 def present_classes(targets: Sequence[dict], num_classes: int) -> Tensor:

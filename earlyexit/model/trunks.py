@@ -90,7 +90,10 @@ def timm_trunk(name: str, weights: str | Path | None = None) -> Trunk:
     if weights != "DEFAULT":
         known = {"state_dict": _whole_state(name, str(weights))}
         return as_trunk(_of_timm(name, pretrained=True, pretrained_cfg_overlay=known), name)
-    source = _source(name)
+    from timm.models import get_pretrained_cfg
+
+    about = get_pretrained_cfg(name.removeprefix(TIMM))
+    source = about and (about.hf_hub_id or about.url)
     if not source:
         raise ValueError(f"timm has no weights of {name!r}: start from a file of yours, or from random weights")
     try:
@@ -130,14 +133,6 @@ def _of_timm(name: str, **weights: Any) -> nn.Module:
         if weights:
             raise
         raise _refusal(name, f"timm gives no feature maps of it ({str(error):.80})") from error
-
-
-def _source(name: str) -> str | None:
-    """Where timm fetches the weights of a network; nothing if there are none."""
-    from timm.models import get_pretrained_cfg
-
-    about = get_pretrained_cfg(name.removeprefix(TIMM))
-    return about and (about.hf_hub_id or about.url)
 
 
 def _whole_state(name: str, path: str) -> dict[str, Tensor]:
