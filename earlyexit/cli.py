@@ -432,8 +432,7 @@ def onnx(
     out: Annotated[Path, typer.Option(help="Folder of the graphs and their card.json.")],
     weights: Weights = DEFAULT_WEIGHTS,
     image_size: Annotated[
-        str | None,
-        typer.Option(help="Height,width after resizing and padding; a square photo's by default."),
+        str | None, typer.Option(help="Height,width after resizing and padding; a square photo's by default.")
     ] = None,
     exits: Annotated[str, typer.Option(help="Exits to leave at: some of 1,2,3,4, and always 4.")] = "1,2,3,4",
 ) -> None:

@@ -91,11 +91,7 @@ def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
 
 
 def exit_loss(
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    *,
-    weights: Sequence[float] = EXIT_WEIGHTS,
-    distillation: float = 0.5,
+    logits: Sequence[Tensor], labels: Tensor, *, weights: Sequence[float] = EXIT_WEIGHTS, distillation: float = 0.5
 ) -> Tensor:
     """Loss of the exits' classifiers, L_DynPerceiver in the paper's eq. 2, as a scalar.
 
@@ -134,11 +130,7 @@ def _exit_loss(logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float
 
 
 def present_loss(
-    logits: Sequence[Tensor],
-    present: Tensor,
-    *,
-    weights: Sequence[float] = EXIT_WEIGHTS,
-    distillation: float = 0.5,
+    logits: Sequence[Tensor], present: Tensor, *, weights: Sequence[float] = EXIT_WEIGHTS, distillation: float = 0.5
 ) -> Tensor:
     """The exits' loss where an image may have any number of objects: which classes are there? A scalar.
 

@@ -84,10 +84,7 @@ class TrainSettings:
         None, "Weights of the detection losses at --exits, e.g. 0.3,0.3,0.4.", EARLY, detect=True
     )
     exit_target: str = _option(
-        "single",
-        "single, largest or present: what the exits say of an image.",
-        EARLY,
-        detect=True,
+        "single", "single, largest or present: what the exits say of an image.", EARLY, detect=True
     )
     filler: str = _option(
         "downsample",
