@@ -27,14 +27,10 @@ class Rule(nn.Module):
     that leave for good without neck, head and detections. The same object decides in `model(images, rule=rule)`, in
     ONNX graphs and on records (`rule_scores`). Any function from an `Exit` to scores will do in its place; what is set
     as `model.rule` and stored with the weights is a `Rule`.
-
-    Attributes:
-        needs: ("detections",) if the rule looks at `Exit.found`, for which neck and head then run at each exit.
-        skips: exits at which it gives a mask, too.
     """
 
-    needs: tuple[str, ...] = ()
-    skips: tuple[int, ...] = ()
+    needs: tuple[str, ...] = ()  #: ("detections",) if it looks at `Exit.found`: neck and head then run at each exit
+    skips: tuple[int, ...] = ()  #: exits at which it gives a mask, too
 
 
 class MaxSoftmax(Rule):
@@ -111,8 +107,7 @@ class SkipEmpty(Rule):
 class Router(Rule):
     """A few hundred weights that predict, from `rule_features`, what an image gains by going on; see `fit_router`.
 
-    Attributes:
-        mean, std: (3, 6), of the features on the images that it was fitted to.
+    The features are normalised by their mean and std, (3, 6), on the images that it was fitted to.
     """
 
     def __init__(self, features: int = 6):
