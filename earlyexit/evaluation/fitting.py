@@ -40,7 +40,7 @@ class Budget:
     #: in percent
     mAP: float  # noqa: N815, the field's word
     loss: float  #: points of mAP below full depth
-    #: the same with the confidence that was asked for, on very many other images with thresholds chosen like these:
+    #: the same with the confidence that was asked for, on very many other images with thresholds chosen like these;
     #: each half of the images leaves by the choice of the other half, and the bootstrap draws those
     loss_at_most: float
 

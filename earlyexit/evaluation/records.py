@@ -36,7 +36,7 @@ class Truth:
     """Annotations of all images, one after the other and in the order of the annotation file."""
 
     boxes: Tensor  #: (M, 4) float64, xywh in pixels, as COCO has them
-    areas: Tensor  #: (M,) float64, the annotated area: that of the outline where there is one
+    areas: Tensor  #: (M,) float64, as annotated, which is that of the outline where there is one
     crowds: Tensor  #: (M,) bool
     labels: Tensor  #: (M,) int64
     offsets: Tensor  #: (N + 1,) int64; those of image i are offsets[i] up to offsets[i + 1]

@@ -29,7 +29,7 @@ class Rule(nn.Module):
     as `model.rule` and stored with the weights is a `Rule`.
     """
 
-    needs: tuple[str, ...] = ()  #: ("detections",) if it looks at `Exit.found`: neck and head then run at each exit
+    needs: tuple[str, ...] = ()  #: ("detections",) if it looks at `Exit.found`; neck and head then run at each exit
     skips: tuple[int, ...] = ()  #: exits at which it gives a mask, too
 
 
