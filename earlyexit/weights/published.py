@@ -100,10 +100,9 @@ def load_published_weights(
         module = getattr(model, part, model)
         state = read_published(source, part)
         kept = without_foreign_classifiers(state, classes) if part == "backbone" else state
-        own = module.state_dict()
-        if len(kept) < len(state):
-            skipped = [f"{part}.{name}" for name in own if name.startswith(CLASSIFIERS)]
-        if wrong := misfit(own, kept, CLASSIFIERS if len(kept) < len(state) else ()):
+        own, optional = module.state_dict(), CLASSIFIERS if len(kept) < len(state) else ()
+        skipped += [f"{part}.{name}" for name in own if name.startswith(optional)]
+        if wrong := misfit(own, kept, optional):
             raise ValueError(f"the weights do not fit the {part}: {wrong}")
         states.append((module, kept))
     for module, state in states:
