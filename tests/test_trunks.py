@@ -13,9 +13,8 @@ from torchvision.models import regnet_y_400mf
 
 from earlyexit import cli, count_macs, dyn_retinanet_nano, dyn_retinanet_regnet_y_800mf, load_detector
 from earlyexit.evaluation.cost import _count
-from earlyexit.model import Chain, DynPerceiver, as_trunk, for_inference
+from earlyexit.model import Chain, DynPerceiver, OnnxDetector, as_trunk, export_onnx, for_inference
 from earlyexit.model.backbone import heads_of
-from earlyexit.model.export import _Graph, _program
 from earlyexit.model.trunks import IMAGENET_MEAN, measured_widths, sync_norms, timm_trunk
 from earlyexit.training.loop import train_mode
 from earlyexit.training.run import freeze_stages, train
@@ -178,25 +177,20 @@ def test_for_inference_keeps_the_activations(named):
         torch.testing.assert_close(folded, ours, rtol=1e-4, atol=1e-4)
 
 
-class Part(nn.Sequential):
-    """What the exporter is given: a module from named tensors to named tensors."""
-
-    inputs, outputs = ("images",), ("c5",)
-
-    def forward(self, *inputs):
-        return super().forward(*inputs)
-
-
 def test_onnx(tmp_path):
-    """A graph of the trunk alone: what is around it is the same for all, and is exported in test_onnx.py."""
     pytest.importorskip("onnxruntime")
-    trunk = timm_trunk(BLOCKS)
-    for part in (part for stage in trunk.stages for part in stage):
+    model = nano(trunk=BLOCKS, score_thresh=0.0, detections_per_img=5)
+    for read in model.backbone.reads:
+        read.blocks = read.blocks[:0]
+    for part in (part for stage in model.backbone.stages for part in stage):
         del part[1:]  # blocks without which the exporter is sooner done
-    part = random_statistics(Part(trunk.stem, *trunk.stages))
-    _program(part, (images(),)).save(tmp_path / "trunk.onnx")
-    theirs = _Graph(tmp_path / "trunk.onnx")({"images": images(5)})
-    torch.testing.assert_close(theirs["c5"], part(images(5)).detach(), rtol=1e-3, atol=1e-5)
+    for tower in (model.head.classification_head, model.head.regression_head):
+        tower.conv = tower.conv[:0]
+    random_statistics(model)
+    export_onnx(model, tmp_path, (64, 96), (4,))
+    ours, theirs = model(list(images())), OnnxDetector(tmp_path, model)(list(images()))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one["scores"], other["scores"], rtol=1e-3, atol=1e-5)
 
 
 def test_sync_keeps_the_activations():
