@@ -19,7 +19,7 @@ from .detector import EarlyExitRetinaNet
 from .exits import make_rule
 from .heads import EarlyExitFPN, EarlyPyramid, early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
-from .trunks import Trunk, timm_trunk
+from .trunks import IN_ORDER, Trunk, timm_trunk
 
 PICKLED = (".pth", ".pt", ".tar")
 
@@ -247,14 +247,14 @@ def trunk_weights_of(init: str | None, trunk: str | None) -> str | None:
     """What of an init the factory takes as `trunk_weights`: timm's or torchvision's own, or a file of a timm network.
 
     Args:
-        init: "imagenet", anything that `load_init` takes, or None.
+        init: "imagenet", "in-order:FILE", anything that `load_init` takes, or None.
         trunk: the name of a network of timm, None for the model's own trunk.
     """
     if init == "imagenet":
         return "DEFAULT"
     if trunk is None or init is None:
         return None
-    if Path(init).suffix in PICKLED:
+    if init.startswith(IN_ORDER) or Path(init).suffix in PICKLED:
         return init
     ours = not Path(init).is_file() or any(name.startswith("backbone.") for name in load_state(init))
     return None if ours else init
