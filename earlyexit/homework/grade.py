@@ -8,7 +8,6 @@ drawn from the lecturer's secret seed. What is marked is kept beside the table, 
 import ast
 import csv
 import hashlib
-import importlib
 import json
 import os
 import sys
@@ -24,7 +23,7 @@ import typer
 from tqdm import tqdm
 
 from .. import __version__
-from ..checks.verdicts import TURN, Verdict, check, names
+from ..checks.verdicts import ROOMS, TURN, check, exercises_of
 from ..files import write_whole
 from .student import LIMIT, LostError, Student, end_with_parent
 from .worker import code_cells, parsed
@@ -82,7 +81,7 @@ def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) ->
         ValueError: if there is no such assignment.
     """
     assignment = notebook.stem
-    waiting, marks = exercises_of(assignment), []
+    waiting, marks = list(exercises_of(assignment)), []
 
     def nothing(exercise: str, error: LostError) -> Mark:
         return Mark(student, assignment, exercise, 0, POINTS, str(error))
@@ -104,36 +103,20 @@ def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) ->
 
 def _mark(answers: Student, assignment: str, exercise: str, student: str, secret: int) -> Mark:
     """Half of the points for the inputs that the student could see, half for hidden ones."""
-    name = f"{assignment}.{exercise}"
-    seeds = [seed_of(student), *hidden_seeds(secret)]
-    verdicts = [_verdict(answers, name, seed) for seed in seeds]
-    seen, hidden = verdicts[0], verdicts[1:]
-    points = POINTS / 2 * (seen.passed + all(one.passed for one in hidden))
-    wrong = next((one.message for one in verdicts if not one.passed), "right")
+    verdicts = []
+    for seed in (seed_of(student), *hidden_seeds(secret)):
+        verdicts.append(check(f"{assignment}.{exercise}", answers.answer(exercise), seed=seed))
+        if answers.lost:
+            raise answers.lost
+    seen, hidden = verdicts[0], all(verdicts[1:])
+    wrong = next((one.message for one in verdicts if not one), "right")
     if wrong == TURN:
         wrong = "not answered" if exercise in answers.defined else f"the notebook defines no {exercise}"
         broken = "; ".join(answers.problems[:2])
         wrong += f" ({broken})" if broken else ""
-    elif seen.passed and not all(one.passed for one in hidden):
+    elif seen and not hidden:
         wrong = f"right for the inputs that you saw, not for others: {wrong}"
-    return Mark(student, assignment, exercise, points, POINTS, wrong)
-
-
-def _verdict(answers: Student, name: str, seed: int) -> Verdict:
-    verdict = check(name, answers.answer(name.split(".")[1]), seed=seed)
-    if answers.lost:
-        raise answers.lost
-    return verdict
-
-
-def exercises_of(assignment: str) -> list[str]:
-    """The names of an assignment's exercises; `ValueError` if there is no such assignment."""
-    try:
-        return names(importlib.import_module(f"..checks.{assignment}", __package__))
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"there is no assignment {assignment!r}: notebooks are called hw1.ipynb, hw2.ipynb, ..."
-        ) from None
+    return Mark(student, assignment, exercise, POINTS / 2 * (seen.passed + hidden), POINTS, wrong)
 
 
 def submissions(folder: Path) -> list[tuple[str, str, Path]]:
@@ -143,17 +126,10 @@ def submissions(folder: Path) -> list[tuple[str, str, Path]]:
         ValueError: if no folder in `folder` has the notebook of an assignment.
     """
     students = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
-    assignments = sorted({path.stem for path in Path(folder).glob("*/*.ipynb") if _is_assignment(path.stem)})
+    assignments = sorted({path.stem for path in Path(folder).glob("*/hw*.ipynb")} & ROOMS.keys())
     if not assignments:
         raise ValueError(f"no notebooks in '{folder}': it should have a folder for each student, STUDENT/hw1.ipynb")
     return [(one.name, assignment, one / f"{assignment}.ipynb") for one in students for assignment in assignments]
-
-
-def _is_assignment(name: str) -> bool:
-    try:
-        return name.startswith("hw") and bool(exercises_of(name))
-    except ValueError:
-        return False
 
 
 def digest(path: Path, student: str, secret: int) -> str:
