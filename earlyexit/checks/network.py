@@ -141,11 +141,11 @@ def ch4_joint_loss(answer, random: torch.Generator) -> None:
     plain = exit_loss(logits, labels, distillation=0.0)
     alike = exit_loss(logits, labels, distillation=distillation, weights=(0.25,) * 4)
     wanted = lambda_ * boxes + theta * (plain + distillation * one_way)
+    swapped, over_classes = plain + distillation * other_way, plain + distillation * one_way / 6
     slips = {
-        "the distillation is the other way round: the teacher's softmax weighs the differences": plain
-        + distillation * other_way,
+        "the distillation is the other way round: the teacher's softmax weighs the differences": swapped,
         "the cross-entropy of exit 4 counts double": alike,
-        "sum the distillation over classes, then take the mean over the images": plain + distillation * one_way / 6,
+        "sum the distillation over classes, then take the mean over the images": over_classes,
         "the distillation is missing": plain,
     }
     slips = {message: lambda_ * boxes + theta * value for message, value in slips.items()}
