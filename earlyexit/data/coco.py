@@ -18,12 +18,9 @@ from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
-from .checks import category_ids, check_records, image_problem, image_size
-from .finder import PhotoFiles
-from .photos import Header, open_photo, read_header, size_problem
-from .plausible import check_plausible
+from .annotations import category_ids, check_plausible, check_records, image_problem, image_size, outline_box, tidy
+from .photos import Header, PhotoFiles, open_photo, read_header, size_problem
 from .streams import progress
-from .tidy import outline_box, tidy
 
 
 class CocoDataset(CocoDetection):

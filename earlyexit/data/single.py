@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from .checks import check_records
+from .annotations import check_records
 from .coco import annotation_file, read_coco
-from .finder import PhotoFiles, stays_inside
+from .photos import PhotoFiles, stays_inside
 
 Coco = dict[str, Any]
 LOST = "unusable_annotations"  # key of an image: how many of its annotations were left out

@@ -13,8 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..files import whole_file
-from .finder import list_files, photo_endings
-from .photos import open_photo
+from .photos import list_files, open_photo, photo_endings
 
 EVERY = 30.0  # seconds between two lines
 Item = TypeVar("Item")
