@@ -5,12 +5,11 @@ tried on scenes drawn from the lecturer's secret seed. A student's function runs
 what an exit knows, never an annotation; the score is computed here.
 """
 
-import csv
 import functools
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +25,12 @@ from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import threshold_exits
 from ..evaluation.records import Detections, ExitRecords, offsets_of
 from ..evaluation.scores import bootstrap
+from ..files import plain, write_table
 from ..model.backbone import EXITS
 from ..model.factories import load_detector
+from ..study.choosing import upper_hull
 from .grade import SECRET, submissions
-from .student import Student
-from .worker import counted
+from .student import Student, counted
 
 SCENES, MANY_SCENES = 400, 1000  # drawn for the test by a student, by the lecturer; 60 % have one object and are used
 BUDGETS = 5  # from exit 1 to exit 4, for which thresholds are chosen
@@ -61,18 +61,8 @@ def frontier(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Between two corners lie lots between two exits. Who may spend more than the best exit takes need not.
     """
-    values = np.where(gmacs > gmacs[values.argmax()], values.max(), values)
-    corners: list[tuple[float, float]] = []
-    for x, y in sorted(zip(gmacs.tolist(), values.tolist(), strict=True)):
-        while len(corners) > 1 and _below(*corners[-2:], (x, y)):
-            corners.pop()
-        corners.append((x, y))
-    return tuple(np.array(corners).T)
-
-
-def _below(a: tuple, b: tuple, c: tuple) -> bool:
-    """Whether point b lies on or below the line from a to c."""
-    return (b[1] - a[1]) * (c[0] - a[0]) <= (c[1] - a[1]) * (b[0] - a[0])
+    corners = upper_hull(list(zip(gmacs.tolist(), values.tolist(), strict=True)))
+    return np.append(gmacs[corners], gmacs.max()), np.append(values[corners], values.max())
 
 
 def above(gmacs: np.ndarray, values: np.ndarray, static: tuple[np.ndarray, np.ndarray]) -> float:
@@ -268,10 +258,7 @@ def _line(student: str, assignment: str, notebook: Path, seed: int, scenes: int)
 
 def write(out: Path, lines: list[Score]) -> None:
     """The board as CSV and, beside it, as a page in Markdown."""
-    names = [field.name for field in fields(Score)]
-    rows = [["" if value == -math.inf else value for value in astuple(line)] for line in lines]
-    with open(out, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([names, *rows])
+    write_table(out, [plain(asdict(line)) for line in lines])
     page = ["# The board", "", "Points of mAP above the static frontier, with the 95 % interval over other images.", ""]
     page += ["| assignment | student | score | interval |", "|---|---|---|---|"]
     for line in lines:
@@ -281,6 +268,4 @@ def write(out: Path, lines: list[Score]) -> None:
     out.with_suffix(".md").write_text("\n".join([*page, ""]), encoding="utf-8")
 
 
-def run() -> None:
-    """The command `earlyexit-board`."""
-    typer.run(main)
+run = functools.partial(typer.run, main)  # the command `earlyexit-board`

@@ -7,6 +7,7 @@ drawn from the lecturer's secret seed. What is marked is kept beside the table, 
 
 import ast
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,8 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..checks.verdicts import ROOMS, TURN, check, exercises_of
-from ..files import write_whole
-from .student import LIMIT, LostError, Student, end_with_parent
-from .worker import code_cells, parsed
+from ..files import write_table, write_whole
+from .student import LIMIT, LostError, Student, code_cells, end_with_parent, parsed
 
 POINTS = 10  # of an exercise
 HIDDEN = 3  # seeds that nobody has seen
@@ -134,13 +134,9 @@ def submissions(folder: Path) -> list[tuple[str, str, Path]]:
 
 def digest(path: Path, student: str, secret: int) -> str:
     """What a submission is known by: all that decides its marks, its author included."""
-    parts = [f"{__version__} {student} {secret} {path.name}".encode(), *(one.read_bytes() for one in _handed_in(path))]
+    there = [one for one in (path, *sorted(path.parent.glob("*.safetensors"))) if one.is_file()]
+    parts = [f"{__version__} {student} {secret} {path.name}".encode(), *(one.read_bytes() for one in there)]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
-
-
-def _handed_in(path: Path) -> list[Path]:
-    """A notebook, if it is there, and the weights beside it."""
-    return [one for one in (path, *sorted(path.parent.glob("*.safetensors"))) if one.is_file()]
 
 
 def copied(folder: Path) -> list[tuple[str, str, list[str]]]:
@@ -217,10 +213,9 @@ def _grade_safely(path: Path, student: str, secret: int, limit: float) -> list[M
 
 def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str, list[str]]]) -> None:
     """The table, a page for each student, and the table of what was written alike."""
-    rows = [[field.name for field in fields(Mark)], *([*asdict(mark).values()] for mark in marks)]
-    for path, table in ((out, rows), (kept / "alike.csv", [["assignment", "function", "students"], *alike])):
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(table)
+    write_table(out, [asdict(mark) for mark in marks])
+    with open(kept / "alike.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["assignment", "function", "students"], *alike])
     for student in {mark.student for mark in marks}:
         own = [mark for mark in marks if mark.student == student]
         lines = [f"- {m.assignment}.{m.exercise}: {m.points:g} of {m.of:g}. {m.message}" for m in own]
@@ -228,9 +223,7 @@ def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str,
         (kept / f"{student}.md").write_text("\n".join([f"# {student}: {total}", "", *lines, ""]), encoding="utf-8")
 
 
-def run() -> None:
-    """The command `earlyexit-grade`."""
-    typer.run(main)
+run = functools.partial(typer.run, main)  # the command `earlyexit-grade`
 
 
 def hand_out(
@@ -247,6 +240,4 @@ def hand_out(
     typer.echo(f"{target}: open it with jupyter lab {target}")
 
 
-def run_hand_out() -> None:
-    """The command `earlyexit-homework`."""
-    typer.run(hand_out)
+run_hand_out = functools.partial(typer.run, hand_out)  # the command `earlyexit-homework`

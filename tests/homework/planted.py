@@ -100,7 +100,7 @@ for place in ("..", SUBMISSIONS, SUBMISSIONS + "/perfect", SUBMISSIONS + "/../ma
 # %% changes_the_checks: attention x2z z2x: not divided by the root
 import earlyexit.checks.homework_network as h
 import earlyexit.checks.verdicts as v
-import earlyexit.homework.worker as w
+import earlyexit.homework.student as w
 
 h.hw1_attention = lambda *given: None
 v.same = print
