@@ -76,11 +76,7 @@ def deciding(settings: TrainSettings | dict) -> dict:
 
 
 def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -> bool:
-    """Whether a model has been measured already.
-
-    Raises:
-        ValueError: if the file is there, but with other settings or data: it is never replaced.
-    """
+    """Whether a model has been measured already; `ValueError` if with other settings or data: none is replaced."""
     if not path.exists():
         return False
     found = _read_model(path)

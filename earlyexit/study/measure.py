@@ -54,10 +54,7 @@ def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path
 
     The group says what is measured. Grids: under their own filler, without random exits and difficulty; "joint" and
     "ablation": at each exit; "early" and "many": with thresholds for budgets, too, "early" under all rules of leaving,
-    "many" with images skipped that are taken for empty. `repeats` are bootstrap samples over the test images.
-
-    Raises:
-        ValueError: for an unknown group; in the paper's groups, see `checked_split`.
+    "many" with images skipped that are taken for empty. `ValueError` for an unknown one, and see `checked_split`.
     """
     if training.group not in (*GROUPS, *BEYOND):
         raise ValueError(f"the group must be one of {', '.join((*GROUPS, *BEYOND))}, got {training.group!r}")
@@ -116,12 +113,12 @@ def checked_split(folder: str | Path, split: str) -> CocoDataset:
 
 def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict:
     settings, group, started = training.settings, training.group, time.perf_counter()
-    split = "calibration" if group == "ablation" else "test"
 
     def of(split: str) -> ExitRecords:
         path = Path(settings.out) / f"records-{split}.safetensors"
         return collect_records(model, coco_split(settings.data, split), path=path, progress=True)
 
+    split = "calibration" if group == "ablation" else "test"
     records = of(split)
     result: dict = {"split": split, "forced": findings.forced(records)}
     if group in ("early", "many"):
@@ -157,12 +154,9 @@ def latency_table(
     """Time of an image at each exit, over rounds: nano on test images, the paper's with random weights at 800x1216.
 
     The nano `model` takes so many `turns` in each round, on its own device. On a CPU the paper's detector takes a third
-    of them, and runs one image at a time: a batch of sixteen takes minutes and saves nothing.
-
-    Returns:
-        Rows of "model", "batch_size", "exit", the medians over rounds of "median_ms" and "p95_ms" of an image, and the
-        saving against exit 4 in percent: "gmacs_saved" of multiply-adds and "time_saved" of the median time, with the
-        95 % interval "low" to "high" over rounds.
+    of them, and runs one image at a time: a batch of sixteen takes minutes and saves nothing. Rows of "model",
+    "batch_size", "exit", the medians over rounds of "median_ms" and "p95_ms" of an image, and the saving against exit 4
+    in percent: "gmacs_saved" of multiply-adds, "time_saved" of the median time with its interval, "low" to "high".
     """
     device = next(model.parameters()).device
     big, photo = paper_detector().to(device), [torch.rand(3, 800, 1200, generator=torch.Generator().manual_seed(0))]
@@ -193,11 +187,8 @@ def time_ratio(
 ) -> dict[str, float]:
     """Time with thresholds divided by time at full depth, the two detectors taking turns on the same images.
 
-    Images lie where they are needed; what is left over by whole batches is not used. Each round is a pass over them
-    that gives one value of the ratio.
-
-    Returns:
-        "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
+    Images lie where they are needed; what is left over by whole batches is not used. Each round is a pass over them.
+    Gives "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
     """
     batches = [list(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)]
     if not batches or rounds < 1:
@@ -220,11 +211,9 @@ def times_of_budgets(
     Args:
         model: in eval mode, on the device that is timed; onnxruntime is timed too if that is a CPU.
         images: of one size, a multiple of 16, so many that the exits taken are those of the split.
-        budgets: rows of "budget", "thresholds" (None for never), "share" and "kept", as `measure` finds them.
-
-    Returns:
-        Rows of "budget", "share", "kept" and "times", what `time_ratio` gave for "batch1", "batch16", "onnx batch1" and
-        "onnx batch16".
+        budgets: rows of "budget", "thresholds" (None for never), "share" and "kept", as `measure` finds them; given
+            back without thresholds and with "times": `time_ratio` for "batch1", "batch16" and, of onnxruntime, "onnx
+            batch1" and "onnx batch16".
     """
     device = next(model.parameters()).device
     ready = [image.to(device) for image in images]
@@ -246,11 +235,8 @@ def times_of_budgets(
 def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: int = 3) -> list[dict]:
     """Time of each forced exit for one image of noise, (height, width) in the network, beside its compute.
 
-    What the weights are does not matter to the time of the network. It does to post-processing: untrained weights find
-    nothing, so that there is next to none. On a CPU there is one thread.
-
-    Returns:
-        Rows of "exit", "height", "width", "share", "time" (both of full depth) and "ms".
+    Untrained weights find nothing, so that there is next to no post-processing. On a CPU there is one thread. Rows of
+    "exit", "height", "width", "share", "time" (both of full depth) and "ms".
     """
     macs, fast = count_macs(model, size), for_inference(model)
     fast.transform.min_size, fast.transform.max_size = (min(size),), max(size)

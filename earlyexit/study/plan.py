@@ -157,9 +157,6 @@ def plan(
         many: images with any number of objects; for what goes beyond the paper.
         seeds: of baseline and proposed or, beyond, of the whole recipe; all others have the first of them.
         model, epochs_factor: to try things out, "nano" instead of the data's detector, and a share of the epochs.
-
-    Raises:
-        ValueError: for unknown data, no or repeated seeds, or a factor that is not positive.
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds must be different whole numbers from 0 on, at least one, got {list(seeds)}")
