@@ -7,15 +7,21 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "annotations": ["check_plausible", "check_records", "tidy"],
         "coco": [
+            "KEPT",
+            "LOST",
+            "Coco",
             "CocoDataset",
             "annotation_file",
+            "classify_images",
             "coco_split",
             "collate",
             "eval_transforms",
             "index_coco",
+            "keep_single_objects",
             "load_coco",
             "make_loader",
             "read_coco",
+            "take_images",
             "train_transforms",
             "without_traceback",
         ],
@@ -33,6 +39,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "without_ending",
         ],
         "scenes": ["scene_dataset"],
-        "single": ["KEPT", "LOST", "Coco", "classify_images", "keep_single_objects", "take_images"],
     },
 )

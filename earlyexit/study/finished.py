@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..data.coco import coco_split
-from ..data.single import SPLITS
+from ..data.coco import SPLITS, coco_split
 from ..files import plain, read_table, write_whole
 from ..training.settings import FREE_TO_CHANGE, TrainSettings, as_json, changes
 from ..weights import refuse_removed

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy
 import torch
 
-from ..data.coco import coco_split
+from ..data.coco import SPLITS, coco_split, keep_single_objects
 from ..data.scenes import export_scenes
-from ..data.single import SPLITS, keep_single_objects
 from ..evaluation.collect import collect_records
 from ..evaluation.scores import random_exit, sweep
 from ..files import plain, provenance, read_table, write_json, write_table

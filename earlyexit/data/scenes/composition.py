@@ -19,8 +19,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from ...files import write_whole
-from ..coco import CocoDataset, annotation_file
-from ..single import keep_single_objects
+from ..coco import CocoDataset, annotation_file, keep_single_objects
 from ..streams import progress as shown
 from .drawings import ALL_COLOURS, CLASS_NAMES, FAMILY_OF
 from .painting import (
