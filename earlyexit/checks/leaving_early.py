@@ -76,10 +76,10 @@ def ch0_threshold_for(answer, random: torch.Generator) -> None:
 # Chapter 1, pictures and what makes them hard
 
 
-def _some_boxes(random: torch.Generator, count: int = 5) -> torch.Tensor:
-    """Boxes in xyxy on a picture of 128 pixels."""
-    corner = torch.rand(count, 2, generator=random) * 60
-    return torch.cat([corner, corner + 5 + torch.rand(count, 2, generator=random) * 50], dim=1)
+def _some_boxes(random: torch.Generator) -> torch.Tensor:
+    """Five boxes in xyxy on a picture of 128 pixels."""
+    corner = torch.rand(5, 2, generator=random) * 60
+    return torch.cat([corner, corner + 5 + torch.rand(5, 2, generator=random) * 50], dim=1)
 
 
 def ch1_to_coco(answer, random: torch.Generator) -> None:

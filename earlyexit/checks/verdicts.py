@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 ROUNDS = 3  # random inputs that an answer is tried on
 TURN = "your turn"
@@ -31,17 +31,11 @@ class SlipError(AssertionError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of an answer; true if it is right. Its text is what a notebook shows.
+    """What is said of an answer; true if it is right. Its text is what a notebook shows."""
 
-    Attributes:
-        name: of the exercise, as "2.iou".
-        passed: whether the answer is right.
-        message: "right", "your turn", or what seems to be wrong.
-    """
-
-    name: str
+    name: str  # of the exercise, as "2.iou"
     passed: bool
-    message: str
+    message: str  # "right", "your turn", or what seems to be wrong
 
     def __bool__(self) -> bool:
         return self.passed
@@ -51,15 +45,9 @@ class Verdict:
 
 
 def check(name: str, answer: Callable | object, *, seed: int = 0) -> Verdict:
-    """Try an answer on random inputs and say whether it is right.
+    """Try an answer, the reader's own function, class or value, on random inputs and say whether it is right.
 
-    Args:
-        name: of the exercise, "CHAPTER.NAME" as the chapter gives it, or "hw1.NAME" for homework.
-        answer: the reader's own function, class or value.
-        seed: of the random inputs.
-
-    Raises:
-        ValueError: for a name that no exercise has.
+    The exercise is called "CHAPTER.NAME" as the chapter gives it, or "hw1.NAME"; `ValueError` for a name that none has.
     """
     page, _, short = name.partition(".")
     known = exercises_of(page)
@@ -154,11 +142,11 @@ def same(
         raise SlipError(f"{what} differs from what was expected{_where(got, wanted, tol)}")
 
 
-def gradient(of: Tensor, to: Tensor | nn.Parameter, what: str, *, flows: bool = True) -> None:
-    """`SlipError` unless a gradient flows, or does not flow, from the value `of` back to `to`."""
+def gradient(of: Tensor, to: Tensor, what: str) -> None:
+    """`SlipError` unless a gradient flows from the value `of` back to `to`."""
     found = torch.autograd.grad(of.sum(), to, allow_unused=True, retain_graph=True)[0] if of.requires_grad else None
-    if flows != (found is not None and bool(found.abs().sum() > 0)):
-        raise SlipError(f"{what} should {'' if flows else 'not '}get a gradient: look at where you detach")
+    if found is None or not found.abs().sum() > 0:
+        raise SlipError(f"{what} should get a gradient: look at where you detach")
 
 
 def _close(got: Tensor, wanted: Tensor, tol: float) -> bool:

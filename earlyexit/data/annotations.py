@@ -21,14 +21,13 @@ FLAGS = {"false": 0, "true": 1}
 def tidy(coco: Any) -> tuple[Any, list[str]]:
     """The data set with whole numbers as ids and numbers where numbers belong, and notes on what is not as it was.
 
+    What is given, whatever a file holds, is not changed.
+
     - Ids that are equal in value are equal (1, 1.0, "1"); texts and very long numbers get numbers of their own.
     - Ids of annotations stay if each is that of one annotation; otherwise all are counted anew from 1.
     - Sizes and areas that are null or 0 are left out: they are taken from the photo and from the box.
     - A missing box is that of the outline; a class that is called by a number has it as its name.
     - A category that only groups others, and has no object, is left out.
-
-    Args:
-        coco: what the file holds; it is not changed.
     """
     if not isinstance(coco, dict) or not all(isinstance(coco.get(part), list) for part in PARTS):
         return coco, []
@@ -87,10 +86,13 @@ def _numbers(records: list) -> dict[int | str, int]:
 
 def _linked(record: Any, **known: dict) -> dict[str, int]:
     """The ids of a record that have to be replaced by their numbers."""
-    if not isinstance(record, dict):
-        return {}
-    numbers = {key: (record.get(key), numbers.get(link(record.get(key)))) for key, numbers in known.items()}
-    return {key: new for key, (old, new) in numbers.items() if new is not None and new is not old}
+    changes = {}
+    for key, numbers in known.items() if isinstance(record, dict) else ():
+        old = record.get(key)
+        new = numbers.get(old if type(old) is int else link(old))  # `link` costs time, for there may be millions
+        if new is not None and (type(old) is not int or new != old):
+            changes[key] = new
+    return changes
 
 
 def _named(category: Any) -> dict[str, str]:
@@ -115,7 +117,7 @@ def _image(record: Any, images: dict) -> Any:
 
 
 def _annotation(record: Any, images: dict, classes: dict) -> Any:
-    if not isinstance(record, dict) or _is_plain(record, images, classes):
+    if not isinstance(record, dict):
         return record
     changes = _linked(record, image_id=images, category_id=classes)
     box, outline = record.get("bbox"), record.get("segmentation")
@@ -127,20 +129,9 @@ def _annotation(record: Any, images: dict, classes: dict) -> Any:
         changes["area"] = _number(record["area"]) or None
     if not box and outline:
         changes["bbox"] = outline_box(outline)
-    elif isinstance(box, list) and any(isinstance(side, str) for side in box):
+    elif isinstance(box, list) and str in map(type, box):
         changes["bbox"] = [_number(side) for side in box]
     return _changed(record, **changes)
-
-
-def _is_plain(record: dict, images: dict, classes: dict) -> bool:
-    """Whether a record is tidy as it is: a quick look, for there may be millions of them."""
-    get, box = record.get, record.get("bbox")
-    if not type(get("image_id")) is type(get("category_id")) is type(get("iscrowd", 0)) is int:
-        return False
-    image, category = record["image_id"], record["category_id"]
-    linked = images.get(image) == image and classes.get(category) == category
-    measured = bool(get("area", 1)) and type(get("area", 1)) in (int, float)
-    return linked and measured and bool(box) and isinstance(box, list) and str not in map(type, box)
 
 
 def _number(value: Any) -> Any:
@@ -164,14 +155,10 @@ def _numbered(found: list) -> tuple[list, list[str]]:
         # The same record again, word for word, is a repetition and no second annotation of that id.
         if isinstance(record, dict) and (not is_id(number) or first.setdefault(number, record) != record):
             new = [_changed(r, id=i) if isinstance(r, dict) else r for i, r in enumerate(found, 1)]
-            return new, [
-                f"ids of annotations counted anew from 1: missing, shared or no numbers, {record.get('id')!r:.40}"
-            ]
-    same = (
-        record if number is None or type(record["id"]) is int else _changed(record, id=number)
-        for number, record in zip(ids, found, strict=True)
-    )
-    return list(same), []
+            why = f"missing, shared or no numbers, {record.get('id')!r:.40}"
+            return new, [f"ids of annotations counted anew from 1: {why}"]
+    pairs = zip(ids, found, strict=True)
+    return [r if i is None or type(r["id"]) is int else _changed(r, id=i) for i, r in pairs], []
 
 
 def _groups(categories: list, used: set[int]) -> list[dict]:
@@ -249,13 +236,7 @@ def image_size(image: dict) -> tuple[float, float]:
 
 
 def annotation_problem(found: Any, sizes: dict[int, tuple[float, float]], categories: set[int]) -> str:
-    """What is wrong with an annotation, "" if nothing is.
-
-    Args:
-        found: the record.
-        sizes: image id to width and height, infinite where they are not known.
-        categories: the ids that there are.
-    """
+    """What is wrong with an annotation, "" if nothing is; `sizes` by the ids of images, infinite if not known."""
     problem = _missing(found, "annotations")
     if problem:
         return problem
@@ -287,9 +268,8 @@ def _box_problem(box: Any, width: float, height: float) -> str:
 def _missing(record: Any, part: str) -> str:
     if not isinstance(record, dict):
         return f"not a record: {record!r:.40}"
-    if record.keys() >= NEEDED[part]:
-        return ""
-    return f"no {min(NEEDED[part] - record.keys())!r}"
+    missing = NEEDED[part] - record.keys()
+    return f"no {min(missing)!r}" if missing else ""
 
 
 def label(kind: str, record: Any, number: int) -> str:
@@ -311,9 +291,8 @@ def _is_number(value: Any) -> bool:
 
 def _refuse(kind: str, record: Any, number: int, problem: str) -> None:
     if problem:
-        raise ValueError(
-            f"{label(kind, record, number)}: {problem} (data_prep/own_data.py coco leaves out or mends such)"
-        )
+        cure = "data_prep/own_data.py coco leaves out or mends such"
+        raise ValueError(f"{label(kind, record, number)}: {problem} ({cure})")
 
 
 MOST, SOME = 0.9, 0.1  # shares of the boxes

@@ -176,9 +176,7 @@ def annotation_file(data: str | Path, split: str) -> Path:
 def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
     """Read an instances JSON without looking at its records; `ValueError` if there is none or it is not valid JSON.
 
-    Args:
-        annotations: the file.
-        outlines: keep "segmentation", which is most of a COCO file; boxes and areas are always kept.
+    Outlines, "segmentation", are most of a COCO file; boxes and areas are always kept.
     """
     name, collects = str(annotations), gc.isenabled()
     gc.disable()  # it would search the growing millions of records for garbage again and again, and find none
@@ -365,14 +363,14 @@ def _verdict(annotations: list[Coco], lost: int) -> str:
     return KEPT if min(annotation["bbox"][2:]) > 0 else NO_AREA
 
 
-def first_images(folder: str | Path, out: str | Path, limit: int, splits: Sequence[str] = SPLITS) -> Path:
+def first_images(folder: str | Path, out: str | Path, limit: int) -> Path:
     """Copy the first `limit` images of each split into a COCO layout of their own, `out`, to try things out."""
     if limit < 1:
         raise ValueError(f"at least one image is needed, got the limit {limit}")
     folder, out = Path(folder), Path(out)
     if out.resolve() == folder.resolve():
         raise ValueError(f"{str(out)!r} is the data set that is read; give another folder")
-    for split in splits:
+    for split in SPLITS:
         content = read_coco(annotation_file(folder, split), outlines=False)
         content = take_images(content, set(sorted(image["id"] for image in content["images"])[:limit]))
         names = [image["file_name"] for image in content["images"]]

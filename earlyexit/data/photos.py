@@ -52,12 +52,8 @@ class Header(NamedTuple):
 def open_photo(path: str | Path, *, longest: int | None = None) -> Photo:
     """Read a photo to its last byte, and turn it the way its EXIF orientation says.
 
-    Args:
-        path: the file.
-        longest: a limit for the longer side, for previews: a JPEG is decoded small, which is faster.
-
-    Raises:
-        ValueError: with the reason, whatever it is that stops the photo from being used.
+    Of previews `longest` limits the longer side: a JPEG is decoded small, which is faster. `ValueError` with the
+    reason, whatever it is that stops the photo from being used.
     """
     with _opened(path) as image:
         size, orientation, deep = _header(image)
@@ -189,13 +185,10 @@ def photo_endings() -> tuple[str, ...]:
 
 
 def list_files(folder: str | Path, suffixes: Sequence[str] | None = None) -> list[str]:
-    """Files below a folder with one of these endings (in any case), sorted, relative, with "/" between folders.
+    """Files at any depth below a folder, sorted, relative, with "/" between folders.
 
-    Links to folders are followed, but no folder is listed twice.
-
-    Args:
-        folder: searched to any depth.
-        suffixes: the endings; those of photos unless told.
+    They have one of the endings, in any case; those of photos unless told. Links to folders are followed, but no folder
+    is listed twice.
     """
     endings, found, seen = tuple(suffixes or photo_endings()), [], set()
     for path, folders, names in os.walk(folder, followlinks=True):
@@ -222,9 +215,6 @@ class PhotoFinder:
     Names are compared as people read them: with "/" or "\\" between folders, in any case, with an accent as a letter of
     its own or not, with "%20" or the space that it stands for, with or without ending and folders. What follows the "?"
     of an address in the web does not count.
-
-    Args:
-        folder: searched to any depth.
     """
 
     def __init__(self, folder: str | Path):
@@ -239,11 +229,8 @@ class PhotoFinder:
         """The photo's name relative to the folder; None if there is none, or several: never a guess.
 
         The annotation's own path decides: a/b belongs to a/b.jpg, or else to the only b.* there is. Where there is no
-        such photo the given name decides; it also chooses between b.jpg and b.png.
-
-        Args:
-            own: the annotation's path without its ending; empty where it says nothing about the photo.
-            named: what the annotation calls the photo; empty if it does not say.
+        such photo the given name decides; it also chooses between b.jpg and b.png. `own` is the annotation's path
+        without its ending, `named` what it calls the photo; empty where they say nothing.
         """
         written, named = named.name, PurePosixPath(_path_of(str(named)))
         choices = [(self._by_path, str(own)), (self._by_name, own.name)]
@@ -309,9 +296,7 @@ def find_photos(folder: str | Path, names: Sequence[str]) -> list[tuple[str | No
 class PhotoFiles:
     """The photos of a COCO file. The folder is searched, see `find_photos`, only when one is not simply there.
 
-    Args:
-        folder: what the names are relative to.
-        names: all of them, for a photo that is called otherwise must not be that of another name.
+    All `names` are needed: a photo that is called otherwise must not be that of another name.
     """
 
     def __init__(self, folder: str | Path, names: Sequence[str]):

@@ -39,21 +39,14 @@ TASKS = {"hw3": "own", "hw5": "leave"}  # assignment and function
 
 @dataclass(frozen=True)
 class Score:
-    """A line of the board.
-
-    Attributes:
-        student, assignment: whose, and of which assignment.
-        score: mean mAP, in points, above the static frontier, see `above`.
-        low, high: its 95 % interval over other test images.
-        message: why there is no score, or "".
-    """
+    """A line of the board."""
 
     student: str
     assignment: str
-    score: float
-    low: float
+    score: float  # mean mAP, in points, above the static frontier, see `above`
+    low: float  # of its 95 % interval over other test images
     high: float
-    message: str = ""
+    message: str = ""  # why there is no score
 
 
 def frontier(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,12 +61,8 @@ def frontier(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 def above(gmacs: np.ndarray, values: np.ndarray, static: tuple[np.ndarray, np.ndarray]) -> float:
     """Area of a curve above the static frontier, divided by the frontier's width: a mean gain in mAP.
 
-    The curve goes straight from point to point, and stays at its last one. Where it has not begun yet, it gains
-    nothing; below the frontier, it loses.
-
-    Args:
-        gmacs, values: (n,) of its points.
-        static: what `frontier` gives.
+    The curve of (n,) points goes straight from one to the next, and stays at its last one. Where it has not begun yet,
+    it gains nothing; below the frontier, it loses. `static` is what `frontier` gives.
     """
     order = np.argsort(gmacs, kind="stable")
     gmacs, values = np.asarray(gmacs)[order], np.asarray(values)[order]
@@ -124,14 +113,8 @@ def score(
 ) -> Score:
     """Try a function on scenes of a seed: "hw3" with `own(c3)`, "hw5" with `leave(exit, logits, latents)`.
 
-    Args:
-        seed: of the scenes; the lecturer's is another one than yours.
-        scenes: drawn.
-        student: for the line.
-        repeats: of the bootstrap.
-
-    Raises:
-        ValueError: if what the function gives has another shape, or is not finite.
+    The lecturer's seed is another one than yours. `ValueError` if what the function gives has another shape, or is not
+    finite.
     """
     trial = trial_of(assignment, seed, scenes)
     curve = (_filled if assignment == "hw3" else _left)(trial, answer)

@@ -35,20 +35,14 @@ SECRET = "HOMEWORK_SEED"
 
 @dataclass(frozen=True)
 class Mark:
-    """What a student got for one exercise.
-
-    Attributes:
-        student, assignment, exercise: "ada", "hw1", "x2z".
-        points, of: what it got, and what it could get.
-        message: what is said to the student.
-    """
+    """What a student got for one exercise, and could get."""
 
     student: str
-    assignment: str
-    exercise: str
+    assignment: str  # "hw1"
+    exercise: str  # "x2z"
     points: float
     of: float
-    message: str
+    message: str  # to the student
 
 
 def seed_of(student: str) -> int:
@@ -69,16 +63,10 @@ def hidden_seeds(secret: int | None = None) -> list[int]:
 
 
 def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) -> list[Mark]:
-    """Mark one notebook, all exercises of its assignment.
+    """Mark a student's notebook: all exercises of the assignment that its name, `hw1.ipynb`, says.
 
-    Args:
-        notebook: `hw1.ipynb`, as it was saved; its name says the assignment.
-        student: who handed it in.
-        secret: the lecturer's seed, from which the hidden inputs are drawn.
-        limit: seconds that a cell or a call may take, see `Student`.
-
-    Raises:
-        ValueError: if there is no such assignment.
+    `secret` is the lecturer's seed, from which the hidden inputs are drawn; for the `limit` see `Student`. `ValueError`
+    if there is no such assignment.
     """
     assignment = notebook.stem
     waiting, marks = list(exercises_of(assignment)), []

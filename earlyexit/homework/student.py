@@ -57,7 +57,6 @@ class Student:
         lost: why the process does not answer any more, or None.
 
     Args:
-        notebook: the file that was handed in.
         start: seconds that the notebook may take.
         limit: seconds of the processor that one cell or one call may take; the clock allows `PATIENCE` times as many.
     """

@@ -307,9 +307,7 @@ def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
     return {name: rule_score(test, here, calibration, there) for name, (here, there) in found.items()}
 
 
-def rule_score(
-    records: ExitRecords, here: Tensor, calibration: ExitRecords, there: Tensor, repeats: int = RULE_REPEATS
-) -> dict:
+def rule_score(records: ExitRecords, here: Tensor, calibration: ExitRecords, there: Tensor) -> dict:
     """(area of the rule - random) / (oracle - random) under the curve of mAP over GMACs, with an interval over images.
 
     For each budget, thresholds are chosen on the calibration images. The rule's scores of the records are `here`, those
@@ -335,7 +333,7 @@ def rule_score(
         rule, lot, best = np.mean(areas, 0)
         return float((rule - lot) / max(best - lot, 1e-9))
 
-    interval = bootstrap(score, len(records), repeats=repeats)
+    interval = bootstrap(score, len(records), repeats=RULE_REPEATS)
     found = {"score": interval.value, "low": interval.low, "high": interval.high}
     return {"points": points, **found, "samples": [round(float(sample), 4) for sample in interval.samples]}
 

@@ -8,7 +8,6 @@ Ablations are there to choose a recipe by, so they are measured on the calibrati
 detector, from images to boxes.
 """
 
-import csv
 import functools
 import itertools
 import json
@@ -29,7 +28,7 @@ from ..evaluation.cost import count_macs, measure_latency, one_thread, take_turn
 from ..evaluation.policies import threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import fit_score_scales, rescale_records, skip_empty
-from ..files import provenance
+from ..files import provenance, read_table
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.export import OnnxDetector, export_onnx, for_inference
@@ -83,8 +82,7 @@ def _of_the_paper(training: Training, model: EarlyExitRetinaNet, repeats: int) -
         numbers[settings.filler]["random"] = findings.random_rows(own, swept, repeats)
         chosen = threshold_exits(own.confidence, limits(swept[findings.SETTING - 1]["thresholds"]))
         result["difficulty"] = findings.difficulty_numbers(own, test, chosen, repeats)
-    with open(Path(settings.out) / "log.csv", newline="") as file:
-        trained = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    trained = float(sum(row["seconds"] for row in read_table(Path(settings.out) / "log.csv")))
     seconds = {"training": trained, "images": collected - started, "numbers": time.perf_counter() - collected}
     about = {"filler": settings.filler, "repeats": repeats, "classes": test.classes}
     return {**about, "seconds": {name: round(value, 1) for name, value in seconds.items()}, **result}
@@ -148,23 +146,21 @@ def same_size(dataset: CocoDataset, most: int = 64) -> list[Tensor]:
     return [dataset[number][0] for number in [n for n, size in enumerate(sizes) if size == common][:most]]
 
 
-def latency_table(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS, turns: int = 10
-) -> list[dict]:
+def latency_table(model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS) -> list[dict]:
     """Time of an image at each exit, over rounds: nano on test images, the paper's with random weights at 800x1216.
 
-    The nano `model` takes so many `turns` in each round, on its own device. On a CPU the paper's detector takes a third
-    of them, and runs one image at a time: a batch of sixteen takes minutes and saves nothing. Rows of "model",
+    The nano `model` takes ten turns in each round, on its own device. On a CPU the paper's detector takes three, and
+    runs one image at a time: a batch of sixteen takes minutes and saves nothing. Rows of "model",
     "batch_size", "exit", the medians over rounds of "median_ms" and "p95_ms" of an image, and the saving against exit 4
     in percent: "gmacs_saved" of multiply-adds, "time_saved" of the median time with its interval, "low" to "high".
     """
     device = next(model.parameters()).device
     big, photo = paper_detector().to(device), [torch.rand(3, 800, 1200, generator=torch.Generator().manual_seed(0))]
-    big_turns, sizes = (max(1, turns // 3), (1,)) if device.type == "cpu" else (turns, (1, 16))
+    turns, sizes = (3, (1,)) if device.type == "cpu" else (10, (1, 16))
     found: dict[tuple, list[dict]] = {}
     for _ in range(rounds):
-        timed = {"nano": measure_latency(model, same_size(dataset), repeats=turns, warmup=2)}
-        timed["regnet_y_800mf"] = measure_latency(big, photo, batch_sizes=sizes, repeats=big_turns, warmup=1)
+        timed = {"nano": measure_latency(model, same_size(dataset), repeats=10, warmup=2)}
+        timed["regnet_y_800mf"] = measure_latency(big, photo, batch_sizes=sizes, repeats=turns, warmup=1)
         for name, rows in timed.items():
             for row in rows:
                 found.setdefault((name, row["batch_size"], row["exit"]), []).append(row)

@@ -6,10 +6,11 @@ A set is JPEGs with annotations in the COCO layout, or the data set that reads t
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -227,7 +228,6 @@ def scene_dataset(
         count: scenes that are drawn, about 8 ms each the first time.
         single: keep only those with exactly one object, about 60 %, as COCO-Single does with COCO.
         size: side of the square images in pixels.
-        seed: another seed draws other scenes.
         transforms: see `CocoDataset`.
         cache: where the files are kept; a folder beside torch hub's unless told.
     """
@@ -297,54 +297,30 @@ def _export_split(out: Path, split: str, count: int, size: int, seed: int, run: 
     path = annotation_file(out, split)
     # An annotation file left by other arguments must not describe half-replaced images.
     path.unlink(missing_ok=True)
-    job = functools.partial(_write_image, out / split, split, size, seed)
-    records = run(job, range(count))
-    coco = _coco(shown(records, f"drawing {split}", count) if progress else records, size, seed)
+    drawn = run(functools.partial(_write_image, out / split, split, size, seed), range(count))
+    images, objects = zip(*(shown(drawn, f"drawing {split}", count) if progress else drawn), strict=True)
+    found = [{"id": number, **one} for number, one in enumerate(itertools.chain(*objects), 1)]
+    categories = [{"id": n, "name": name, "supercategory": FAMILY_OF[name]} for n, name in enumerate(CLASS_NAMES, 1)]
+    coco = {"info": _info(size, seed), "images": images, "annotations": found, "categories": categories}
     _write(path, json.dumps(coco, separators=(",", ":")).encode())
     return path
 
 
-def _write_image(folder: Path, split: str, size: int, seed: int, index: int) -> dict:
+def _write_image(folder: Path, split: str, size: int, seed: int, index: int) -> tuple[dict, list[dict]]:
+    """The record of an image that is drawn into the folder, and those of its objects without their ids."""
     scene = make_scene(split, index, size, seed)
-    name = f"{index:012d}.jpg"
-    buffer = BytesIO()
+    name, buffer = f"{index:012d}.jpg", BytesIO()
     Image.fromarray(scene.image).save(buffer, "JPEG", **JPEG_OPTIONS)
     _write(folder / name, buffer.getvalue())
-    difficulty = round(scene.difficulty, 6)
-    return {"id": index, "file_name": name, "difficulty": difficulty, "objects": _objects(scene)}
-
-
-def _objects(scene: Scene) -> list[dict]:
-    """Return the annotations of a scene without their ids."""
-    found = []
+    difficulty, found = round(scene.difficulty, 6), []
     for item in scene.objects:
         x0, y0, x1, y1 = item.box
         width, height = x1 - x0, y1 - y0
-        found.append(
-            {
-                "category_id": item.label + 1,
-                "bbox": [round(value, 3) for value in (x0, y0, width, height)],
-                "area": round(width * height, 3),
-                "iscrowd": 0,
-                "segmentation": [],
-                "difficulty": round(scene.difficulty, 6),
-                "causes": {name: round(value, 5) for name, value in item.causes.items()},
-            }
-        )
-    return found
-
-
-def _coco(records: Iterable[dict], size: int, seed: int) -> dict:
-    images, annotations = [], []
-    for record in records:
-        image = {key: value for key, value in record.items() if key != "objects"}
-        images.append({**image, "width": size, "height": size})
-        for item in record["objects"]:
-            annotations.append({"id": len(annotations) + 1, "image_id": record["id"], **item})
-    categories = [
-        {"id": number, "name": name, "supercategory": FAMILY_OF[name]} for number, name in enumerate(CLASS_NAMES, 1)
-    ]
-    return {"info": _info(size, seed), "images": images, "annotations": annotations, "categories": categories}
+        box, area = [round(value, 3) for value in (x0, y0, width, height)], round(width * height, 3)
+        about = {"category_id": item.label + 1, "bbox": box, "area": area, "iscrowd": 0, "segmentation": []}
+        causes = {name: round(value, 5) for name, value in item.causes.items()}
+        found.append({"image_id": index, **about, "difficulty": difficulty, "causes": causes})
+    return {"id": index, "file_name": name, "difficulty": difficulty, "width": size, "height": size}, found
 
 
 def _info(size: int, seed: int) -> dict:
