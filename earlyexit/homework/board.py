@@ -29,7 +29,7 @@ from ..files import plain, write_table
 from ..model.backbone import EXITS
 from ..model.factories import load_detector
 from ..study.choosing import upper_hull
-from .grade import SECRET, submissions
+from .grade import Seed, submissions
 from .student import Student, counted
 
 SCENES, MANY_SCENES = 400, 1000  # drawn for the test by a student, by the lecturer; 60 % have one object and are used
@@ -122,12 +122,10 @@ def score(
     gmacs = [np.array([records.mean_gmacs(exits) for records, exits in points]) for points in (fixed, curve)]
 
     def gained(counts: np.ndarray) -> float:
-        values = [
-            np.array([map_of(match_records(records), exits, counts) for records, exits in points])
-            for points in (fixed, curve)
-        ]
-        ours = frontier(gmacs[1], values[1]) if assignment == "hw3" else (gmacs[1], values[1])
-        return above(*ours, frontier(gmacs[0], values[0]))
+        reached = [[map_of(match_records(records), exits, counts) for records, exits in of] for of in (fixed, curve)]
+        static, ours = (np.array(values) for values in reached)
+        curved = frontier(gmacs[1], ours) if assignment == "hw3" else (gmacs[1], ours)
+        return above(*curved, frontier(gmacs[0], static))
 
     found = bootstrap(gained, len(trial.records), repeats=repeats)
     return Score(student, assignment, found.value, found.low, found.high)
@@ -208,9 +206,7 @@ def with_exit_1(records: ExitRecords, found: list[dict], gmacs: float) -> ExitRe
 def main(
     folder: Annotated[Path, typer.Argument(help="A folder for each student: STUDENT/hw3.ipynb, with its weights.")],
     out: Annotated[Path, typer.Option(help="The table; the same is written as a page, OUT.md.")],
-    seed: Annotated[
-        int, typer.Option(help="Your secret seed of the scenes.", min=0, envvar=SECRET, prompt=True, hide_input=True)
-    ],
+    seed: Seed,
     scenes: Annotated[int, typer.Option(help="Scenes that are drawn.", min=20)] = MANY_SCENES,
 ) -> None:
     """Rank the fillers of assignment 3 and the rules of assignment 5."""

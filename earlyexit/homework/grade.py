@@ -31,6 +31,7 @@ from .student import LIMIT, LostError, Student, code_cells, end_with_parent, par
 POINTS = 10  # of an exercise
 HIDDEN = 3  # seeds that nobody has seen
 SECRET = "HOMEWORK_SEED"
+Seed = Annotated[int, typer.Option(help="Your secret seed.", min=0, envvar=SECRET, prompt=True, hide_input=True)]
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,7 @@ def _functions(path: Path) -> Iterator[tuple[str, str]]:
 def main(
     folder: Annotated[Path, typer.Argument(help="A folder for each student: STUDENT/hw1.ipynb.")],
     out: Annotated[Path, typer.Option(help="The table of marks.")],
-    seed: Annotated[
-        int, typer.Option(help="Your secret seed of hidden inputs.", min=0, envvar=SECRET, prompt=True, hide_input=True)
-    ],
+    seed: Seed,
     jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 2,
     limit: Annotated[float, typer.Option(help="Seconds that a cell or a call may take.", min=0.1)] = LIMIT,
 ) -> None:

@@ -324,11 +324,8 @@ def reply_to(request: dict, names: dict) -> dict:
     gradient = None
     if place is not None and isinstance(value, Tensor) and value.requires_grad:
         (gradient,) = torch.autograd.grad(value.sum(), inputs[place], allow_unused=True)
-    changed = [
-        i
-        for i, (old, new) in enumerate(zip(before, inputs, strict=True))
-        if isinstance(old, Tensor) and not torch.equal(old, new)
-    ]
+    pairs = enumerate(zip(before, inputs, strict=True))
+    changed = [i for i, (old, new) in pairs if isinstance(old, Tensor) and not torch.equal(old, new)]
     return {"value": plain(value), "gradient": gradient, "changed": changed, "gmacs": gmacs, "seconds": seconds}
 
 

@@ -157,9 +157,8 @@ def difficulty_table(models: Models) -> list[dict]:
 
 def mean_correlation(found: list[dict], of: str, trait: str) -> Estimate | None:
     """The mean rank correlation over seeds; None where a seed has none or the data do not record the trait."""
-    return _joined(
-        [r for model in found for r in model["correlations"] if (r["of"], r["with"]) == (of, trait)], "value"
-    )
+    rows = [row for model in found for row in model["correlations"] if (row["of"], row["with"]) == (of, trait)]
+    return _joined(rows, "value")
 
 
 def _correlations(found: list[dict]) -> list[dict]:
