@@ -277,12 +277,14 @@ def ch2_average_precision(answer, random: torch.Generator) -> None:
     same(called(answer, boxes, scores, objects), _precision(hits, 4), "the average precision", slips)
 
 
-def _precision(hits: Sequence[int], objects: int, *, envelope: bool = True) -> float:
+def _precision(hits: Sequence[int] | torch.Tensor, objects: int, *, envelope: bool = True) -> float:
     """COCO's average precision of a ranked list: the mean of the precision at 101 recalls."""
-    precision = [sum(hits[:rank]) / rank for rank in range(1, len(hits) + 1)]
-    total = 0.0
-    for recall in range(101):
-        ranks = [r for r in range(len(hits)) if 100 * sum(hits[: r + 1]) >= recall * objects]
-        if ranks:
-            total += max(precision[r] for r in ranks) if envelope else precision[ranks[0]]
-    return total / 101
+    found, each = torch.as_tensor(hits).cumsum(0), _precisions(hits, envelope)
+    ranks = torch.searchsorted(100 * found, objects * torch.arange(101))  # the first with each recall, or none
+    return float(torch.cat([each, each.new_zeros(1)])[ranks].mean())
+
+
+def _precisions(hits: Sequence[int] | torch.Tensor, envelope: bool) -> torch.Tensor:
+    """The precision at each rank of a list or, the `envelope`, the best that is still to come."""
+    each = torch.as_tensor(hits).double().cumsum(0) / torch.arange(1, len(hits) + 1)
+    return each.flip(0).cummax(0).values.flip(0) if envelope else each

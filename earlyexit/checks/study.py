@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from .leaving_early import _precision
+from .leaving_early import _precision, _precisions
 from .verdicts import SlipError, called, gradient, same
 
 # Chapter 5, thresholds and records
@@ -228,8 +228,10 @@ def ch8_two_maps(answer, random: torch.Generator) -> None:
     iou = torch.rand(12, generator=random) * 0.6 + 0.4
     iou[[1, 3, 6, 7]] = torch.tensor([0.3, 0.2, 0.35, 0.8])  # some are wrong at every limit
     hits = iou >= torch.arange(10)[:, None] * 0.05 + 0.5
-    coco = [_precision(row.long().tolist(), 13) for row in hits]
-    voc, rough, mean = _area(hits[0], 13), _area(hits[0], 13, envelope=False), sum(coco) / 10
+    coco = [_precision(row, 13) for row in hits]
+    # The area under VOC's curve: recall rises by one of 13 objects at each hit.
+    voc, rough = (float(_precisions(hits[0], envelope)[hits[0]].sum()) / 13 for envelope in (True, False))
+    mean = sum(coco) / 10
     slips = {
         "VOC's is the exact area under the curve, you read it at COCO's 101 recalls": [coco[0], mean],
         "COCO's mAP is the mean over all ten limits, yours has the first alone": [voc, coco[0]],
@@ -239,12 +241,6 @@ def ch8_two_maps(answer, random: torch.Generator) -> None:
     }
     slips = {message: torch.tensor(value) for message, value in slips.items()}
     same(called(answer, hits, 13), torch.tensor([voc, mean]), "AP50 and mAP", slips)
-
-
-def _area(hits: Tensor, objects: int, *, envelope: bool = True) -> float:
-    precision = hits.double().cumsum(0) / torch.arange(1, len(hits) + 1)
-    best = precision.flip(0).cummax(0).values.flip(0) if envelope else precision
-    return float(best[hits].sum()) / objects  # recall rises by 1 / objects at each hit
 
 
 def ch8_gap(answer, random: torch.Generator) -> None:

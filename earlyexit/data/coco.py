@@ -317,7 +317,7 @@ UNUSABLE = "an annotation was unusable"
 
 
 def classify_images(coco: Coco) -> dict[int, str]:
-    """For each image id, in the order of the file, ``KEPT`` or why not: the values of the names above.
+    """For each image id, in the order of the file, ``KEPT`` or why not.
 
     Annotations of any kind count, crowds too: an image with an object and a crowd has two. An image whose only
     annotation is a crowd or has no area offers nothing to learn from. Nor does one that lost an annotation while it was
