@@ -91,22 +91,16 @@ def called(answer: Callable, *inputs, **named):
     before = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
     start = clock()
     got = answer(*inputs, **named)
-    in_time(clock() - start)
+    seconds = clock() - start
+    if seconds > SECONDS:
+        slow = "is there a loop over images or places that one operation on the whole tensor can do?"
+        raise SlipError(f"your function takes {seconds:.1f} seconds, {SECONDS:g} are more than enough: {slow}")
     for place, (old, new) in enumerate(zip(before, inputs, strict=True)):
         if isinstance(old, Tensor) and not torch.equal(old, new):
             raise SlipError(f"your function changes its input number {place + 1}: work on a copy")
     if got is None or got is ...:
         raise NotImplementedError
     return got
-
-
-def in_time(seconds: float) -> None:
-    """`SlipError` if an answer has taken too long."""
-    if seconds > SECONDS:
-        raise SlipError(
-            f"your function takes {seconds:.1f} seconds, {SECONDS:g} are more than enough: is there a loop over images "
-            "or places that one operation on the whole tensor can do?"
-        )
 
 
 def pulled(answer: Callable, inputs: tuple, to: int) -> tuple[Tensor, Tensor | None]:
