@@ -66,26 +66,21 @@ def find_sources(words: Sequence[str]) -> list[Source]:
 
 
 def _of_word(word: str) -> list[Source]:
+    known, problem = (*photo_endings(), *FILMS), f"no image {word!r}"
     if Path(word).is_dir():
-        names = [str(Path(word, name)) for name in list_files(word, (*photo_endings(), *FILMS))]
-        if not names:
-            raise ValueError(f"there is no photo and no film below the folder {word!r}")
-        return [_of_file(name) for name in names]
-    if Path(word).exists():
-        return [_of_file(word)]
-    if word.isdigit():
+        names = [str(Path(word, name)) for name in list_files(word, known)]
+        problem = f"there is no photo and no film below the folder {word!r}"
+    elif Path(word).exists():
+        names = [word]
+    elif word.isdigit():
         return [Source(word, "camera")]
-    if not glob.has_magic(word):
-        raise ValueError(f"no image {word!r}")
-    known = (*photo_endings(), *FILMS)
-    names = [name for name in sorted(glob.glob(word, recursive=True)) if name.lower().endswith(known)]
+    else:
+        found = sorted(glob.glob(word, recursive=True))
+        names = [name for name in found if name.lower().endswith(known) and Path(name).is_file()]
+        problem = f"no image is called as {word!r} says" if glob.has_magic(word) else problem
     if not names:
-        raise ValueError(f"no image is called as {word!r} says")
-    return [_of_file(name) for name in names if Path(name).is_file()]
-
-
-def _of_file(name: str) -> Source:
-    return Source(name, "film" if name.lower().endswith(FILMS) else "photo")
+        raise ValueError(problem)
+    return [Source(name, "film" if name.lower().endswith(FILMS) else "photo") for name in names]
 
 
 def shots(source: Source) -> Iterator[Shot]:
