@@ -14,23 +14,14 @@ from .model.factories import load_detector, make_model, read_config
 
 @dataclass(frozen=True)
 class Course:
-    """Where and on what a chapter works.
+    """Where and on what a chapter works."""
 
-    Attributes:
-        device: "cuda" if there is one.
-        dataset: single-object images with their targets, for results.
-        calibration: other such images, for thresholds.
-        model: the detector, in eval mode and on the device.
-        classes: names of the classes by label.
-        image_size: height and width of a typical image inside the network.
-    """
-
-    device: torch.device
-    dataset: CocoDataset
-    calibration: CocoDataset
-    model: EarlyExitRetinaNet
-    classes: list[str]
-    image_size: tuple[int, int]
+    device: torch.device  # "cuda" if there is one
+    dataset: CocoDataset  # single-object images with their targets, for results
+    calibration: CocoDataset  # other such images, for thresholds
+    model: EarlyExitRetinaNet  # in eval mode and on the device
+    classes: list[str]  # by label
+    image_size: tuple[int, int]  # height and width of a typical image inside the network
 
     def __str__(self) -> str:
         return f"{len(self.dataset)} images, {len(self.classes)} classes, on {self.device}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell
 
-from earlyexit.homework.grade import exercises_of
+from earlyexit.checks.verdicts import exercises_of
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("homework", ROOT / "tools" / "homework.py")

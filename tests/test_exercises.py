@@ -1,6 +1,8 @@
 """Every exercise of the book: its stub, its solution and its typical wrong answers, tried as a reader would."""
 
+import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -65,10 +67,17 @@ def test_it_is_the_answer_that_runs(one):
 
 def test_every_exercise_of_the_package_has_a_source():
     there = {one.name for one in ALL}
-    for part, chapters in verdicts.PARTS.items():
-        module = importlib.import_module(f"earlyexit.checks.{part}")
-        known = {f"{number}.{name}" for number in chapters for name in verdicts.names(module, f"ch{number}_")}
-        assert known <= there and len(known) == len(verdicts.names(module, "ch"))
+    for page in filter(str.isdecimal, verdicts.ROOMS):
+        assert {f"{page}.{name}" for name in verdicts.exercises_of(page)} <= there
+
+
+def test_every_exercise_lies_where_its_page_is_looked_for():
+    for room in set(verdicts.ROOMS.values()):
+        module = importlib.import_module(f"earlyexit.checks.{room}")
+        found = {name for name, tried in vars(module).items() if re.match(r"(ch|hw)\d+_", name) and callable(tried)}
+        pages = [page for page in verdicts.ROOMS if verdicts.ROOMS[page] == room]
+        known = {(page, name) for page in pages for name in verdicts.exercises_of(page)}
+        assert {re.match(r"(?:ch)?((?:hw)?\d+)_(.*)", name).groups() for name in found} == known
 
 
 @pytest.mark.parametrize("source", exercises.sources(), ids=lambda path: path.stem)

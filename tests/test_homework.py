@@ -29,8 +29,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from earlyexit import check
 from earlyexit.checks import verdicts
-from earlyexit.checks.verdicts import TURN
-from earlyexit.homework.grade import exercises_of
+from earlyexit.checks.verdicts import TURN, exercises_of
 
 EVERY = [(name, exercise) for name in SOURCES for exercise in exercises_of(name)]
 

@@ -12,8 +12,9 @@ from nbformat.v4 import new_code_cell
 from safetensors.torch import save_file
 
 from earlyexit import check
+from earlyexit.checks.verdicts import exercises_of
 from earlyexit.homework import Student, grade, hidden_seeds, seed_of
-from earlyexit.homework.grade import copied, digest, exercises_of, hand_out, run, submissions
+from earlyexit.homework.grade import copied, digest, hand_out, run, submissions
 from earlyexit.homework.student import LostError, sandbox
 
 SECRET = 41
@@ -38,8 +39,8 @@ def test_an_empty_release_gets_none(tmp_path):
 def test_the_students_function_is_what_counts_not_the_librarys(tmp_path):
     """A wrong function, and a package and checks that the student has changed so that they call it right."""
     cheat = (  # what a student may try
-        "import earlyexit.checks.hw1 as h, earlyexit.checks.verdicts as v\n"
-        "h.attention = lambda *a: None\nv.same = print\nv.check = lambda *a, **k: v.Verdict('', 1, '')"
+        "import earlyexit.checks.homework_network as h, earlyexit.checks.verdicts as v\n"
+        "h.hw1_attention = lambda *a: None\nv.same = print\nv.check = lambda *a, **k: v.Verdict('', 1, '')"
     )
     marks = {m.exercise: m for m in grade(hand_in(tmp_path, "bob", WRONG_ATTENTION, cheat), "bob", SECRET)}
     assert marks["attention"].points == 0

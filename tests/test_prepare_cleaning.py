@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from earlyexit.data import classify_images, coco_split, keep_single_objects, load_coco, read_coco
-from earlyexit.data.single import KEPT, UNUSABLE
+from earlyexit.data.coco import KEPT, UNUSABLE
 from prepare.cleaning import Report, check_photos, clean_coco
 from prepare.layout import write_splits
 

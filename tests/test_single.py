@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import single_object
-from earlyexit.data.single import (
+from earlyexit.data.coco import (
     CROWD,
     KEPT,
     NO_AREA,

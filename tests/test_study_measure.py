@@ -26,7 +26,7 @@ from earlyexit.study.measure import (
     times_of_exits,
 )
 from earlyexit.study.plan import Training, training_of
-from earlyexit.study.tables import clock_table, times_table
+from earlyexit.study.tables import times_tables
 from earlyexit.training.settings import TrainSettings
 from earlyexit.weights import read_about, save_weights
 
@@ -170,7 +170,7 @@ def test_times_of_budgets_are_those_of_their_thresholds(monkeypatch):
     for name, ratio in first["times"].items():  # all leave at exit 1 of 4, and nobody early
         assert ratio == {"mean": 0.25, "low": 0.25, "high": 0.25, "ms": 1000, "ms_full": 4000}, name
         assert never["times"][name] == {"mean": 1, "low": 1, "high": 1, "ms": 4000, "ms_full": 4000}, name
-    table = times_table([first, never])
+    table = times_tables({"budgets": [first, never], "exits": []})["beyond_times"]
     assert len(table) == 8 and table[0]["runs"] == "batch1" and table[0]["ms"] == first["times"]["batch1"]["ms"]
 
 
@@ -183,5 +183,5 @@ def test_times_of_exits_stand_beside_their_compute(monkeypatch):
     assert [row["share"] for row in rows] == [macs[k]["total"] / macs[4]["total"] for k in (1, 2, 3, 4)]
     assert [(row["time"], row["ms"]) for row in rows] == [(k / 4, 1000 * k) for k in (1, 2, 3, 4)]
     assert model.transform.min_size == (128,)  # the model is as it was
-    (row,) = clock_table([{"detector": "nano", **rows[0]}])
+    (row,) = times_tables({"budgets": [], "exits": [{"detector": "nano", **rows[0]}]})["beyond_clock"]
     assert row["detector"] == "nano" and row["share"] == round(rows[0]["share"], 4) and row["width"] == 160

@@ -8,7 +8,7 @@ import torch
 from made_study import made_costs, made_early, made_models
 
 from earlyexit import cli
-from earlyexit.data.single import first_images
+from earlyexit.data.coco import first_images
 from earlyexit.evaluation.policies import exit_proportions
 from earlyexit.files import read_table, write_table
 from earlyexit.study import open_study, run

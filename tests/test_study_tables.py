@@ -15,7 +15,6 @@ from earlyexit.study.tables import (
     TABLES,
     accuracy_table,
     budgets_table,
-    clock_table,
     compute_table,
     difficulty_table,
     exits_table,
@@ -26,7 +25,7 @@ from earlyexit.study.tables import (
     shares_table,
     sweep_table,
     theta_table,
-    times_table,
+    times_tables,
 )
 
 NOISE = 1.96 * math.sqrt(2)  # 1.96 standard deviations of the samples -1 and 1
@@ -146,7 +145,7 @@ def test_tables_of_the_package_follow_from_its_models(tmp_path):
     times = json.loads((folder / "beyond" / "times.json").read_text())
     made = {name: table(models) for name, table in TABLES.items()}
     made |= {name: table(beyond) for name, table in BEYOND_TABLES.items()}
-    made |= {"beyond_times": times_table(times["budgets"]), "beyond_clock": clock_table(times["exits"])}
+    made |= times_tables(times)
     for name, rows in made.items():
         write_table(tmp_path / "made.csv", rows)
         lines = [(path / f"{n}.csv").read_bytes().splitlines() for path, n in ((tmp_path, "made"), (folder, name))]

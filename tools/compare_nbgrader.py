@@ -18,9 +18,10 @@ from pathlib import Path
 
 import nbformat
 
+from earlyexit.checks.verdicts import exercises_of
 from earlyexit.files import provenance
 from earlyexit.homework import grade
-from earlyexit.homework.grade import SECRET, exercises_of
+from earlyexit.homework.grade import SECRET
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from earlyexit.data import LOST, Coco, find_photos, open_photo, read_header, size_problem, take_images, tidy
-from earlyexit.data.checks import annotation_problem, category_ids, image_problem, image_size, is_area, is_id, label
+from earlyexit.data.annotations import (
+    annotation_problem,
+    category_ids,
+    image_problem,
+    image_size,
+    is_area,
+    is_id,
+    label,
+)
 from earlyexit.data.streams import progress
 from earlyexit.files import write_whole
 

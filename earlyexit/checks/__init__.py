@@ -1,7 +1,6 @@
 """Exercises that check themselves: `check("2.iou", iou)` says whether an answer is right, or which slip it looks like.
 
-A chapter's exercises lie in the file of its part of the book, an assignment's in that of its name: one function each,
-which is given the answer and a generator of random inputs, see `verdicts`.
+Each is a function that is given the answer and a generator of random inputs; in which file it lies, `verdicts` says.
 """
 
 import lazy_loader

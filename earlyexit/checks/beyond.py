@@ -47,12 +47,9 @@ def ch10_opinion(answer, random: torch.Generator) -> None:
 
 def ch10_only_early(answer, random: torch.Generator) -> None:
     """Some children learn; nothing else changes, statistics of batch normalisation included."""
-    parts = {
-        name: nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for name in ("backbone", "neck", "head", "last")
-    }
     model, kept = nn.Sequential(), ("neck", "head")
-    for name, part in parts.items():
-        model.add_module(name, part)
+    for name in ("backbone", "neck", "head", "last"):
+        model.add_module(name, nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
     names = called(answer, model, kept)
     learn = {name for name, p in model.named_parameters() if p.requires_grad}
     wanted = {name for name, _ in model.named_parameters() if name.split(".")[0] in kept}
@@ -67,9 +64,9 @@ def ch10_only_early(answer, random: torch.Generator) -> None:
     model(torch.randn(4, 3, 5, 5, generator=random))
     for name, value in model.state_dict().items():
         if "running_mean" in name and (name.split(".")[0] in kept) == torch.equal(value, before[name]):
-            if name.split(".")[0] in kept:
-                raise SlipError(f"{name} stands still: what learns is in train mode, not in eval mode")
-            raise SlipError(f"the statistics of batch normalisation move in train mode: {name} has changed")
+            still = f"{name} stands still: what learns is in train mode, not in eval mode"
+            moved = f"the statistics of batch normalisation move in train mode: {name} has changed"
+            raise SlipError(still if name.split(".")[0] in kept else moved)
 
 
 # Chapter 11, who should leave
@@ -78,12 +75,12 @@ def ch10_only_early(answer, random: torch.Generator) -> None:
 def ch11_chance(answer, random: torch.Generator) -> None:
     """The chance to go on with which the mean compute of two exits is a budget."""
     cheap, budget, dear = (0.05 + torch.rand(3, generator=random).cumsum(0)).tolist()
-    wanted = (budget - cheap) / (dear - cheap)
+    left = budget - cheap
+    wanted = left / (dear - cheap)
     slips = {
         "this is the chance to stay at the cheap exit": 1 - wanted,
         "this is a share of the dear exit's GMACs: the cheap exit costs something, too": budget / dear,
-        "who goes on does not pay for the cheap exit, too: only the difference of both is added": (budget - cheap)
-        / dear,
+        "who goes on does not pay for the cheap exit, too: only the difference of both is added": left / dear,
     }
     same(called(answer, budget, cheap, dear), wanted, "the chance", slips)
 
@@ -114,15 +111,13 @@ def ch11_leaves(answer, random: torch.Generator) -> None:
         return stays.float().argmax(0) + 1
 
     worth = [gain - price * (gmacs[k:] - gmacs[k - 1]) for k, gain in enumerate(gains, start=1)]
+    paid = [gain - price * gmacs[k:] for k, gain in enumerate(gains, start=1)]
+    near = [w[:, :1] for w in worth]
     stays = torch.stack([w.amax(1) <= 0 for w in worth])
     last = torch.where(stays.any(0), 3 - stays.flip(0).float().argmax(0), 4)
     slips = {
-        "you look at the next exit alone: an image may go on for the sake of a later one": first(
-            [w[:, :1] for w in worth]
-        ),
-        "the price is for extra compute, not for what the image has paid already": first(
-            [gain - price * gmacs[k:] for k, gain in enumerate(gains, start=1)]
-        ),
+        "you look at the next exit alone: an image may go on for the sake of a later one": first(near),
+        "the price is for extra compute, not for what the image has paid already": first(paid),
         "the price is missing": first(gains),
         "an image that leaves at exit 1 never comes to exit 3: the first exit counts": last,
         "exits count from 1": first(worth) - 1,

@@ -17,13 +17,12 @@ def ch0_confidence(answer, random: torch.Generator) -> None:
     """The largest probability of each image."""
     logits = 2 * torch.randn(6, 4, generator=random)
     shares = logits.softmax(1)
+    first, second = shares.topk(2).values.unbind(1)
     slips = {
         "these are the largest logits: take the softmax first": logits.amax(1),
         "the softmax runs over the classes, dimension 1: each image has its own": logits.softmax(0).amax(1),
         "this is the class that is said: the confidence is its probability": shares.argmax(1),
-        "this is the lead over the second class: the largest probability itself is asked for": -shares.topk(2)[
-            0
-        ].diff()[:, 0],
+        "this is the lead over the second class: the largest probability itself is asked for": first - second,
     }
     same(called(answer, logits), shares.amax(1), "the confidence of each image", slips)
 
@@ -77,10 +76,10 @@ def ch0_threshold_for(answer, random: torch.Generator) -> None:
 # Chapter 1, pictures and what makes them hard
 
 
-def _some_boxes(random: torch.Generator, count: int = 5) -> torch.Tensor:
-    """Boxes in xyxy on a picture of 128 pixels."""
-    corner = torch.rand(count, 2, generator=random) * 60
-    return torch.cat([corner, corner + 5 + torch.rand(count, 2, generator=random) * 50], dim=1)
+def _some_boxes(random: torch.Generator) -> torch.Tensor:
+    """Five boxes in xyxy on a picture of 128 pixels."""
+    corner = torch.rand(5, 2, generator=random) * 60
+    return torch.cat([corner, corner + 5 + torch.rand(5, 2, generator=random) * 50], dim=1)
 
 
 def ch1_to_coco(answer, random: torch.Generator) -> None:
@@ -99,10 +98,10 @@ def ch1_flipped(answer, random: torch.Generator) -> None:
     boxes, width = _some_boxes(random), 128
     x0, y0, x1, y1 = boxes.unbind(1)
     right = torch.stack([width - x1, y0, width - x0, y1], 1)
+    pixels = right - torch.tensor([1, 0, 1, 0])
     slips = {
         "the right corner comes first here: after mirroring, left and right change places": right[:, [2, 1, 0, 3]],
-        "corners are distances from the edge, not numbers of pixels: take nothing off the width": right
-        - torch.tensor([1, 0, 1, 0]),
+        "corners are distances from the edge, not numbers of pixels: take nothing off the width": pixels,
         "these boxes stayed where they were, while the picture turned": boxes,
         "this turns the picture upside down: left to right moves x": torch.stack([x0, width - y1, x1, width - y0], 1),
     }
@@ -114,12 +113,10 @@ def ch1_one_object(answer, random: torch.Generator) -> None:
     ids = (torch.randperm(500, generator=random)[:40] + 100).tolist()
     counts = torch.randint(0, 3, (40, 2), generator=random)  # objects and crowds of each image
     counts[:4] = torch.tensor([[1, 0], [1, 1], [0, 1], [2, 0]])
-    found = [
-        {"id": 0, "image_id": image, "iscrowd": crowd}
-        for image, row in zip(ids, counts.tolist(), strict=True)
-        for crowd, count in enumerate(row)
-        for _ in range(count)
-    ]
+    found = []
+    for image, row in zip(ids, counts.tolist(), strict=True):
+        for crowd, count in enumerate(row):
+            found += [{"id": 0, "image_id": image, "iscrowd": crowd}] * count
     order = torch.randperm(len(found), generator=random).tolist()
     coco = {"images": [{"id": i} for i in ids], "annotations": [found[i] | {"id": i} for i in order]}
     chosen = set(called(answer, coco))
@@ -222,15 +219,13 @@ def ch2_focal_loss(answer, random: torch.Generator) -> None:
     logits = (torch.randn(4, 6, generator=random) * 2).requires_grad_()
     answers = (torch.rand(4, 6, generator=random) < 0.3).float()
     answers[0, :2] = torch.tensor([0.0, 1.0])
-    wanted = sigmoid_focal_loss(logits, answers, reduction="sum")
+    wanted, turned = (sigmoid_focal_loss(logits, answers, alpha, reduction="sum") for alpha in (0.25, 0.75))
     got = called(answer, logits, answers)
     right = torch.where(answers == 1, logits, -logits).sigmoid()
     easy = torch.where(answers == 1, 0.25, 0.75) * right**2 * -right.log()
     slips = {
         "the sum is asked for, this is the mean": wanted / 24,
-        "alpha belongs to the answers 1, and 1 - alpha to the others: you have it the other way round": (
-            sigmoid_focal_loss(logits, answers, alpha=0.75, reduction="sum")
-        ),
+        "alpha belongs to the answers 1, and 1 - alpha to the others: you have it the other way round": turned,
         "your factor grows with what is right already: it should shrink, (1 - p)^gamma": easy.sum(),
         "alpha is missing": sigmoid_focal_loss(logits, answers, alpha=-1, reduction="sum"),
     }
@@ -282,12 +277,14 @@ def ch2_average_precision(answer, random: torch.Generator) -> None:
     same(called(answer, boxes, scores, objects), _precision(hits, 4), "the average precision", slips)
 
 
-def _precision(hits: Sequence[int], objects: int, *, envelope: bool = True) -> float:
+def _precision(hits: Sequence[int] | torch.Tensor, objects: int, *, envelope: bool = True) -> float:
     """COCO's average precision of a ranked list: the mean of the precision at 101 recalls."""
-    precision = [sum(hits[:rank]) / rank for rank in range(1, len(hits) + 1)]
-    total = 0.0
-    for recall in range(101):
-        ranks = [r for r in range(len(hits)) if 100 * sum(hits[: r + 1]) >= recall * objects]
-        if ranks:
-            total += max(precision[r] for r in ranks) if envelope else precision[ranks[0]]
-    return total / 101
+    found, each = torch.as_tensor(hits).cumsum(0), _precisions(hits, envelope)
+    ranks = torch.searchsorted(100 * found, objects * torch.arange(101))  # the first with each recall, or none
+    return float(torch.cat([each, each.new_zeros(1)])[ranks].mean())
+
+
+def _precisions(hits: Sequence[int] | torch.Tensor, envelope: bool) -> torch.Tensor:
+    """The precision at each rank of a list or, the `envelope`, the best that is still to come."""
+    each = torch.as_tensor(hits).double().cumsum(0) / torch.arange(1, len(hits) + 1)
+    return each.flip(0).cummax(0).values.flip(0) if envelope else each

@@ -141,11 +141,11 @@ def ch4_joint_loss(answer, random: torch.Generator) -> None:
     plain = exit_loss(logits, labels, distillation=0.0)
     alike = exit_loss(logits, labels, distillation=distillation, weights=(0.25,) * 4)
     wanted = lambda_ * boxes + theta * (plain + distillation * one_way)
+    swapped, over_classes = plain + distillation * other_way, plain + distillation * one_way / 6
     slips = {
-        "the distillation is the other way round: the teacher's softmax weighs the differences": plain
-        + distillation * other_way,
+        "the distillation is the other way round: the teacher's softmax weighs the differences": swapped,
         "the cross-entropy of exit 4 counts double": alike,
-        "sum the distillation over classes, then take the mean over the images": plain + distillation * one_way / 6,
+        "sum the distillation over classes, then take the mean over the images": over_classes,
         "the distillation is missing": plain,
     }
     slips = {message: lambda_ * boxes + theta * value for message, value in slips.items()}
@@ -194,15 +194,9 @@ def _maps(answer, maps: list[Tensor], *more, wanted: Sequence[Tensor], slips: Ma
 
 
 def level_pairs(split: str, indices: range | list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """C3 of some scenes with their P4, by the trained detector "scenes".
+    """C3 of some scenes of a split with their P4, by the trained detector "scenes".
 
-    Args:
-        split: "train", "calibration" or "test" of the scenes.
-        indices: numbers of the scenes.
-
-    Returns:
-        C3 (N, 64, 16, 16), which exists at exit 1; P4 (N, 64, 8, 8) of full depth; and P4 as downsampling
-        makes it there.
+    C3 (N, 64, 16, 16) exists at exit 1; P4 (N, 64, 8, 8) is that of full depth, the last is as downsampling makes it.
     """
     model = _detector()
     images = [torch.from_numpy(make_scene(split, i).image.copy()).permute(2, 0, 1) / 255 for i in indices]

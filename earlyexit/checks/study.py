@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from .leaving_early import _precision
+from .leaving_early import _precision, _precisions
 from .verdicts import SlipError, called, gradient, same
 
 # Chapter 5, thresholds and records
@@ -23,14 +23,12 @@ def ch5_reached(answer, random: torch.Generator) -> None:
         return torch.stack([hits.double().mean(), costs.double().mean()])
 
     wanted = means(right[chosen - 1, image], gmacs[chosen - 1, image])
+    rows = means(right[chosen - 1], gmacs[chosen - 1])
+    added = means(right[chosen - 1, image], gmacs.cumsum(0)[chosen - 1, image])
     slips = {
-        "you took whole rows: `right[chosen - 1]` has all images of an exit, an image needs its own exit": means(
-            right[chosen - 1], gmacs[chosen - 1]
-        ),
+        "you took whole rows: `right[chosen - 1]` has all images of an exit, an image needs its own exit": rows,
         "exits count from 1, rows from 0": means(right[chosen % 4, image], gmacs[chosen % 4, image]),
-        "an exit's GMACs are those of all exits up to it already: do not add them up": means(
-            right[chosen - 1, image], gmacs.cumsum(0)[chosen - 1, image]
-        ),
+        "an exit's GMACs are those of all exits up to it already: do not add them up": added,
     }
     same(called(answer, right, gmacs, chosen), wanted, "share right and mean GMACs", slips)
 
@@ -80,10 +78,9 @@ def ch6_cosine(answer, random: torch.Generator) -> None:
     a = torch.randn(3, 5, 4, 2, generator=random)
     b = (a + torch.randn(3, 5, 4, 2, generator=random)) * torch.rand(3, 1, 4, 2, generator=random)
     squares = a.square().sum(1) * b.square().sum(1)
+    whole = F.cosine_similarity(a.flatten(), b.flatten(), dim=0)
     slips = {
-        "this is one cosine of the whole maps: take one at each place, over the channels": F.cosine_similarity(
-            a.flatten(), b.flatten(), dim=0
-        ),
+        "this is one cosine of the whole maps: take one at each place, over the channels": whole,
         "a cosine does not know lengths: divide by both lengths": (a * b).sum(1).mean(),
         "the length is the root of the sum of squares": ((a * b).sum(1) / squares).mean(),
     }
@@ -166,13 +163,10 @@ def ch7_seeds(answer, random: torch.Generator) -> None:
     """How many trainings find a difference with a power of 80 %."""
     deviation, gap = 0.3 + 0.1 * float(torch.rand((), generator=random)), 0.1
     exact = 2 * (2.8 * deviation / gap) ** 2
+    half_the_time, one_mean = math.ceil(2 * (1.96 * deviation / gap) ** 2), math.ceil(exact / 2)
     slips = {
-        "so many find it only half of the time: what is measured lies below the truth as often as above": math.ceil(
-            2 * (1.96 * deviation / gap) ** 2
-        ),
-        "both means have noise: the standard error of their difference is deviation * sqrt(2 / k)": math.ceil(
-            exact / 2
-        ),
+        "so many find it only half of the time: what is measured lies below the truth as often as above": half_the_time,
+        "both means have noise: the standard error of their difference is deviation * sqrt(2 / k)": one_mean,
         "this is rounded down, and is not quite enough": math.floor(exact),
     }
     got = called(answer, deviation, gap)
@@ -190,19 +184,16 @@ def ch8_saved(answer, random: torch.Generator) -> None:
     gmacs = (torch.tensor([0.8, 0.9, 0.97, 1.0])[:, None] + 0.03 * torch.rand(4, 9, generator=random)) * size
     exits = torch.randint(1, 5, (9,), generator=random)
     exits[:4] = torch.tensor([1, 2, 3, 4])
-    spent = gmacs[exits - 1, torch.arange(9)]
+    spent, shifted = (gmacs[rows, torch.arange(9)] for rows in (exits - 1, exits % 4))
+    alike, full, of_rows = 100 * (1 - spent / gmacs[3]).mean(), gmacs[3].sum(), gmacs.mean(1)[exits - 1]
     slips = {
-        "a large image counts as much as a small one: add up the GMACs of all images before you divide": (
-            100 * (1 - spent / gmacs[3]).mean()
-        ),
-        "this is the share that is spent, what is saved was asked for": 100 * spent.sum() / gmacs[3].sum(),
-        "percent were asked for": 1 - spent.sum() / gmacs[3].sum(),
-        "exits are numbered from 1, rows from 0": 100 * (1 - gmacs[exits % 4, torch.arange(9)].sum() / gmacs[3].sum()),
-        "each image has GMACs of its own: you took the mean of a row": (
-            100 * (1 - gmacs.mean(1)[exits - 1].mean() / gmacs[3].mean())
-        ),
+        "a large image counts as much as a small one: add up the GMACs of all images before you divide": alike,
+        "this is the share that is spent, what is saved was asked for": 100 * spent.sum() / full,
+        "percent were asked for": 1 - spent.sum() / full,
+        "exits are numbered from 1, rows from 0": 100 * (1 - shifted.sum() / full),
+        "each image has GMACs of its own: you took the mean of a row": 100 * (1 - of_rows.sum() / full),
     }
-    same(called(answer, gmacs, exits), 100 * (1 - spent.sum() / gmacs[3].sum()), "the share saved", slips)
+    same(called(answer, gmacs, exits), 100 * (1 - spent.sum() / full), "the share saved", slips)
 
 
 def ch8_at_budget(answer, random: torch.Generator) -> None:
@@ -216,16 +207,13 @@ def ch8_at_budget(answer, random: torch.Generator) -> None:
         below = max(int((x <= budget).sum()) - 1, 0)
         first = min(below, 4)
         slope = (y[first + 1] - y[first]) / (x[first + 1] - x[first])
+        on, back = y[first] + slope * (budget - x[first]), y[first + 1] - slope * (budget - x[first])
         slips = {
             "the settings come in any order: sort them by their GMACs first": _line(budget, x[shuffled], y[shuffled]),
-            "below the cheapest and above the dearest setting the curve stays level, yours goes on": (
-                y[first] + slope * (budget - x[first])
-            ),
+            "below the cheapest and above the dearest setting the curve stays level, yours goes on": on,
             "this is the mAP of the nearest setting: go along the straight line between two": y[near],
             "this is the best setting that can be paid for: go along the straight line to the next one": y[below],
-            "the two weights are the other way round: the nearer setting counts more": (
-                y[first + 1] - slope * (budget - x[first])
-            ),
+            "the two weights are the other way round: the nearer setting counts more": back,
         }
         got = called(answer, x[shuffled], y[shuffled], budget)
         same(got, _line(budget, x, y), f"the mAP at {budget:.2f} GMACs", slips)
@@ -240,8 +228,10 @@ def ch8_two_maps(answer, random: torch.Generator) -> None:
     iou = torch.rand(12, generator=random) * 0.6 + 0.4
     iou[[1, 3, 6, 7]] = torch.tensor([0.3, 0.2, 0.35, 0.8])  # some are wrong at every limit
     hits = iou >= torch.arange(10)[:, None] * 0.05 + 0.5
-    coco = [_precision(row.long().tolist(), 13) for row in hits]
-    voc, rough, mean = _area(hits[0], 13), _area(hits[0], 13, envelope=False), sum(coco) / 10
+    coco = [_precision(row, 13) for row in hits]
+    # The area under VOC's curve: recall rises by one of 13 objects at each hit.
+    voc, rough = (float(_precisions(hits[0], envelope)[hits[0]].sum()) / 13 for envelope in (True, False))
+    mean = sum(coco) / 10
     slips = {
         "VOC's is the exact area under the curve, you read it at COCO's 101 recalls": [coco[0], mean],
         "COCO's mAP is the mean over all ten limits, yours has the first alone": [voc, coco[0]],
@@ -253,12 +243,6 @@ def ch8_two_maps(answer, random: torch.Generator) -> None:
     same(called(answer, hits, 13), torch.tensor([voc, mean]), "AP50 and mAP", slips)
 
 
-def _area(hits: Tensor, objects: int, *, envelope: bool = True) -> float:
-    precision = hits.double().cumsum(0) / torch.arange(1, len(hits) + 1)
-    best = precision.flip(0).cummax(0).values.flip(0) if envelope else precision
-    return float(best[hits].sum()) / objects  # recall rises by 1 / objects at each hit
-
-
 def ch8_gap(answer, random: torch.Generator) -> None:
     """A difference with its interval: values (3,) and draws (3, R) of two models, in pairs -> (3,) mean, low, high."""
     images = torch.randn(40, generator=random) * 0.6  # what both models share
@@ -267,23 +251,21 @@ def ch8_gap(answer, random: torch.Generator) -> None:
     between = draws[0] - draws[1]
     others, seeds = 1.96 * between.mean(0).std(), 4.303 * (ours - theirs).std() / 3**0.5
     half = torch.hypot(others, seeds)
-    apart = [1.96 * d.mean(0).std() for d in draws] + [4.303 * v.std() / 3**0.5 for v in (ours, theirs)]
+    parts = [1.96 * d.mean(0).std() for d in draws] + [4.303 * v.std() / 3**0.5 for v in (ours, theirs)]
+    apart = torch.stack(parts).norm()
     mean = (ours - theirs).mean()
 
     def around(width: Tensor) -> Tensor:
         return torch.stack([mean, mean - width, mean + width])
 
+    alone = around(torch.hypot(1.96 * between.std(1).mean(), seeds))
     slips = {
-        "subtract draw by draw and seed by seed first: what both models share cancels out": around(
-            torch.stack(apart).norm()
-        ),
+        "subtract draw by draw and seed by seed first: what both models share cancels out": around(apart),
         "two kinds of luck that are independent are added as squares": around(others + seeds),
         "trainings are missing: this knows of other images alone": around(others),
         "images are missing: this knows of other trainings alone": around(seeds),
         "three trainings need Student's 4.303, not 1.96": around(torch.hypot(others, seeds * 1.96 / 4.303)),
-        "all models were tried on the same draws: take the mean over seeds, then the deviation over draws": around(
-            torch.hypot(1.96 * between.std(1).mean(), seeds)
-        ),
+        "all models were tried on the same draws: take the mean over seeds, then the deviation over draws": alone,
     }
     same(called(answer, ours, theirs, *draws), around(half), "difference, low and high", slips, tol=1e-3)
 
@@ -295,13 +277,12 @@ def ch9_gains(answer, random: torch.Generator) -> None:
     """What going on to full depth gains: success (4, N) at four exits -> (3, N)."""
     success = torch.rand(4, 6, generator=random)
     wanted = success[3] - success[:3]
+    best = torch.stack([success[k + 1 :].amax(0) for k in range(3)]) - success[:3]
     slips = {
         "this is the gain of one exit more: full depth, exit 4, was asked for": success.diff(dim=0),
         "a gain is what is there at exit 4 and not here: yours has the other sign": -wanted,
         "exit 4 gains nothing by going on: one row for each of exits 1 to 3": success[3] - success,
-        "this is the best of the later exits, which only hindsight knows": (
-            torch.stack([success[k + 1 :].amax(0) for k in range(3)]) - success[:3]
-        ),
+        "this is the best of the later exits, which only hindsight knows": best,
         "a gain may be negative: full depth can lose what an exit had": wanted.clamp(0),
         "a gain for each image was asked for, this is the mean": wanted.mean(1),
     }
@@ -312,18 +293,17 @@ def ch9_rank_correlation(answer, random: torch.Generator) -> None:
     """Spearman's rank correlation of two lists (N,), with ties."""
     a = torch.randn(14, generator=random).exp()
     b = (a + torch.randn(14, generator=random)).round()  # some values are equal
-    by_order = torch.stack([x.argsort(stable=True).argsort() for x in (a, b)]).double()
     wanted = float(stats.spearmanr(a.numpy(), b.numpy()).statistic)
-    lowest = torch.stack([torch.as_tensor(stats.rankdata(x.numpy(), "min")) for x in (a, b)]).double()
+    values = torch.stack([a, b]).double().numpy()
+    by_order, lowest = (stats.rankdata(values, ties, axis=1) for ties in ("ordinal", "min"))
+    of_values, of_order, of_lowest, of_places = (
+        float(np.corrcoef(x)[0, 1]) for x in (values, by_order, lowest, values.argsort(1, kind="stable"))
+    )
     slips = {
-        "this is the correlation of the values: replace them by their ranks first": torch.corrcoef(
-            torch.stack([a, b]).double()
-        )[0, 1],
-        "equal values share their mean rank, yours go by their place in the list": torch.corrcoef(by_order)[0, 1],
-        "equal values share the mean of their ranks, yours all get the lowest": torch.corrcoef(lowest)[0, 1],
-        "argsort gives the places of the values in order, not the rank of each value": torch.corrcoef(
-            torch.stack([x.argsort(stable=True) for x in (a, b)]).double()
-        )[0, 1],
+        "this is the correlation of the values: replace them by their ranks first": of_values,
+        "equal values share their mean rank, yours go by their place in the list": of_order,
+        "equal values share the mean of their ranks, yours all get the lowest": of_lowest,
+        "argsort gives the places of the values in order, not the rank of each value": of_places,
         "the sign is the other way round": -wanted,
     }
     same(called(answer, a, b), wanted, "the rank correlation", slips)
@@ -336,16 +316,14 @@ def ch9_of_oracle(answer, random: torch.Generator) -> None:
     order = scores.argsort()
     rule, wrong = gain[order[:count]].sum(), gain[order[-count:]].sum()
     best, lots = gain.topk(count).values, count * gain.mean()
-    oracle = best.sum()
+    oracle, others = best.sum(), 30 - count
+    mixed = gain[order[:others]].sum() - others * gain.mean(), gain.topk(others).values.sum() - others * gain.mean()
     slips = {
         "the least sure go on: you let those with the highest scores go on": (wrong - lots) / (oracle - lots),
         "lots gain something, too: subtract them from both": rule / oracle,
         "lots are subtracted from the rule, and must be from the oracle": (rule - lots) / oracle,
         "lots let `count` images go on, not all": (rule - gain.sum()) / (oracle - gain.sum()),
-        "these are images that leave and images that go on, mixed up: `count` images go on": (
-            (gain[order[: 30 - count]].sum() - (30 - count) * gain.mean())
-            / (gain.topk(30 - count).values.sum() - (30 - count) * gain.mean())
-        ),
+        "these are images that leave and images that go on, mixed up: `count` images go on": mixed[0] / mixed[1],
         "this is the share that the rule misses": (oracle - rule) / (oracle - lots),
     }
     same(called(answer, gain, scores, count), (rule - lots) / (oracle - lots), "the share of the oracle", slips)

@@ -5,18 +5,24 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 ROUNDS = 3  # random inputs that an answer is tried on
 TURN = "your turn"
 SECONDS = 2.0  # of the processor, for one call of an answer
 clock = time.process_time  # what others do on the machine does not count
-# The file that has a part's exercises, and its chapters; an assignment's file has its name.
-PARTS = {"leaving_early": range(3), "network": range(3, 5), "study": range(5, 10), "beyond": range(10, 12)}
+# The file that has the exercises of a chapter or an assignment.
+ROOMS = {
+    **dict.fromkeys(("0", "1", "2"), "leaving_early"),
+    **dict.fromkeys(("3", "4"), "network"),
+    **dict.fromkeys(("5", "6", "7", "8", "9"), "study"),
+    **dict.fromkeys(("10", "11"), "beyond"),
+    **dict.fromkeys(("hw1", "hw3", "hw4"), "homework_network"),
+    **dict.fromkeys(("hw2", "hw5"), "homework_leaving"),
+}
 
 
 class SlipError(AssertionError):
@@ -25,17 +31,11 @@ class SlipError(AssertionError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of an answer; true if it is right. Its text is what a notebook shows.
+    """What is said of an answer; true if it is right. Its text is what a notebook shows."""
 
-    Attributes:
-        name: of the exercise, as "2.iou".
-        passed: whether the answer is right.
-        message: "right", "your turn", or what seems to be wrong.
-    """
-
-    name: str
+    name: str  # of the exercise, as "2.iou"
     passed: bool
-    message: str
+    message: str  # "right", "your turn", or what seems to be wrong
 
     def __bool__(self) -> bool:
         return self.passed
@@ -45,17 +45,14 @@ class Verdict:
 
 
 def check(name: str, answer: Callable | object, *, seed: int = 0) -> Verdict:
-    """Try an answer on random inputs and say whether it is right.
+    """Try an answer, the reader's own function, class or value, on random inputs and say whether it is right.
 
-    Args:
-        name: of the exercise, "CHAPTER.NAME" as the chapter gives it, or "hw1.NAME" for homework.
-        answer: the reader's own function, class or value.
-        seed: of the random inputs.
-
-    Raises:
-        ValueError: for a name that no exercise has.
+    The exercise is called "CHAPTER.NAME" as the chapter gives it, or "hw1.NAME"; `ValueError` for a name that none has.
     """
-    tried = exercise(name)
+    page, _, short = name.partition(".")
+    known = exercises_of(page)
+    if short not in known:
+        raise ValueError(f"no exercise is called {name!r}; there are {', '.join(f'{page}.{one}' for one in known)}")
     theirs = str(getattr(answer, "__module__", "")).split(".")[0]
     if callable(answer) and theirs in ("earlyexit", "torch", "torchvision"):
         return Verdict(name, False, f"this is {theirs}'s own {getattr(answer, '__name__', 'function')}: write yours")
@@ -64,7 +61,7 @@ def check(name: str, answer: Callable | object, *, seed: int = 0) -> Verdict:
             # An unfinished or random answer must not move the random numbers of the reader's own cells.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed + turn)
-                tried(answer, torch.Generator().manual_seed(1_000 * seed + turn))
+                known[short](answer, torch.Generator().manual_seed(1_000 * seed + turn))
     except SlipError as slip:
         return Verdict(name, False, str(slip))
     except NotImplementedError:
@@ -74,26 +71,16 @@ def check(name: str, answer: Callable | object, *, seed: int = 0) -> Verdict:
     return Verdict(name, True, "right")
 
 
-def exercise(name: str) -> Callable[[Any, torch.Generator], None]:
-    """What tries answers to an exercise: it returns if the answer is right and raises `SlipError` if not."""
-    page, _, short = name.partition(".")
-    chapter = int(page) if page.isdecimal() else None
-    room = next((part for part, chapters in PARTS.items() if chapter in chapters), page)
-    try:
-        module = importlib.import_module(f".{room}", __package__)
-    except ModuleNotFoundError:
-        raise ValueError(f"there are no exercises of {page!r}; names look like '2.iou' or 'hw1.x2z'") from None
-    start = "" if chapter is None else f"ch{chapter}_"
-    if short not in names(module, start):
-        there = ", ".join(f"{page}.{known}" for known in names(module, start))
-        raise ValueError(f"no exercise is called {name!r}; there are {there}")
-    return getattr(module, start + short)
+def exercises_of(page: str) -> dict[str, Callable[[Any, torch.Generator], None]]:
+    """The exercises of a chapter, "2", or an assignment, "hw1", in their order; `ValueError` if there are none.
 
-
-def names(module: ModuleType, start: str = "") -> list[str]:
-    """The exercises of a module, in their order: its public functions, those that begin with `start` without that."""
-    own = [n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__ and n[0] != "_"]
-    return [name.removeprefix(start) for name in own if name.startswith(start)]
+    Each returns if the answer that it is given is right, and raises `SlipError` if not.
+    """
+    if page not in ROOMS:
+        raise ValueError(f"there are no exercises of {page!r}; names look like '2.iou' or 'hw1.x2z'")
+    start = f"ch{page}_" if page.isdecimal() else f"{page}_"
+    functions = vars(importlib.import_module(f".{ROOMS[page]}", __package__))
+    return {name.removeprefix(start): tried for name, tried in functions.items() if name.startswith(start)}
 
 
 def called(answer: Callable, *inputs, **named):
@@ -104,22 +91,16 @@ def called(answer: Callable, *inputs, **named):
     before = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
     start = clock()
     got = answer(*inputs, **named)
-    in_time(clock() - start)
+    seconds = clock() - start
+    if seconds > SECONDS:
+        slow = "is there a loop over images or places that one operation on the whole tensor can do?"
+        raise SlipError(f"your function takes {seconds:.1f} seconds, {SECONDS:g} are more than enough: {slow}")
     for place, (old, new) in enumerate(zip(before, inputs, strict=True)):
         if isinstance(old, Tensor) and not torch.equal(old, new):
             raise SlipError(f"your function changes its input number {place + 1}: work on a copy")
     if got is None or got is ...:
         raise NotImplementedError
     return got
-
-
-def in_time(seconds: float) -> None:
-    """`SlipError` if an answer has taken too long."""
-    if seconds > SECONDS:
-        raise SlipError(
-            f"your function takes {seconds:.1f} seconds, {SECONDS:g} are more than enough: is there a loop over images "
-            "or places that one operation on the whole tensor can do?"
-        )
 
 
 def pulled(answer: Callable, inputs: tuple, to: int) -> tuple[Tensor, Tensor | None]:
@@ -155,11 +136,11 @@ def same(
         raise SlipError(f"{what} differs from what was expected{_where(got, wanted, tol)}")
 
 
-def gradient(of: Tensor, to: Tensor | nn.Parameter, what: str, *, flows: bool = True) -> None:
-    """`SlipError` unless a gradient flows, or does not flow, from the value `of` back to `to`."""
+def gradient(of: Tensor, to: Tensor, what: str) -> None:
+    """`SlipError` unless a gradient flows from the value `of` back to `to`."""
     found = torch.autograd.grad(of.sum(), to, allow_unused=True, retain_graph=True)[0] if of.requires_grad else None
-    if flows != (found is not None and bool(found.abs().sum() > 0)):
-        raise SlipError(f"{what} should {'' if flows else 'not '}get a gradient: look at where you detach")
+    if found is None or not found.abs().sum() > 0:
+        raise SlipError(f"{what} should get a gradient: look at where you detach")
 
 
 def _close(got: Tensor, wanted: Tensor, tol: float) -> bool:

@@ -1,13 +1,17 @@
-"""Any COCO-layout folder as a data set of images and `targets`: reading its JSON, items, transforms, batches."""
+"""Any COCO-layout folder as a data set of images and `targets`, or its images with one object, or its first ones."""
 
 import contextlib
 import copy
+import functools
 import gc
 import io
 import json
 import math
+import shutil
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,12 +22,10 @@ from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
-from .checks import category_ids, check_records, image_problem, image_size
-from .finder import PhotoFiles
-from .photos import Header, open_photo, read_header, size_problem
-from .plausible import check_plausible
+from ..files import write_json, write_whole
+from .annotations import category_ids, check_plausible, check_records, image_problem, image_size, outline_box, tidy
+from .photos import Header, PhotoFiles, open_photo, read_header, size_problem, stays_inside
 from .streams import progress
-from .tidy import outline_box, tidy
 
 
 class CocoDataset(CocoDetection):
@@ -32,11 +34,7 @@ class CocoDataset(CocoDetection):
     An item is `(image, target)`: image (3, H, W) float in [0, 1], RGB; target a dict of "boxes" (M, 4) xyxy in
     pixels, "labels" (M,) int64 counted from 0 in the order of category ids, and "image_id" (a 0-dim int64 tensor).
     Crowd annotations and boxes without area are left out. Sizes that the file does not give are read from the photos.
-
-    Args:
-        images: the image folder.
-        annotations: the instances JSON.
-        transforms: a transforms-v2 callable on (image, target); `eval_transforms()` unless told.
+    `transforms`, of version 2, get (image, target); `eval_transforms()` unless told.
 
     Attributes:
         classes, category_ids: the names of the classes by label, and their ids in the file.
@@ -61,9 +59,8 @@ class CocoDataset(CocoDetection):
             raise ValueError(f"{str(annotations)!r}: {error}") from None
         self.coco = index_coco(content)
         self.ids = sorted(self.coco.imgs)
-        categories = self.coco.loadCats(sorted(self.coco.getCatIds()))
-        self.classes: list[str] = [category["name"] for category in categories]
-        self.category_ids: list[int] = [category["id"] for category in categories]
+        self.category_ids: list[int] = sorted(self.coco.cats)
+        self.classes: list[str] = [self.coco.cats[category_id]["name"] for category_id in self.category_ids]
         self._label = {category_id: label for label, category_id in enumerate(self.category_ids)}
 
     def with_transforms(self, transforms: Callable) -> "CocoDataset":
@@ -87,7 +84,7 @@ class CocoDataset(CocoDetection):
 
         Pixels are read of photos of 16 bits alone; how many of them are scaled by their own range goes into `notes`.
         """
-        said: dict[str, list[tuple[dict, str]]] = {}
+        said = defaultdict(list)  # by what: photos and how it goes on
         for image_id, info in progress(self.coco.imgs.items(), "checking photos", len(self)):
             path = self.photo(image_id)
             with _naming(info):
@@ -95,11 +92,10 @@ class CocoDataset(CocoDetection):
                 note = open_photo(path).note if header.deep else ""
             _check_size(info, header)
             if note:
-                said.setdefault(note.partition(":")[0], []).append((info, note))
-        for what, found in said.items():
-            info, note = found[0]
-            counted = f"{what}: {len(found)} of {len(self)} photos, such as {info['file_name']!r}"
-            self.notes = [*self.notes, f"{counted},{note.removeprefix(what + ':')}"]
+                what, _, details = note.partition(":")
+                said[what].append(f"{info['file_name']!r},{details}")
+        counted = [f"{what}: {len(of)} of {len(self)} photos, such as {of[0]}" for what, of in said.items()]
+        self.notes = [*self.notes, *counted]
 
     def _load_image(self, id: int) -> Image.Image:
         path, info = self.photo(id), self.coco.imgs[id]
@@ -180,9 +176,7 @@ def annotation_file(data: str | Path, split: str) -> Path:
 def load_coco(annotations: str | Path, *, outlines: bool = True) -> dict:
     """Read an instances JSON without looking at its records; `ValueError` if there is none or it is not valid JSON.
 
-    Args:
-        annotations: the file.
-        outlines: keep "segmentation", which is most of a COCO file; boxes and areas are always kept.
+    Outlines, "segmentation", are most of a COCO file; boxes and areas are always kept.
     """
     name, collects = str(annotations), gc.isenabled()
     gc.disable()  # it would search the growing millions of records for garbage again and again, and find none
@@ -233,10 +227,9 @@ def index_coco(content: dict) -> COCO:
 def train_transforms(
     flip: float = 0.5, *, jitter: float = 0.0, min_size: int = 800, max_size: int = 1333
 ) -> v2.Transform:
-    """Random horizontal flip and size, then floats in [0, 1].
+    """Random horizontal flip, with that probability, and size, then floats in [0, 1].
 
     Args:
-        flip: probability of the flip.
         jitter: 0 leaves the size to the detector. 0.2 makes images 0.8 to 1.2 times as large as the detector would,
             in nine steps; it must then not resize again (`_skip_resize=True` of torchvision's detectors).
         min_size, max_size: the detector's shorter side, and the limit of the longer one, in pixels.
@@ -288,14 +281,10 @@ def collate(samples: Sequence[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[
 
 
 def make_loader(dataset: Dataset, batches: int | Iterable[list[int]], workers: int = 0) -> DataLoader:
-    """Batches of a data set, each a list of images and a list of targets.
+    """Batches of (image, target), each a list of images and a list of targets, loaded by so many processes.
 
-    Where there is a GPU they lie in page-locked memory, from which `to(device, non_blocking=True)` does not wait.
-
-    Args:
-        dataset: its items are (image, target).
-        batches: so many images in the order of the data set, or the positions of the images of each batch.
-        workers: processes that load them.
+    `batches` says how many images in the order of the data set, or the positions of those of each batch. Where there is
+    a GPU they lie in page-locked memory, from which `to(device, non_blocking=True)` does not wait.
     """
     which = {"batch_size": batches} if isinstance(batches, int) else {"batch_sampler": batches}
     pin = torch.cuda.is_available()
@@ -311,3 +300,86 @@ def without_traceback(batches: Iterable) -> Iterator:
         yield from batches
     except ValueError as error:
         raise ValueError(str(error).splitlines()[-1].removeprefix("ValueError: ")) from None
+
+
+# Images that show a single object: how COCO-Single is made from COCO.
+
+Coco = dict[str, Any]
+LOST = "unusable_annotations"  # key of an image: how many of its annotations were left out
+SPLITS = ("train", "calibration", "test")
+
+KEPT = "kept"
+NO_OBJECT = "no annotation"
+SEVERAL = "several annotations"
+CROWD = "the only annotation is a crowd"
+NO_AREA = "the only annotation has no area"
+UNUSABLE = "an annotation was unusable"
+
+
+def classify_images(coco: Coco) -> dict[int, str]:
+    """For each image id, in the order of the file, ``KEPT`` or why not.
+
+    Annotations of any kind count, crowds too: an image with an object and a crowd has two. An image whose only
+    annotation is a crowd or has no area offers nothing to learn from. Nor does one that lost an annotation while it was
+    prepared ("unusable_annotations"): it shows more than what is left.
+
+    Raises:
+        ValueError: a record cannot be used (see :func:`check_records`), or a file name occurs twice.
+    """
+    check_records(coco)
+    if not coco["images"]:
+        raise ValueError('"images" is empty; at least one image is needed')
+    name, count = Counter(image["file_name"] for image in coco["images"]).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} images have the file_name {name!r}; each image needs its own")
+    annotations: dict[int, list[Coco]] = {image["id"]: [] for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    return {image["id"]: _verdict(annotations[image["id"]], image.get(LOST, 0)) for image in coco["images"]}
+
+
+def keep_single_objects(coco: Coco) -> Coco:
+    """The images of a COCO data set with exactly one annotation, of any kind; see `classify_images`, `take_images`."""
+    return take_images(coco, {image_id for image_id, verdict in classify_images(coco).items() if verdict == KEPT})
+
+
+def take_images(coco: Coco, ids: set[int]) -> Coco:
+    """The images with these ids and their annotations, in the order of the file; all other keys as they were."""
+    images = [image for image in coco["images"] if image["id"] in ids]
+    return {**coco, "images": images, "annotations": [a for a in coco["annotations"] if a["image_id"] in ids]}
+
+
+def _verdict(annotations: list[Coco], lost: int) -> str:
+    if len(annotations) > 1:
+        return SEVERAL
+    if lost:
+        return UNUSABLE
+    if not annotations:
+        return NO_OBJECT
+    (annotation,) = annotations
+    if annotation.get("iscrowd", 0):
+        return CROWD
+    # Not "area", which is that of an outline: a data set without outlines may leave it out or say 0.
+    return KEPT if min(annotation["bbox"][2:]) > 0 else NO_AREA
+
+
+def first_images(folder: str | Path, out: str | Path, limit: int) -> Path:
+    """Copy the first `limit` images of each split into a COCO layout of their own, `out`, to try things out."""
+    if limit < 1:
+        raise ValueError(f"at least one image is needed, got the limit {limit}")
+    folder, out = Path(folder), Path(out)
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{str(out)!r} is the data set that is read; give another folder")
+    for split in SPLITS:
+        content = read_coco(annotation_file(folder, split), outlines=False)
+        content = take_images(content, set(sorted(image["id"] for image in content["images"])[:limit]))
+        names = [image["file_name"] for image in content["images"]]
+        files = PhotoFiles(folder / split, names)
+        for name in names:
+            if not stays_inside(name):
+                raise ValueError(f"file name {name!r} leaves the image folder; it has to be relative to it")
+            (out / split / name).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out / split / name, functools.partial(shutil.copyfile, files.path(name)))
+        annotation_file(out, split).parent.mkdir(parents=True, exist_ok=True)
+        write_json(annotation_file(out, split), content)
+    return out

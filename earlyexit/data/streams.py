@@ -13,8 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..files import whole_file
-from .finder import list_files, photo_endings
-from .photos import open_photo
+from .photos import list_files, open_photo, photo_endings
 
 EVERY = 30.0  # seconds between two lines
 Item = TypeVar("Item")
@@ -23,13 +22,7 @@ RATE = 25.0  # frames per second of a camera that does not say how many it gives
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-    """The items, one by one, while standard error says how many there have been.
-
-    Args:
-        items: what is worked on.
-        what: the work, such as "checking images".
-        total: how many there will be; the length of `items` unless told, if it has one.
-    """
+    """The items, one by one, while standard error says `what` is done and how many of the `total` there have been."""
     total = len(items) if total is None and hasattr(items, "__len__") else total
     if sys.stderr.isatty():
         yield from tqdm(items, what, total, leave=False)
@@ -51,30 +44,20 @@ class Source(NamedTuple):
 
 
 class Shot(NamedTuple):
-    """An image of a source, upright.
+    """An image of a source, upright."""
 
-    Attributes:
-        name: the file, or "camera 0".
-        image: in RGB; None if it cannot be read.
-        note: why not; or what its values were taken for.
-        frame: its number in a film, from 1; 0 for a photo.
-        rate: frames per second of the film.
-    """
-
-    name: str
-    image: Image.Image | None
-    note: str = ""
-    frame: int = 0
-    rate: float = 0.0
+    name: str  # the file, or "camera 0"
+    image: Image.Image | None  # in RGB; None if it cannot be read
+    note: str = ""  # why not; or what its values were taken for
+    frame: int = 0  # its number in a film, from 1; 0 for a photo
+    rate: float = 0.0  # frames per second of the film
 
 
 def find_sources(words: Sequence[str]) -> list[Source]:
     """What is meant by words of a command: files, folders with all that is below them, patterns, numbers of cameras.
 
     Patterns are those of a shell, with ** for folders of any depth; shells of Windows leave them as they are.
-
-    Raises:
-        ValueError: for a word that means nothing, and films where OpenCV is missing.
+    `ValueError` for a word that means nothing, and for films where OpenCV is missing.
     """
     found = [source for word in words for source in _of_word(word)]
     if any(source.kind != "photo" for source in found):
@@ -83,26 +66,21 @@ def find_sources(words: Sequence[str]) -> list[Source]:
 
 
 def _of_word(word: str) -> list[Source]:
+    known, problem = (*photo_endings(), *FILMS), f"no image {word!r}"
     if Path(word).is_dir():
-        names = [str(Path(word, name)) for name in list_files(word, (*photo_endings(), *FILMS))]
-        if not names:
-            raise ValueError(f"there is no photo and no film below the folder {word!r}")
-        return [_of_file(name) for name in names]
-    if Path(word).exists():
-        return [_of_file(word)]
-    if word.isdigit():
+        names = [str(Path(word, name)) for name in list_files(word, known)]
+        problem = f"there is no photo and no film below the folder {word!r}"
+    elif Path(word).exists():
+        names = [word]
+    elif word.isdigit():
         return [Source(word, "camera")]
-    if not glob.has_magic(word):
-        raise ValueError(f"no image {word!r}")
-    known = (*photo_endings(), *FILMS)
-    names = [name for name in sorted(glob.glob(word, recursive=True)) if name.lower().endswith(known)]
+    else:
+        found = sorted(glob.glob(word, recursive=True))
+        names = [name for name in found if name.lower().endswith(known) and Path(name).is_file()]
+        problem = f"no image is called as {word!r} says" if glob.has_magic(word) else problem
     if not names:
-        raise ValueError(f"no image is called as {word!r} says")
-    return [_of_file(name) for name in names if Path(name).is_file()]
-
-
-def _of_file(name: str) -> Source:
-    return Source(name, "film" if name.lower().endswith(FILMS) else "photo")
+        raise ValueError(problem)
+    return [Source(name, "film" if name.lower().endswith(FILMS) else "photo") for name in names]
 
 
 def shots(source: Source) -> Iterator[Shot]:
@@ -137,13 +115,7 @@ def _frames(source: Source) -> Iterator[Shot]:
 
 @contextlib.contextmanager
 def film_writer(path: Path, size: tuple[int, int], rate: float) -> Iterator[Callable[[Image.Image], None]]:
-    """A function that adds a frame to an MP4 file, which appears whole at the end or not at all.
-
-    Args:
-        path: the file.
-        size: width and height of all frames.
-        rate: frames per second.
-    """
+    """A function that adds a frame, of that width and height, to an MP4 file, which appears whole or not at all."""
     cv2 = _cv2()
     with whole_file(path, ".mp4") as temporary:
         film = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)

@@ -5,12 +5,11 @@ tried on scenes drawn from the lecturer's secret seed. A student's function runs
 what an exit knows, never an annotation; the score is computed here.
 """
 
-import csv
 import functools
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +25,12 @@ from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import threshold_exits
 from ..evaluation.records import Detections, ExitRecords, offsets_of
 from ..evaluation.scores import bootstrap
+from ..files import plain, write_table
 from ..model.backbone import EXITS
 from ..model.factories import load_detector
-from .grade import SECRET, submissions
-from .student import Student
-from .worker import counted
+from ..study.choosing import upper_hull
+from .grade import Seed, submissions
+from .student import Student, counted
 
 SCENES, MANY_SCENES = 400, 1000  # drawn for the test by a student, by the lecturer; 60 % have one object and are used
 BUDGETS = 5  # from exit 1 to exit 4, for which thresholds are chosen
@@ -39,21 +39,14 @@ TASKS = {"hw3": "own", "hw5": "leave"}  # assignment and function
 
 @dataclass(frozen=True)
 class Score:
-    """A line of the board.
-
-    Attributes:
-        student, assignment: whose, and of which assignment.
-        score: mean mAP, in points, above the static frontier, see `above`.
-        low, high: its 95 % interval over other test images.
-        message: why there is no score, or "".
-    """
+    """A line of the board."""
 
     student: str
     assignment: str
-    score: float
-    low: float
+    score: float  # mean mAP, in points, above the static frontier, see `above`
+    low: float  # of its 95 % interval over other test images
     high: float
-    message: str = ""
+    message: str = ""  # why there is no score
 
 
 def frontier(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,29 +54,15 @@ def frontier(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Between two corners lie lots between two exits. Who may spend more than the best exit takes need not.
     """
-    values = np.where(gmacs > gmacs[values.argmax()], values.max(), values)
-    corners: list[tuple[float, float]] = []
-    for x, y in sorted(zip(gmacs.tolist(), values.tolist(), strict=True)):
-        while len(corners) > 1 and _below(*corners[-2:], (x, y)):
-            corners.pop()
-        corners.append((x, y))
-    return tuple(np.array(corners).T)
-
-
-def _below(a: tuple, b: tuple, c: tuple) -> bool:
-    """Whether point b lies on or below the line from a to c."""
-    return (b[1] - a[1]) * (c[0] - a[0]) <= (c[1] - a[1]) * (b[0] - a[0])
+    corners = upper_hull(list(zip(gmacs.tolist(), values.tolist(), strict=True)))
+    return np.append(gmacs[corners], gmacs.max()), np.append(values[corners], values.max())
 
 
 def above(gmacs: np.ndarray, values: np.ndarray, static: tuple[np.ndarray, np.ndarray]) -> float:
     """Area of a curve above the static frontier, divided by the frontier's width: a mean gain in mAP.
 
-    The curve goes straight from point to point, and stays at its last one. Where it has not begun yet, it gains
-    nothing; below the frontier, it loses.
-
-    Args:
-        gmacs, values: (n,) of its points.
-        static: what `frontier` gives.
+    The curve of (n,) points goes straight from one to the next, and stays at its last one. Where it has not begun yet,
+    it gains nothing; below the frontier, it loses. `static` is what `frontier` gives.
     """
     order = np.argsort(gmacs, kind="stable")
     gmacs, values = np.asarray(gmacs)[order], np.asarray(values)[order]
@@ -134,14 +113,8 @@ def score(
 ) -> Score:
     """Try a function on scenes of a seed: "hw3" with `own(c3)`, "hw5" with `leave(exit, logits, latents)`.
 
-    Args:
-        seed: of the scenes; the lecturer's is another one than yours.
-        scenes: drawn.
-        student: for the line.
-        repeats: of the bootstrap.
-
-    Raises:
-        ValueError: if what the function gives has another shape, or is not finite.
+    The lecturer's seed is another one than yours. `ValueError` if what the function gives has another shape, or is not
+    finite.
     """
     trial = trial_of(assignment, seed, scenes)
     curve = (_filled if assignment == "hw3" else _left)(trial, answer)
@@ -149,12 +122,10 @@ def score(
     gmacs = [np.array([records.mean_gmacs(exits) for records, exits in points]) for points in (fixed, curve)]
 
     def gained(counts: np.ndarray) -> float:
-        values = [
-            np.array([map_of(match_records(records), exits, counts) for records, exits in points])
-            for points in (fixed, curve)
-        ]
-        ours = frontier(gmacs[1], values[1]) if assignment == "hw3" else (gmacs[1], values[1])
-        return above(*ours, frontier(gmacs[0], values[0]))
+        reached = [[map_of(match_records(records), exits, counts) for records, exits in of] for of in (fixed, curve)]
+        static, ours = (np.array(values) for values in reached)
+        curved = frontier(gmacs[1], ours) if assignment == "hw3" else (gmacs[1], ours)
+        return above(*curved, frontier(gmacs[0], static))
 
     found = bootstrap(gained, len(trial.records), repeats=repeats)
     return Score(student, assignment, found.value, found.low, found.high)
@@ -235,9 +206,7 @@ def with_exit_1(records: ExitRecords, found: list[dict], gmacs: float) -> ExitRe
 def main(
     folder: Annotated[Path, typer.Argument(help="A folder for each student: STUDENT/hw3.ipynb, with its weights.")],
     out: Annotated[Path, typer.Option(help="The table; the same is written as a page, OUT.md.")],
-    seed: Annotated[
-        int, typer.Option(help="Your secret seed of the scenes.", min=0, envvar=SECRET, prompt=True, hide_input=True)
-    ],
+    seed: Seed,
     scenes: Annotated[int, typer.Option(help="Scenes that are drawn.", min=20)] = MANY_SCENES,
 ) -> None:
     """Rank the fillers of assignment 3 and the rules of assignment 5."""
@@ -268,10 +237,7 @@ def _line(student: str, assignment: str, notebook: Path, seed: int, scenes: int)
 
 def write(out: Path, lines: list[Score]) -> None:
     """The board as CSV and, beside it, as a page in Markdown."""
-    names = [field.name for field in fields(Score)]
-    rows = [["" if value == -math.inf else value for value in astuple(line)] for line in lines]
-    with open(out, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([names, *rows])
+    write_table(out, [plain(asdict(line)) for line in lines])
     page = ["# The board", "", "Points of mAP above the static frontier, with the 95 % interval over other images.", ""]
     page += ["| assignment | student | score | interval |", "|---|---|---|---|"]
     for line in lines:
@@ -281,6 +247,4 @@ def write(out: Path, lines: list[Score]) -> None:
     out.with_suffix(".md").write_text("\n".join([*page, ""]), encoding="utf-8")
 
 
-def run() -> None:
-    """The command `earlyexit-board`."""
-    typer.run(main)
+run = functools.partial(typer.run, main)  # the command `earlyexit-board`

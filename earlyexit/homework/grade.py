@@ -7,8 +7,8 @@ drawn from the lecturer's secret seed. What is marked is kept beside the table, 
 
 import ast
 import csv
+import functools
 import hashlib
-import importlib
 import json
 import os
 import sys
@@ -16,7 +16,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -24,32 +24,26 @@ import typer
 from tqdm import tqdm
 
 from .. import __version__
-from ..checks.verdicts import TURN, Verdict, check, names
-from ..files import write_whole
-from .student import LIMIT, LostError, Student, end_with_parent
-from .worker import code_cells, parsed
+from ..checks.verdicts import ROOMS, TURN, check, exercises_of
+from ..files import write_table, write_whole
+from .student import LIMIT, LostError, Student, code_cells, end_with_parent, parsed
 
 POINTS = 10  # of an exercise
 HIDDEN = 3  # seeds that nobody has seen
 SECRET = "HOMEWORK_SEED"
+Seed = Annotated[int, typer.Option(help="Your secret seed.", min=0, envvar=SECRET, prompt=True, hide_input=True)]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a student got for one exercise.
-
-    Attributes:
-        student, assignment, exercise: "ada", "hw1", "x2z".
-        points, of: what it got, and what it could get.
-        message: what is said to the student.
-    """
+    """What a student got for one exercise, and could get."""
 
     student: str
-    assignment: str
-    exercise: str
+    assignment: str  # "hw1"
+    exercise: str  # "x2z"
     points: float
     of: float
-    message: str
+    message: str  # to the student
 
 
 def seed_of(student: str) -> int:
@@ -70,19 +64,13 @@ def hidden_seeds(secret: int | None = None) -> list[int]:
 
 
 def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) -> list[Mark]:
-    """Mark one notebook, all exercises of its assignment.
+    """Mark a student's notebook: all exercises of the assignment that its name, `hw1.ipynb`, says.
 
-    Args:
-        notebook: `hw1.ipynb`, as it was saved; its name says the assignment.
-        student: who handed it in.
-        secret: the lecturer's seed, from which the hidden inputs are drawn.
-        limit: seconds that a cell or a call may take, see `Student`.
-
-    Raises:
-        ValueError: if there is no such assignment.
+    `secret` is the lecturer's seed, from which the hidden inputs are drawn; for the `limit` see `Student`. `ValueError`
+    if there is no such assignment.
     """
     assignment = notebook.stem
-    waiting, marks = exercises_of(assignment), []
+    waiting, marks = list(exercises_of(assignment)), []
 
     def nothing(exercise: str, error: LostError) -> Mark:
         return Mark(student, assignment, exercise, 0, POINTS, str(error))
@@ -104,36 +92,20 @@ def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) ->
 
 def _mark(answers: Student, assignment: str, exercise: str, student: str, secret: int) -> Mark:
     """Half of the points for the inputs that the student could see, half for hidden ones."""
-    name = f"{assignment}.{exercise}"
-    seeds = [seed_of(student), *hidden_seeds(secret)]
-    verdicts = [_verdict(answers, name, seed) for seed in seeds]
-    seen, hidden = verdicts[0], verdicts[1:]
-    points = POINTS / 2 * (seen.passed + all(one.passed for one in hidden))
-    wrong = next((one.message for one in verdicts if not one.passed), "right")
+    verdicts = []
+    for seed in (seed_of(student), *hidden_seeds(secret)):
+        verdicts.append(check(f"{assignment}.{exercise}", answers.answer(exercise), seed=seed))
+        if answers.lost:
+            raise answers.lost
+    seen, hidden = verdicts[0], all(verdicts[1:])
+    wrong = next((one.message for one in verdicts if not one), "right")
     if wrong == TURN:
         wrong = "not answered" if exercise in answers.defined else f"the notebook defines no {exercise}"
         broken = "; ".join(answers.problems[:2])
         wrong += f" ({broken})" if broken else ""
-    elif seen.passed and not all(one.passed for one in hidden):
+    elif seen and not hidden:
         wrong = f"right for the inputs that you saw, not for others: {wrong}"
-    return Mark(student, assignment, exercise, points, POINTS, wrong)
-
-
-def _verdict(answers: Student, name: str, seed: int) -> Verdict:
-    verdict = check(name, answers.answer(name.split(".")[1]), seed=seed)
-    if answers.lost:
-        raise answers.lost
-    return verdict
-
-
-def exercises_of(assignment: str) -> list[str]:
-    """The names of an assignment's exercises; `ValueError` if there is no such assignment."""
-    try:
-        return names(importlib.import_module(f"..checks.{assignment}", __package__))
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"there is no assignment {assignment!r}: notebooks are called hw1.ipynb, hw2.ipynb, ..."
-        ) from None
+    return Mark(student, assignment, exercise, POINTS / 2 * (seen.passed + hidden), POINTS, wrong)
 
 
 def submissions(folder: Path) -> list[tuple[str, str, Path]]:
@@ -143,28 +115,17 @@ def submissions(folder: Path) -> list[tuple[str, str, Path]]:
         ValueError: if no folder in `folder` has the notebook of an assignment.
     """
     students = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
-    assignments = sorted({path.stem for path in Path(folder).glob("*/*.ipynb") if _is_assignment(path.stem)})
+    assignments = sorted({path.stem for path in Path(folder).glob("*/hw*.ipynb")} & ROOMS.keys())
     if not assignments:
         raise ValueError(f"no notebooks in '{folder}': it should have a folder for each student, STUDENT/hw1.ipynb")
     return [(one.name, assignment, one / f"{assignment}.ipynb") for one in students for assignment in assignments]
 
 
-def _is_assignment(name: str) -> bool:
-    try:
-        return name.startswith("hw") and bool(exercises_of(name))
-    except ValueError:
-        return False
-
-
 def digest(path: Path, student: str, secret: int) -> str:
     """What a submission is known by: all that decides its marks, its author included."""
-    parts = [f"{__version__} {student} {secret} {path.name}".encode(), *(one.read_bytes() for one in _handed_in(path))]
+    there = [one for one in (path, *sorted(path.parent.glob("*.safetensors"))) if one.is_file()]
+    parts = [f"{__version__} {student} {secret} {path.name}".encode(), *(one.read_bytes() for one in there)]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
-
-
-def _handed_in(path: Path) -> list[Path]:
-    """A notebook, if it is there, and the weights beside it."""
-    return [one for one in (path, *sorted(path.parent.glob("*.safetensors"))) if one.is_file()]
 
 
 def copied(folder: Path) -> list[tuple[str, str, list[str]]]:
@@ -196,9 +157,7 @@ def _functions(path: Path) -> Iterator[tuple[str, str]]:
 def main(
     folder: Annotated[Path, typer.Argument(help="A folder for each student: STUDENT/hw1.ipynb.")],
     out: Annotated[Path, typer.Option(help="The table of marks.")],
-    seed: Annotated[
-        int, typer.Option(help="Your secret seed of hidden inputs.", min=0, envvar=SECRET, prompt=True, hide_input=True)
-    ],
+    seed: Seed,
     jobs: Annotated[int, typer.Option(help="Submissions at a time.", min=1)] = 2,
     limit: Annotated[float, typer.Option(help="Seconds that a cell or a call may take.", min=0.1)] = LIMIT,
 ) -> None:
@@ -241,10 +200,9 @@ def _grade_safely(path: Path, student: str, secret: int, limit: float) -> list[M
 
 def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str, list[str]]]) -> None:
     """The table, a page for each student, and the table of what was written alike."""
-    rows = [[field.name for field in fields(Mark)], *([*asdict(mark).values()] for mark in marks)]
-    for path, table in ((out, rows), (kept / "alike.csv", [["assignment", "function", "students"], *alike])):
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(table)
+    write_table(out, [asdict(mark) for mark in marks])
+    with open(kept / "alike.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["assignment", "function", "students"], *alike])
     for student in {mark.student for mark in marks}:
         own = [mark for mark in marks if mark.student == student]
         lines = [f"- {m.assignment}.{m.exercise}: {m.points:g} of {m.of:g}. {m.message}" for m in own]
@@ -252,9 +210,7 @@ def _write(out: Path, kept: Path, marks: list[Mark], alike: list[tuple[str, str,
         (kept / f"{student}.md").write_text("\n".join([f"# {student}: {total}", "", *lines, ""]), encoding="utf-8")
 
 
-def run() -> None:
-    """The command `earlyexit-grade`."""
-    typer.run(main)
+run = functools.partial(typer.run, main)  # the command `earlyexit-grade`
 
 
 def hand_out(
@@ -271,6 +227,4 @@ def hand_out(
     typer.echo(f"{target}: open it with jupyter lab {target}")
 
 
-def run_hand_out() -> None:
-    """The command `earlyexit-homework`."""
-    typer.run(hand_out)
+run_hand_out = functools.partial(typer.run, hand_out)  # the command `earlyexit-homework`

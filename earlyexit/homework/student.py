@@ -2,13 +2,21 @@
 
 What the student's code does to `earlyexit`, to the checks or to its own process changes nothing of the mark: that is
 computed in this process from the values that come back. They are read as tensors and plain values, never as objects.
+
+    python -m earlyexit.homework.student READ_END WRITE_END SECONDS
+
+is the student's process: it runs `answer.ipynb` cell by cell, and then calls its functions as it is asked to.
 """
 
+import ast
 import contextlib
 import ctypes
 import fcntl
+import functools
 import io
+import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -18,13 +26,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..checks.verdicts import SlipError, in_time
+from ..checks.verdicts import SlipError, called, pulled
 
 START, LIMIT = 120.0, 5.0  # seconds for the notebook; of the processor for a cell or a call, which may last PATIENCE
 PATIENCE = 4  # times that by the clock: the machine may have other things to do
@@ -33,6 +42,7 @@ CPU, PROCESSES = 300, 1024  # seconds of processor; processes and threads beside
 # Where it is allowed: no network, no other process in sight, and with bubblewrap a file system that can only be read.
 BUBBLE = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-net --unshare-pid --die-with-parent"
 ALONE = "unshare --user --map-root-user --net --pid --fork --kill-child --mount-proc"
+SKIPPED = ("training", "earlyexit-skip")  # tags of cells that are not run again: trained weights are handed in
 
 
 class LostError(RuntimeError):
@@ -48,7 +58,6 @@ class Student:
         lost: why the process does not answer any more, or None.
 
     Args:
-        notebook: the file that was handed in.
         start: seconds that the notebook may take.
         limit: seconds of the processor that one cell or one call may take; the clock allows `PATIENCE` times as many.
     """
@@ -64,7 +73,7 @@ class Student:
         for end in (ours[0], theirs[1]):  # where it is Linux, with room: fewer turns on a busy machine
             with contextlib.suppress(AttributeError, OSError):
                 fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 1 << 20)
-        command = [sys.executable, "-m", f"{__package__}.worker", str(theirs[0]), str(ours[1]), str(limit)]
+        command = [sys.executable, "-m", "earlyexit.homework.student", str(theirs[0]), str(ours[1]), str(limit)]
         with open(self.folder / "output.txt", "wb") as output:
             self.process = subprocess.Popen(
                 [*sandbox(self.folder), *command],
@@ -127,11 +136,10 @@ class Student:
         reply = self._talk(self.limit, request)
         if reply.get("unfinished"):
             raise NotImplementedError
+        if "slip" in reply:
+            raise SlipError(str(reply["slip"]))
         if "error" in reply:
             raise SlipError(f"your code raised {reply['error']}")
-        in_time(float(reply["seconds"]))
-        if reply["changed"]:
-            raise SlipError(f"your function changes its input number {reply['changed'][0] + 1}: work on a copy")
         return reply
 
     def _talk(self, limit: float, request: dict | None = None) -> dict:
@@ -238,3 +246,128 @@ def _read(end: int, size: int, wait: Callable[[], None]) -> bytes:
             raise EOFError
         data += part
     return bytes(data)
+
+
+# What follows runs in the student's process.
+
+
+def code_cells(path: Path) -> list[tuple[int, dict, str]]:
+    """Number, metadata and code of a notebook's code cells; `ValueError` if the file is no notebook."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        there = [(number, cell) for number, cell in enumerate(cells) if cell.get("cell_type") == "code"]
+        return [(number, dict(cell.get("metadata", {})), "".join(cell.get("source", ""))) for number, cell in there]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+        raise ValueError("the file is no notebook") from None
+
+
+def run_cells(path: Path, seconds: float) -> tuple[dict, list[str]]:
+    """What the code cells of a notebook define, and what went wrong in them.
+
+    Cells that train are left out, and those that nbgrader locks: they are the lecturer's, and say nothing new.
+    """
+    names, problems = {"__name__": "__main__"}, []
+    try:
+        cells = code_cells(path)
+    except ValueError as error:
+        return names, [str(error)]
+    for number, about, code in cells:
+        try:
+            if set(about.get("tags", ())) & set(SKIPPED) or dict(about.get("nbgrader", {})).get("locked"):
+                continue
+            with limited(seconds):
+                exec(compile(parsed(code), f"<cell {number}>", "exec"), names)
+        except BaseException as error:  # noqa: BLE001 - exit() and Ctrl-C of a cell, too, end that cell alone
+            problems.append(f"cell {number}: {type(error).__name__}: {error}"[:500])
+    return names, problems
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """`TimeoutError` if what is done inside takes more than so many seconds of the processor."""
+
+    def stop(*_) -> None:
+        raise TimeoutError(f"it takes longer than {seconds:g} seconds")
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def parsed(code: str) -> ast.Module:
+    """A cell's code; lines for the notebook alone, as `%pip` and `!ls`, do nothing."""
+    try:
+        return ast.parse(code)
+    except SyntaxError:
+        return ast.parse(re.sub(r"^([ \t]*)[%!].*", r"\1pass", code, flags=re.MULTILINE))
+
+
+def reply_to(request: dict, names: dict) -> dict:
+    """Call a function as asked; with "to", also the gradient of the sum of its value with respect to that input."""
+    answer, inputs, gradient, gmacs = names.get(request["call"]), request["inputs"], None, 0.0
+    if answer is None:
+        raise NotImplementedError
+    if not callable(answer):
+        return {"error": f"{request['call']} should be a function"}
+    if "to" in request:
+        value, gradient = pulled(answer, inputs, request["to"])
+    elif "count" in request:
+        value, gmacs = counted(functools.partial(called, answer), *inputs)
+    else:
+        value = called(answer, *inputs, **request["named"])
+    return {"value": plain(value), "gradient": gradient, "gmacs": gmacs}
+
+
+def counted(answer: Callable, *inputs, **named) -> tuple[object, float]:
+    """The value of a function, and its multiply-adds in 10^9."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        value = answer(*inputs, **named)
+    return value, counter.get_total_flops() / 2e9
+
+
+def plain(value):
+    """A value as tensors, numbers and words in lists and dicts, which the other side reads without running anything."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, (list, tuple)):
+        return type(value)([plain(one) for one in value]) if type(value) in (list, tuple) else [*map(plain, value)]
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (int, float, bool, str)) or value is None:
+        return value
+    if hasattr(value, "__array__"):
+        return torch.as_tensor(value.__array__())
+    return f"a {type(value).__name__}"
+
+
+def main() -> None:
+    """Run the notebook, then answer until the other side ends."""
+    reads, writes, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    names, problems = run_cells(Path("answer.ipynb"), seconds)
+    send(writes, {"problems": problems, "defined": [name for name in names if not name.startswith("__")]})
+    while True:
+        try:
+            request = receive(reads)
+        except EOFError:
+            return
+        try:
+            with limited(seconds):
+                reply = reply_to(request, names)
+        except NotImplementedError:
+            reply = {"unfinished": True}
+        except SlipError as slip:
+            reply = {"slip": str(slip)}
+        except BaseException as error:  # noqa: BLE001 - whatever the student's function raises is said to its author
+            lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith("<cell")]
+            where = f" in {lines[-1].filename[1:-1]}, line {lines[-1].lineno}" if lines else ""
+            reply = {"error": f"{type(error).__name__}: {error}{where}"[:500]}
+        send(writes, reply)
+
+
+if __name__ == "__main__":
+    main()

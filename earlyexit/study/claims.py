@@ -152,13 +152,12 @@ def _everywhere(name: str, text: str, where: str, compared: Callable[[int], tupl
 def easy_and_hard(models: Models) -> list[dict]:
     """Section 5.4, which shows pictures; a row for each trait that the data record."""
     found = [model["difficulty"] for model in models.group("proposed")]
-    rows = []
+    where, rows = f"section 5.4, index {SETTING}", []
     for trait, sign, text in TRAITS:
         known = mean_correlation(found, "exit taken", trait)
         if known is not None:
-            holds = VERDICTS[sign * known.sign()]
-            about = {"unit": "rank correlation", "holds": holds, "detail": f"of {trait} with the exit taken"}
-            where = f"section 5.4, index {SETTING}"
+            about = {"unit": "rank correlation", "holds": VERDICTS[sign * known.sign()]}
+            about["detail"] = f"of {trait} with the exit taken"
             rows.append(row(f"easy and hard: {trait}", f"{text}.", where, "example pictures", known, **about))
     return rows
 
@@ -250,19 +249,18 @@ def accuracy_and_map(models: Models) -> dict:
     return row("accuracy and mAP", text, "section 5.2", paper, ours, unit="rank correlation", detail=detail)
 
 
-def _finals(models: Models) -> list[float]:
-    """The mAP at full depth of the proposed models, which differ by their seed alone."""
-    return [row["mAP"] for row in rows_at(models.group("proposed"), "sweep", FULL)]
+def _noise(models: Models) -> tuple[float, list[float]]:
+    """Half the 95 % interval of the difference of two single trainings, from the spread of several.
 
-
-def _noise(finals: Sequence[float]) -> float:
-    """Half the 95 % interval of the difference of two single trainings, from the spread of several."""
-    return seed_half(finals) * float(np.sqrt(2 * len(finals)))
+    These are the proposed models, which differ by their seed alone; their mAP at full depth is given, too.
+    """
+    finals = [row["mAP"] for row in rows_at(models.group("proposed"), "sweep", FULL)]
+    return seed_half(finals) * float(np.sqrt(2 * len(finals))), finals
 
 
 def _gap(models: Models, *pairs: tuple[float, float]) -> Estimate:
     found = difference(*(rows_at([models.grid()[pair]], "sweep", FULL) for pair in pairs))
-    return around(found.mean, float(np.hypot(found.half, _noise(_finals(models)))), found.seeds)
+    return around(found.mean, float(np.hypot(found.half, _noise(models)[0])), found.seeds)
 
 
 def _paper_gap(*pairs: tuple[float, float]) -> dict:
@@ -286,12 +284,10 @@ def summarise(models: Models, compute: Sequence[dict], latency: Sequence[dict], 
     """The verdicts on all claims whose models are there.
 
     `compute` and `latency` are the tables of these names, `benchmark` the JSON that benchmarks/evaluation.py writes.
-
-    Returns:
-        "claims": rows of "name", "claim", "where" in the paper, "paper" (its figures), "ours" ("mean", "low", "high"),
-        "unit", "seeds", "holds" ("yes", "no", "within noise") and "detail"; "left_out": claims whose models are
-        missing; "passes_ratio" and "time_ratio" of the published protocol against this one, None where not measured;
-        with several proposed models, "noise between seeds" and the standard "deviation of a training".
+    Gives "claims": rows of "name", "claim", "where" in the paper, "paper" (its figures), "ours" (mean, low, high),
+    "unit", "seeds", "holds" (yes, no, within noise) and "detail"; "left_out": claims whose models are missing;
+    "passes_ratio" and "time_ratio" of the published protocol against this one, None where not measured; with several
+    proposed models, "noise between seeds" and the standard "deviation of a training".
     """
     complete = {group for group in GROUPS if len(models.group(group)) >= _SIZES.get(group, 1)}
     ready = {claim: complete.issuperset(needed) for needed, claims in CLAIMS for claim in claims}
@@ -302,8 +298,9 @@ def summarise(models: Models, compute: Sequence[dict], latency: Sequence[dict], 
     measured = json.loads(benchmark.read_text()) if benchmark and benchmark.is_file() else {}
     for name in ("passes_ratio", "time_ratio"):
         summary[name] = None if measured.get(name) is None else round(measured[name], 1)
-    if len(finals := _finals(models)) > 1:
-        summary["noise between seeds"] = round(_noise(finals), 2)
+    noise, finals = _noise(models)
+    if len(finals) > 1:
+        summary["noise between seeds"] = round(noise, 2)
         summary["deviation of a training"] = round(float(np.std(finals, ddof=1)), 3)
     return summary
 
@@ -311,14 +308,11 @@ def summarise(models: Models, compute: Sequence[dict], latency: Sequence[dict], 
 def summarise_beyond(early: Sequence[dict], proposed: Sequence[dict], times: dict[str, dict]) -> dict:
     """The rows of the project's aims, from results of the whole recipe and of the proposed models, a seed each.
 
-    `times` are what `time_ratio` gave for "batch1" and "batch16".
-
-    Returns:
-        "map_kept" {"0.62": ..., "0.50": ..., "0.35": ...}, shares of the mAP at full depth, each with "gmacs_share",
-        the share of the GMACs that was realised, and "of_proposed", the mean mAP as a share of the proposed models' at
-        full depth; "forced_exit1_kept", likewise; "full_depth_map" and "proposed_full_depth_map" in percent;
-        "time_ratio". Each has "mean", "low" and "high", over seeds, of times over rounds. "aims" are what was
-        to be reached, "reached" whether the mean does.
+    `times` are what `time_ratio` gave for "batch1" and "batch16". Gives "map_kept" {"0.62": ..., "0.50": ..., "0.35":
+    ...}, shares of the mAP at full depth, each with "gmacs_share", the share of the GMACs that was realised, and
+    "of_proposed", the mean mAP as a share of the proposed models' at full depth; "forced_exit1_kept", likewise;
+    "full_depth_map" and "proposed_full_depth_map" in percent; "time_ratio". Each has "mean", "low" and "high", over
+    seeds, of times over rounds. "aims" are what was to be reached, "reached" whether the mean does.
     """
     papers = estimate([r["mAP"] for r in rows_at(proposed, "sweep", FULL)]).rounded()
 

@@ -35,7 +35,7 @@ def study_command(
 
     It may be stopped and started again at any point: what is done is not done twice.
     """
-    from ..data.single import first_images
+    from ..data.coco import first_images
     from .finished import RESULTS
     from .plan import plan
 

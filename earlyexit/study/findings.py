@@ -39,10 +39,7 @@ RULE_REPEATS = 30
 class Estimate:
     """A mean and its 95 % interval.
 
-    Attributes:
-        mean: over the seeds.
-        low, high: the interval.
-        seeds: how many trainings there were; with one, the interval knows of other images alone.
+    `seeds` says how many trainings there were; with one, the interval knows of other images alone.
     """
 
     mean: float
@@ -131,11 +128,9 @@ def rounded(row: dict, digits: int = 2, names: Iterable[str] | None = None) -> d
 def sweep_rows(records: ExitRecords, confidence: Tensor, repeats: int) -> list[dict]:
     """The 34 settings of Tables 6 and 7, with an interval of the mAP over images.
 
-    Thresholds are set on `confidence`, (4, images), of the calibration images; `repeats` are bootstrap samples.
-
-    Returns:
-        Rows of "index", "thresholds" (None for never), "wanted" and "realised" shares of exits 1-4, "gmacs",
-        "gmacs_full", "accuracy", COCO's metrics, and of the mAP "low", "high" and "samples".
+    Thresholds are set on `confidence`, (4, images), of the calibration images; `repeats` are bootstrap samples. Rows of
+    "index", "thresholds" (None for never), "wanted" and "realised" shares of exits 1-4, "gmacs", "gmacs_full",
+    "accuracy", COCO's metrics, and of the mAP "low", "high" and "samples".
     """
     rows = []
     for row in scores.sweep(records, confidence):
@@ -166,11 +161,8 @@ def random_rows(records: ExitRecords, swept: list[dict], repeats: int) -> list[d
 
 def forced_rows(records: ExitRecords, repeats: int) -> list[dict]:
     """All images at one exit, for each exit: COCO's metrics, GMACs, and the interval of the mAP over images."""
-    chosen = {exit: records.all_at(exit) for exit in EXITS}
-    return [
-        {"exit": row["exit"], **_kept(row, _map_interval(records, chosen[row["exit"]], repeats))}
-        for row in forced(records)
-    ]
+    intervals = [_map_interval(records, records.all_at(exit), repeats) for exit in EXITS]
+    return [{"exit": row["exit"], **_kept(row, i)} for row, i in zip(forced(records), intervals, strict=True)]
 
 
 def forced(records: ExitRecords) -> list[dict]:
@@ -212,12 +204,8 @@ def _rounded(found: Interval) -> dict:
 def difficulty_numbers(records: ExitRecords, dataset: CocoDataset, chosen: Tensor, repeats: int) -> dict:
     """Everything about easy and hard images that is kept of a model, from images with one object each.
 
-    `dataset` has the same images; annotations of scenes say how difficult they are and why. `chosen`, (N,), are the
-    exits taken at `SETTING`.
-
-    Returns:
-        "setting"; "exits_taken", a digit for each image; "correlations", "thirds", see those; "easiest" and "hardest",
-        image ids for a picture such as Figure 10.
+    `dataset` has the same images, `chosen`, (N,), are the exits taken at `SETTING`. Gives "setting"; "exits_taken", a
+    digit for each image; "correlations", "thirds", "easiest" and "hardest", see `correlations`, `thirds`, `extremes`.
     """
     traits = traits_of(dataset, records.image_ids.tolist())
     found = {"setting": SETTING, "exits_taken": "".join(map(str, chosen.tolist()))}
@@ -262,11 +250,9 @@ def correlations(records: ExitRecords, chosen: Tensor, traits: dict, repeats: in
 def thirds(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> list[dict]:
     """The easiest third of the images, the middle, the hardest: mAP and accuracy at each exit, and who leaves where.
 
-    Thirds are those of the recorded difficulty or, where there is none, of the size: the largest objects are easy.
-
-    Returns:
-        Rows of "third", "by", "images", "exit" (1-4, or "taken": where the images leave at `SETTING`), "mAP", "low",
-        "high", "accuracy" and, of "taken", "shares" of exits 1-4.
+    Thirds are those of the recorded difficulty or, where there is none, of the size: the largest objects are easy. Rows
+    of "third", "by", "images", "exit" (1-4, or "taken": where the images leave at `SETTING`), "mAP", "low", "high",
+    "accuracy" and, of "taken", "shares" of exits 1-4.
     """
     by = "difficulty" if "difficulty" in traits else "size"
     order = np.argsort(traits[by] if by == "difficulty" else -traits[by], kind="stable")
@@ -276,10 +262,9 @@ def thirds(records: ExitRecords, chosen: Tensor, traits: dict, repeats: int) -> 
         for exit in (*EXITS, "taken"):
             exits = chosen if exit == "taken" else records.all_at(exit)
             interval = _map_interval(records, exits, repeats, inside)
-            row = {"third": third, "by": by, "images": len(members), "exit": exit, "mAP": round(interval.value, 3)}
-            row |= {"low": round(interval.low, 3), "high": round(interval.high, 3)}
             correct = right.gather(0, exits[None] - 1)[0][torch.from_numpy(members)].double().mean()
-            row["accuracy"] = round(100 * float(correct), 3)
+            row = {"third": third, "by": by, "images": len(members), "exit": exit, "mAP": interval.value}
+            row = rounded({**row, "low": interval.low, "high": interval.high, "accuracy": 100 * float(correct)}, 3)
             if exit == "taken":
                 row["shares"] = [round(float((exits[members] == k).double().mean()), 5) for k in EXITS]
             rows.append(row)
@@ -322,17 +307,13 @@ def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
     return {name: rule_score(test, here, calibration, there) for name, (here, there) in found.items()}
 
 
-def rule_score(
-    records: ExitRecords, here: Tensor, calibration: ExitRecords, there: Tensor, repeats: int = RULE_REPEATS
-) -> dict:
+def rule_score(records: ExitRecords, here: Tensor, calibration: ExitRecords, there: Tensor) -> dict:
     """(area of the rule - random) / (oracle - random) under the curve of mAP over GMACs, with an interval over images.
 
     For each budget, thresholds are chosen on the calibration images. The rule's scores of the records are `here`, those
     of the calibration `there`. Random exits take the shares that the rule realised; the oracle takes its mean compute.
-
-    Returns:
-        "points": rows of "budget" (share), "share" (realised), "mAP", "random", "oracle"; "score", "low", "high" and
-        the "samples" of the score, which drew the same images for every rule.
+    Gives "points": rows of "budget" (share), "share" (realised), "mAP", "random", "oracle"; "score", "low", "high" and
+    the "samples" of the score, which drew the same images for every rule.
     """
     matches = match_records(records)
     chosen, points = [], []
@@ -352,7 +333,7 @@ def rule_score(
         rule, lot, best = np.mean(areas, 0)
         return float((rule - lot) / max(best - lot, 1e-9))
 
-    interval = bootstrap(score, len(records), repeats=repeats)
+    interval = bootstrap(score, len(records), repeats=RULE_REPEATS)
     found = {"score": interval.value, "low": interval.low, "high": interval.high}
     return {"points": points, **found, "samples": [round(float(sample), 4) for sample in interval.samples]}
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..data.coco import coco_split
-from ..data.single import SPLITS
+from ..data.coco import SPLITS, coco_split
 from ..files import plain, read_table, write_whole
 from ..training.settings import FREE_TO_CHANGE, TrainSettings, as_json, changes
 from ..weights import refuse_removed
@@ -76,11 +75,7 @@ def deciding(settings: TrainSettings | dict) -> dict:
 
 
 def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -> bool:
-    """Whether a model has been measured already.
-
-    Raises:
-        ValueError: if the file is there, but with other settings or data: it is never replaced.
-    """
+    """Whether a model has been measured already; `ValueError` if with other settings or data: none is replaced."""
     if not path.exists():
         return False
     found = _read_model(path)

@@ -8,7 +8,6 @@ Ablations are there to choose a recipe by, so they are measured on the calibrati
 detector, from images to boxes.
 """
 
-import csv
 import functools
 import itertools
 import json
@@ -29,7 +28,7 @@ from ..evaluation.cost import count_macs, measure_latency, one_thread, take_turn
 from ..evaluation.policies import threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import fit_score_scales, rescale_records, skip_empty
-from ..files import provenance
+from ..files import provenance, read_table
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.export import OnnxDetector, export_onnx, for_inference
@@ -54,10 +53,7 @@ def measure(training: Training, out: str | Path, repeats: int = REPEATS) -> Path
 
     The group says what is measured. Grids: under their own filler, without random exits and difficulty; "joint" and
     "ablation": at each exit; "early" and "many": with thresholds for budgets, too, "early" under all rules of leaving,
-    "many" with images skipped that are taken for empty. `repeats` are bootstrap samples over the test images.
-
-    Raises:
-        ValueError: for an unknown group; in the paper's groups, see `checked_split`.
+    "many" with images skipped that are taken for empty. `ValueError` for an unknown one, and see `checked_split`.
     """
     if training.group not in (*GROUPS, *BEYOND):
         raise ValueError(f"the group must be one of {', '.join((*GROUPS, *BEYOND))}, got {training.group!r}")
@@ -86,8 +82,7 @@ def _of_the_paper(training: Training, model: EarlyExitRetinaNet, repeats: int) -
         numbers[settings.filler]["random"] = findings.random_rows(own, swept, repeats)
         chosen = threshold_exits(own.confidence, limits(swept[findings.SETTING - 1]["thresholds"]))
         result["difficulty"] = findings.difficulty_numbers(own, test, chosen, repeats)
-    with open(Path(settings.out) / "log.csv", newline="") as file:
-        trained = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    trained = float(sum(row["seconds"] for row in read_table(Path(settings.out) / "log.csv")))
     seconds = {"training": trained, "images": collected - started, "numbers": time.perf_counter() - collected}
     about = {"filler": settings.filler, "repeats": repeats, "classes": test.classes}
     return {**about, "seconds": {name: round(value, 1) for name, value in seconds.items()}, **result}
@@ -116,12 +111,12 @@ def checked_split(folder: str | Path, split: str) -> CocoDataset:
 
 def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict:
     settings, group, started = training.settings, training.group, time.perf_counter()
-    split = "calibration" if group == "ablation" else "test"
 
     def of(split: str) -> ExitRecords:
         path = Path(settings.out) / f"records-{split}.safetensors"
         return collect_records(model, coco_split(settings.data, split), path=path, progress=True)
 
+    split = "calibration" if group == "ablation" else "test"
     records = of(split)
     result: dict = {"split": split, "forced": findings.forced(records)}
     if group in ("early", "many"):
@@ -151,26 +146,21 @@ def same_size(dataset: CocoDataset, most: int = 64) -> list[Tensor]:
     return [dataset[number][0] for number in [n for n, size in enumerate(sizes) if size == common][:most]]
 
 
-def latency_table(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS, turns: int = 10
-) -> list[dict]:
+def latency_table(model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS) -> list[dict]:
     """Time of an image at each exit, over rounds: nano on test images, the paper's with random weights at 800x1216.
 
-    The nano `model` takes so many `turns` in each round, on its own device. On a CPU the paper's detector takes a third
-    of them, and runs one image at a time: a batch of sixteen takes minutes and saves nothing.
-
-    Returns:
-        Rows of "model", "batch_size", "exit", the medians over rounds of "median_ms" and "p95_ms" of an image, and the
-        saving against exit 4 in percent: "gmacs_saved" of multiply-adds and "time_saved" of the median time, with the
-        95 % interval "low" to "high" over rounds.
+    The nano `model` takes ten turns in each round, on its own device. On a CPU the paper's detector takes three, and
+    runs one image at a time: a batch of sixteen takes minutes and saves nothing. Rows of "model",
+    "batch_size", "exit", the medians over rounds of "median_ms" and "p95_ms" of an image, and the saving against exit 4
+    in percent: "gmacs_saved" of multiply-adds, "time_saved" of the median time with its interval, "low" to "high".
     """
     device = next(model.parameters()).device
     big, photo = paper_detector().to(device), [torch.rand(3, 800, 1200, generator=torch.Generator().manual_seed(0))]
-    big_turns, sizes = (max(1, turns // 3), (1,)) if device.type == "cpu" else (turns, (1, 16))
+    turns, sizes = (3, (1,)) if device.type == "cpu" else (10, (1, 16))
     found: dict[tuple, list[dict]] = {}
     for _ in range(rounds):
-        timed = {"nano": measure_latency(model, same_size(dataset), repeats=turns, warmup=2)}
-        timed["regnet_y_800mf"] = measure_latency(big, photo, batch_sizes=sizes, repeats=big_turns, warmup=1)
+        timed = {"nano": measure_latency(model, same_size(dataset), repeats=10, warmup=2)}
+        timed["regnet_y_800mf"] = measure_latency(big, photo, batch_sizes=sizes, repeats=turns, warmup=1)
         for name, rows in timed.items():
             for row in rows:
                 found.setdefault((name, row["batch_size"], row["exit"]), []).append(row)
@@ -193,11 +183,8 @@ def time_ratio(
 ) -> dict[str, float]:
     """Time with thresholds divided by time at full depth, the two detectors taking turns on the same images.
 
-    Images lie where they are needed; what is left over by whole batches is not used. Each round is a pass over them
-    that gives one value of the ratio.
-
-    Returns:
-        "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
+    Images lie where they are needed; what is left over by whole batches is not used. Each round is a pass over them.
+    Gives "mean", "low" and "high" of the ratio over rounds, and "ms" and "ms_full", medians of an image.
     """
     batches = [list(images[i : i + batch_size]) for i in range(0, len(images) - batch_size + 1, batch_size)]
     if not batches or rounds < 1:
@@ -220,11 +207,9 @@ def times_of_budgets(
     Args:
         model: in eval mode, on the device that is timed; onnxruntime is timed too if that is a CPU.
         images: of one size, a multiple of 16, so many that the exits taken are those of the split.
-        budgets: rows of "budget", "thresholds" (None for never), "share" and "kept", as `measure` finds them.
-
-    Returns:
-        Rows of "budget", "share", "kept" and "times", what `time_ratio` gave for "batch1", "batch16", "onnx batch1" and
-        "onnx batch16".
+        budgets: rows of "budget", "thresholds" (None for never), "share" and "kept", as `measure` finds them; given
+            back without thresholds and with "times": `time_ratio` for "batch1", "batch16" and, of onnxruntime, "onnx
+            batch1" and "onnx batch16".
     """
     device = next(model.parameters()).device
     ready = [image.to(device) for image in images]
@@ -246,11 +231,8 @@ def times_of_budgets(
 def times_of_exits(model: EarlyExitRetinaNet, size: tuple[int, int], *, rounds: int = 3) -> list[dict]:
     """Time of each forced exit for one image of noise, (height, width) in the network, beside its compute.
 
-    What the weights are does not matter to the time of the network. It does to post-processing: untrained weights find
-    nothing, so that there is next to none. On a CPU there is one thread.
-
-    Returns:
-        Rows of "exit", "height", "width", "share", "time" (both of full depth) and "ms".
+    Untrained weights find nothing, so that there is next to no post-processing. On a CPU there is one thread. Rows of
+    "exit", "height", "width", "share", "time" (both of full depth) and "ms".
     """
     macs, fast = count_macs(model, size), for_inference(model)
     fast.transform.min_size, fast.transform.max_size = (min(size),), max(size)

@@ -11,7 +11,6 @@ the backbone and the data of the study, whose proposed models are what these are
 The numbers of the paper itself, as published, stand here, too: Tables 3, 4, 6 and 7, and the exits taken.
 """
 
-import csv
 import functools
 import json
 import math
@@ -20,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..data.coco import coco_split
+from ..files import read_table
 from ..model.heads import FILLERS
 from ..training.settings import TrainSettings, as_options, check_resumable, preset
 from ..weights import refuse_removed
@@ -37,10 +37,10 @@ def paper_sweep(dataset: str = "coco_single", theta: float = 0.0115, lambda_: fl
     if dataset not in DATASETS:
         raise ValueError(f"the paper's data sets are {', '.join(DATASETS)}, got {dataset!r}")
     rows = [row for row in _read("sweep.csv") if row["dataset"] == dataset]
-    found = [row for row in rows if (float(row["theta"]), float(row["lambda"])) == (theta, lambda_)]
+    found = [row for row in rows if (row["theta"], row["lambda"]) == (theta, lambda_)]
     if not found:
         raise ValueError(f"Tables 6 and 7 have the pairs (theta, lambda) {paper_pairs()}, got {(theta, lambda_)}")
-    return [{"index": int(r["threshold_index"]), "gmacs": float(r["gmacs"]), "mAP": float(r["map"])} for r in found]
+    return [{"index": r["threshold_index"], "gmacs": float(r["gmacs"]), "mAP": float(r["map"])} for r in found]
 
 
 def paper_pairs() -> list[tuple[float, float]]:
@@ -51,7 +51,7 @@ def paper_pairs() -> list[tuple[float, float]]:
 def paper_exit_counts() -> list[dict]:
     """Images of COCO-Single's 593 that left at each exit: rows {"index": 1-34, "exits": [n1, n2, n3, n4]}."""
     rows = _read("exit_counts_coco_single.csv")
-    return [{"index": int(r["threshold_index"]), "exits": [int(r[f"exit{k}"]) for k in (1, 2, 3, 4)]} for r in rows]
+    return [{"index": row["threshold_index"], "exits": [row[f"exit{k}"] for k in (1, 2, 3, 4)]} for row in rows]
 
 
 def paper_baseline(dataset: str = "coco_single") -> dict:
@@ -72,8 +72,7 @@ def paper_figures() -> dict:
 
 @functools.cache
 def _read(name: str) -> list[dict]:
-    with open(FOLDER / name, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_table(FOLDER / name)
 
 
 GROUPS = ("baseline", "proposed", "grid", "fair")
@@ -157,9 +156,6 @@ def plan(
         many: images with any number of objects; for what goes beyond the paper.
         seeds: of baseline and proposed or, beyond, of the whole recipe; all others have the first of them.
         model, epochs_factor: to try things out, "nano" instead of the data's detector, and a share of the epochs.
-
-    Raises:
-        ValueError: for unknown data, no or repeated seeds, or a factor that is not positive.
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds must be different whole numbers from 0 on, at least one, got {list(seeds)}")
@@ -260,5 +256,4 @@ def is_trained(settings: TrainSettings) -> bool:
         check_resumable(replace(settings, resume=True), run, len(coco_split(settings.data, "train")))
     except ValueError:
         return False  # which the training then says itself
-    with open(run / "log.csv", newline="") as file:
-        return len(list(csv.DictReader(file))) >= settings.epochs
+    return len(read_table(run / "log.csv")) >= settings.epochs

@@ -28,12 +28,12 @@ def select(rows: Sequence[dict], **wanted) -> list[dict]:
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
-def plot_curve(ax: Axes, rows: Sequence[dict], *, label: str, colour: str, y: str = "mAP", band: float = 0.2) -> None:
-    """One curve of `y` over the compute saved, in percent, with the band from "low" to "high", as opaque as `band`."""
+def plot_curve(ax: Axes, rows: Sequence[dict], *, label: str, colour: str, y: str = "mAP") -> None:
+    """One curve of `y` over the compute saved, in percent, with the band from "low" to "high"."""
     rows = sorted(rows, key=lambda row: row["saved"])
     x = [row["saved"] for row in rows]
     ax.plot(x, [row[y] for row in rows], color=colour, label=label)
-    ax.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=band, lw=0)
+    ax.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.2, lw=0)
     ax.set(xlabel="GMACs saved (%)", ylabel=y if y != "mAP" else "mAP (%)")
 
 

@@ -4,6 +4,7 @@ Each model is trained and measured by processes of its own, a few at a time, see
 small sample of what the study computes, `fingerprint`: computed again, it says whether this code would give the same.
 """
 
+import functools
 import json
 import math
 import shlex
@@ -17,9 +18,8 @@ from pathlib import Path
 import numpy
 import torch
 
-from ..data.coco import coco_split
+from ..data.coco import SPLITS, coco_split, keep_single_objects
 from ..data.scenes import export_scenes
-from ..data.single import SPLITS, keep_single_objects
 from ..evaluation.collect import collect_records
 from ..evaluation.scores import random_exit, sweep
 from ..files import plain, provenance, read_table, write_json, write_table
@@ -32,7 +32,7 @@ from .claims import at_budget, summarise, summarise_beyond
 from .findings import policy_rows
 from .finished import Models, check_model, describe_data, interval_text, load_models, model_path
 from .plan import GROUPS, NECK, Training, is_trained, plan, train_arguments
-from .tables import BEYOND_TABLES, TABLES, clock_table, compute_table, times_table
+from .tables import BEYOND_TABLES, TABLES, compute_table, times_tables
 
 BENCHMARK = Path("benchmarks/evaluation.json")  # in a checkout, from where `make study` runs
 TIMED = 128  # test images
@@ -55,13 +55,10 @@ def run_study(
     rounds: int = measure.ROUNDS,
     say: Say = print,
 ) -> list[str]:
-    """Train and measure all models of a `plan`, then write tables, verdicts and manifest.
+    """Train and measure all models of a `plan`, then write tables, verdicts and manifest; returns who failed, by name.
 
     What goes beyond the paper lies in OUT/beyond and is compared with the proposed models in `out`, the folder of
     results. `say` gets a line for all that happens.
-
-    Returns:
-        The names of the models that failed; tables and verdicts are then of the others.
 
     Raises:
         ValueError: before anything is trained, if the paper's data are unfit or `out` holds results of other settings.
@@ -132,8 +129,7 @@ def _write_beyond(trainings: Sequence[Training], out: Path, say: Say) -> None:
     first = next(t for t in trainings if t.name == early[0]["name"])
     times = _times(first, early[0], out / "beyond" / "times.json", say)
     tables = {name: table(models) for name, table in BEYOND_TABLES.items()}
-    tables |= {"beyond_times": times_table(times["budgets"]), "beyond_clock": clock_table(times["exits"])}
-    _write_tables(out, tables, say)
+    _write_tables(out, tables | times_tables(times), say)
     about = {"data": {model["settings"]["data"]: model["data"] for model in models}}
     _write_manifest(out / "beyond", models, ("name", "commit", "date", "machine", "seconds"), about)
     timed = next(row["times"] for row in times["budgets"] if row["budget"] == TIME_BUDGET)
@@ -168,10 +164,8 @@ def _costs(data: str, folder: str, out: Path, rounds: int, say: Say) -> list[lis
     nano = dyn_retinanet_nano(len(test.classes), weights="scenes" if data == "scenes" else None)
     nano = nano.eval().to(pick_device("auto"))
     detectors = {"nano": (nano, measure.NANO_SIZE), "regnet_y_800mf": (measure.paper_detector(), measure.PAPER_SIZE)}
-    makers = {
-        "compute": lambda: compute_table(detectors),
-        "latency": lambda: measure.latency_table(nano, test, rounds=rounds),
-    }
+    latency = functools.partial(measure.latency_table, nano, test, rounds=rounds)
+    makers = {"compute": functools.partial(compute_table, detectors), "latency": latency}
     for name, make in makers.items():
         if not (out / f"{name}.csv").exists():
             say(f"{name} ...")
@@ -211,9 +205,8 @@ def write_fresh(out: Path, runs: Path, folder: Path, say: Say) -> None:
 def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
     """The best model beyond the paper as weights in the file `name`; `ValueError` if none was measured.
 
-    It is the seed that promises the smallest loss at half of the GMACs, written with its thresholds and scales of
-    scores. The promise is of the calibration split: a choice by test images would make the card look better than the
-    model.
+    It is the seed that promises, on the calibration split, the smallest loss at half of the GMACs: a choice by test
+    images would make the card look better than the model.
     """
     early = Models(load_models(Path(out) / "beyond")).group("early")
     if not early:
@@ -229,10 +222,7 @@ def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
 
 
 def fingerprint() -> dict[str, float]:
-    """Losses after a few steps of three of the study's trainings, and what the weights "scenes" reach; seconds.
-
-    The training's numbers depend on the weights "scenes-pretrained", from which the study starts.
-    """
+    """Losses after a few steps of three of the study's trainings, and what the weights "scenes" reach; seconds."""
     state = torch.get_rng_state()
     try:
         with tempfile.TemporaryDirectory() as name:
@@ -253,10 +243,7 @@ def differing(before: dict[str, float], now: dict[str, float]) -> list[str]:
 
 
 def check_numbers(out: str | Path) -> list[str]:
-    """The numbers of the sample that come out differently than when the results in `out` were made.
-
-    `ValueError` if there are no results.
-    """
+    """The numbers of the sample that come out differently than when the results in `out` were made, by name."""
     path = Path(out) / "manifest.json"
     if not path.is_file():
         raise ValueError(f"{str(out)!r} holds no manifest.json: run `earlyexit study` first, or give --out")

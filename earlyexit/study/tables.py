@@ -156,10 +156,7 @@ def difficulty_table(models: Models) -> list[dict]:
 
 
 def mean_correlation(found: list[dict], of: str, trait: str) -> Estimate | None:
-    """The mean rank correlation over seeds; None where a seed has none or the data do not record the trait.
-
-    The interval joins the widest of the seeds' intervals over images with that over seeds.
-    """
+    """The mean rank correlation over seeds; None where a seed has none or the data do not record the trait."""
     rows = [row for model in found for row in model["correlations"] if (row["of"], row["with"]) == (of, trait)]
     return _joined(rows, "value")
 
@@ -192,6 +189,7 @@ def _changes(found: list[dict]) -> list[dict]:
 
 
 def _joined(rows: Sequence[dict], key: str) -> Estimate | None:
+    """A mean whose interval joins the widest of the seeds' intervals over images with that over seeds."""
     values = [row[key] for row in rows]
     if not values or None in values or any(row["low"] is None for row in rows):
         return None
@@ -262,15 +260,11 @@ def empty_table(models: Sequence[dict]) -> list[dict]:
     return [rounded({"model": model["name"], **row}, 5) for model in models for row in model.get("empty", ())]
 
 
-def times_table(rows: Sequence[dict]) -> list[dict]:
-    """Measured times of `times_of_budgets`, a row for each budget, way of running and batch size."""
+def times_tables(times: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """Measured times: a row for each budget, way of running and batch size; and for each exit, beside its compute."""
     about = ("budget", "share", "kept")
-    return [{**rounded(row, 4, about), "runs": runs, **t} for row in rows for runs, t in row["times"].items()]
-
-
-def clock_table(rows: Sequence[dict]) -> list[dict]:
-    """Each exit's time beside its compute, rows of `times_of_exits` with the name of their detector."""
-    return [rounded(row, 4) for row in rows]
+    budgets = [{**rounded(row, 4, about), "runs": k, **t} for row in times["budgets"] for k, t in row["times"].items()]
+    return {"beyond_times": budgets, "beyond_clock": [rounded(row, 4) for row in times["exits"]]}
 
 
 TABLES = {

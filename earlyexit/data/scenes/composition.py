@@ -6,10 +6,11 @@ A set is JPEGs with annotations in the COCO layout, or the data set that reads t
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,11 +20,18 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from ...files import write_whole
-from ..coco import CocoDataset, annotation_file
-from ..single import keep_single_objects
+from ..coco import CocoDataset, annotation_file, keep_single_objects
 from ..streams import progress as shown
 from .drawings import ALL_COLOURS, CLASS_NAMES, FAMILY_OF
-from .painting import draw_sprite, local_colour, occluder_outline, paint_background, paint_distractors, paste_faded
+from .painting import (
+    Place,
+    draw_sprite,
+    local_colour,
+    occluder_outline,
+    paint_background,
+    paint_distractors,
+    paste_faded,
+)
 from .pen import mix, shaken
 
 SPLIT_ID = {"train": 0, "calibration": 1, "test": 2, "pretrain": 3}
@@ -98,15 +106,14 @@ def make_scene(split: str, index: int, size: int = 128, seed: int = 0) -> Scene:
     contrasts = [value_at(CONTRAST, level_of(difficulty, rng)) for _ in places]
     usual = float(np.mean(contrasts)) if contrasts else value_at(CONTRAST, difficulty)
     paint_distractors(canvas, round(clutter), places, labels, usual, rng)
-    shared = {"clutter": float(round(clutter)), "blur": blur * 128, "noise": noise}
     placed = [
-        _paint_object(canvas, label, place, contrast, shared, level_of(difficulty, rng), rng)
-        for label, place, contrast in zip(labels, places, contrasts, strict=True)
+        _paint_object(canvas, *about, level_of(difficulty, rng), rng)
+        for about in zip(labels, places, contrasts, strict=True)
     ]
     _hide(canvas, placed, usual, rng)
     image = _finish(canvas, size, blur, noise, rng)
-    objects = tuple(_annotation(item, zoom, size) for item in placed)
-    return Scene(image, objects, difficulty)
+    shared = {"clutter": float(round(clutter)), "blur": blur * 128, "noise": noise}
+    return Scene(image, tuple(_annotation(item, shared, zoom, size) for item in placed), difficulty)
 
 
 def check_arguments(split: str, index: int, size: int, seed: int) -> None:
@@ -131,9 +138,9 @@ def value_at(pair: tuple[float, float], level: float) -> float:
     return pair[0] + (pair[1] - pair[0]) * level
 
 
-def layout(count: int, difficulty: float, rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    """Return (centre x, centre y, size) per object in units of the image side, hardly overlapping."""
-    places: list[tuple[float, float, float]] = []
+def layout(count: int, difficulty: float, rng: np.random.Generator) -> list[Place]:
+    """The places of so many objects, which hardly overlap."""
+    places: list[Place] = []
     sizes = [min(value_at(SCALE, level_of(difficulty, rng)), SIZE_LIMITS[count]) for _ in range(count)]
     for wanted in sorted(sizes, reverse=True):
         size = wanted
@@ -148,16 +155,9 @@ def layout(count: int, difficulty: float, rng: np.random.Generator) -> list[tupl
 
 
 def _paint_object(
-    canvas: Image.Image,
-    label: int,
-    place: tuple[float, float, float],
-    contrast: float,
-    shared: dict[str, float],
-    level: float,
-    rng: np.random.Generator,
+    canvas: Image.Image, label: int, place: Place, contrast: float, level: float, rng: np.random.Generator
 ) -> _Placed:
-    side = canvas.width
-    x, y, size = place
+    (x, y, size), side = place, canvas.width
     sprite = draw_sprite(CLASS_NAMES[label], size / 2 * side, rng)
     height, width = sprite.shape[:2]
     left = int(np.clip(round(x * side - width / 2), 0, max(0, side - width)))
@@ -165,12 +165,11 @@ def _paint_object(
     box = (left, top, min(side, left + width), min(side, top + height))
     paste_faded(canvas, sprite, (left, top), local_colour(canvas, *box), contrast)
     longest = max(box[2] - box[0], box[3] - box[1]) / side
-    causes = {"scale": round(longest, 4), "contrast": contrast, "occlusion": 0.0, **shared}
-    return _Placed(label, sprite[..., 3] > 0, box, causes, level)
+    return _Placed(label, sprite[..., 3] > 0, box, {"scale": round(longest, 4), "contrast": contrast}, level)
 
 
 def _hide(canvas: Image.Image, placed: list[_Placed], contrast: float, rng: np.random.Generator) -> None:
-    """Paint one occluder over some objects and record how much of every object is hidden in the end."""
+    """Paint one occluder over some objects, and tell their causes how much of each is hidden in the end."""
     cover = Image.new("1", canvas.size)
     for item in placed:
         chance, colour = rng.random(), shaken(ALL_COLOURS[int(rng.integers(len(ALL_COLOURS)))], rng)
@@ -206,9 +205,9 @@ def _finish(canvas: Image.Image, size: int, blur: float, noise: float, rng: np.r
     return np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8)
 
 
-def _annotation(item: _Placed, zoom: int, size: int) -> SceneObject:
+def _annotation(item: _Placed, shared: dict[str, float], zoom: int, size: int) -> SceneObject:
     box = tuple(min(float(size), max(0.0, value / zoom)) for value in item.box)
-    causes = {name: float(value) for name, value in item.causes.items()}
+    causes = {name: float(value) for name, value in {**item.causes, **shared}.items()}
     return SceneObject(item.label, CLASS_NAMES[item.label], box, causes)  # type: ignore[arg-type]
 
 
@@ -229,7 +228,6 @@ def scene_dataset(
         count: scenes that are drawn, about 8 ms each the first time.
         single: keep only those with exactly one object, about 60 %, as COCO-Single does with COCO.
         size: side of the square images in pixels.
-        seed: another seed draws other scenes.
         transforms: see `CocoDataset`.
         cache: where the files are kept; a folder beside torch hub's unless told.
     """
@@ -255,12 +253,10 @@ def export_scenes(
 ) -> dict[str, Path]:
     """Write `counts[split]` scenes of every split below `out` and return the annotation file per split.
 
-    Gives `out/<split>/000000000012.jpg` and `out/annotations/instances_<split>.json`. The bytes depend only
-    on `size` and `seed`, not on `workers` (processes; default: one per core). Every file appears under its
-    name only when complete, the annotations of a split after its images; a later run with the same
-    arguments writes the same again. With `progress`, standard error says how far it is.
-    Raises ValueError for an unknown split, a negative count, or a bad size, seed or number of workers, and if there
-    are annotations of something else, or of more scenes; OSError if `out` cannot be written.
+    Gives `out/<split>/000000000012.jpg` and `out/annotations/instances_<split>.json`, each of which appears only when
+    it is complete, annotations after their images. The bytes depend on `size` and `seed` alone, not on `workers`
+    (processes; one per core unless told). With `progress`, standard error says how far it is. `ValueError` for what
+    cannot be drawn, and if there are annotations of something else, or of more scenes.
     """
     for split, count in counts.items():
         if count < 0:
@@ -301,54 +297,30 @@ def _export_split(out: Path, split: str, count: int, size: int, seed: int, run: 
     path = annotation_file(out, split)
     # An annotation file left by other arguments must not describe half-replaced images.
     path.unlink(missing_ok=True)
-    job = functools.partial(_write_image, out / split, split, size, seed)
-    records = run(job, range(count))
-    coco = _coco(shown(records, f"drawing {split}", count) if progress else records, size, seed)
+    drawn = run(functools.partial(_write_image, out / split, split, size, seed), range(count))
+    images, objects = zip(*(shown(drawn, f"drawing {split}", count) if progress else drawn), strict=True)
+    found = [{"id": number, **one} for number, one in enumerate(itertools.chain(*objects), 1)]
+    categories = [{"id": n, "name": name, "supercategory": FAMILY_OF[name]} for n, name in enumerate(CLASS_NAMES, 1)]
+    coco = {"info": _info(size, seed), "images": images, "annotations": found, "categories": categories}
     _write(path, json.dumps(coco, separators=(",", ":")).encode())
     return path
 
 
-def _write_image(folder: Path, split: str, size: int, seed: int, index: int) -> dict:
+def _write_image(folder: Path, split: str, size: int, seed: int, index: int) -> tuple[dict, list[dict]]:
+    """The record of an image that is drawn into the folder, and those of its objects without their ids."""
     scene = make_scene(split, index, size, seed)
-    name = f"{index:012d}.jpg"
-    buffer = BytesIO()
+    name, buffer = f"{index:012d}.jpg", BytesIO()
     Image.fromarray(scene.image).save(buffer, "JPEG", **JPEG_OPTIONS)
     _write(folder / name, buffer.getvalue())
-    difficulty = round(scene.difficulty, 6)
-    return {"id": index, "file_name": name, "difficulty": difficulty, "objects": _objects(scene)}
-
-
-def _objects(scene: Scene) -> list[dict]:
-    """Return the annotations of a scene without their ids."""
-    found = []
+    difficulty, found = round(scene.difficulty, 6), []
     for item in scene.objects:
         x0, y0, x1, y1 = item.box
         width, height = x1 - x0, y1 - y0
-        found.append(
-            {
-                "category_id": item.label + 1,
-                "bbox": [round(value, 3) for value in (x0, y0, width, height)],
-                "area": round(width * height, 3),
-                "iscrowd": 0,
-                "segmentation": [],
-                "difficulty": round(scene.difficulty, 6),
-                "causes": {name: round(value, 5) for name, value in item.causes.items()},
-            }
-        )
-    return found
-
-
-def _coco(records: Iterable[dict], size: int, seed: int) -> dict:
-    images, annotations = [], []
-    for record in records:
-        image = {key: value for key, value in record.items() if key != "objects"}
-        images.append({**image, "width": size, "height": size})
-        for item in record["objects"]:
-            annotations.append({"id": len(annotations) + 1, "image_id": record["id"], **item})
-    categories = [
-        {"id": number, "name": name, "supercategory": FAMILY_OF[name]} for number, name in enumerate(CLASS_NAMES, 1)
-    ]
-    return {"info": _info(size, seed), "images": images, "annotations": annotations, "categories": categories}
+        box, area = [round(value, 3) for value in (x0, y0, width, height)], round(width * height, 3)
+        about = {"category_id": item.label + 1, "bbox": box, "area": area, "iscrowd": 0, "segmentation": []}
+        causes = {name: round(value, 5) for name, value in item.causes.items()}
+        found.append({"image_id": index, **about, "difficulty": difficulty, "causes": causes})
+    return {"id": index, "file_name": name, "difficulty": difficulty, "width": size, "height": size}, found
 
 
 def _info(size: int, seed: int) -> dict:

@@ -133,10 +133,10 @@ def truck(pen: Pen, rng: np.random.Generator) -> None:
 # Swimmers: one long oval body, told apart by tail, fins and what stands on the back.
 
 
-def _long_body(pen: Pen, rng: np.random.Generator, cy: float = 0.08) -> float:
-    """Draw the common body, centred at (0.15, cy); return its half height."""
+def _long_body(pen: Pen, rng: np.random.Generator) -> float:
+    """Draw the common body; return its half height."""
     high = rng.uniform(0.44, 0.54)
-    pen.shape(oval(0.15, cy, 0.82, high, count=40), pen.body)
+    pen.shape(oval(0.15, 0.08, 0.82, high, count=40), pen.body)
     return high
 
 

@@ -12,13 +12,14 @@ from .pen import Colour, Pen, mix, shaken
 
 SHADING = (0.10, 0.30)  # how much darker the side away from the light may be, at least and at most
 TILT_DEGREES = 25.0
+Place = tuple[float, float, float]  # of an object: centre x, centre y and size, in units of the side of the image
 
 
 def draw_sprite(name: str, unit: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw the category `name` with random colours, proportions, tilt, side and light.
+    """Draw the category `name`, half of whose usual length is `unit` pixels, with random colours, tilt, side and light.
 
-    `unit` is half the usual length of the object in pixels. Returns RGBA uint8 of shape (H, W, 4), cropped
-    to the drawn pixels, whose alpha is 0 or 255. The number of random draws does not depend on `unit`.
+    Returns RGBA uint8 (H, W, 4), cropped to the drawn pixels, whose alpha is 0 or 255. The number of random draws does
+    not depend on `unit`.
     """
     body, trim = pick_colours(FAMILY_OF[name], rng)
     pen = Pen(unit, rng.uniform(-TILT_DEGREES, TILT_DEGREES), rng.random() < 0.5, body, trim)
@@ -65,10 +66,7 @@ def _shade(pixels: np.ndarray, light: float, depth: float) -> np.ndarray:
 
 
 def paint_background(side: int, busy: float, pale: float, rng: np.random.Generator) -> Image.Image:
-    """Return an RGB image of `side` pixels.
-
-    `busy` in 0..1 is the strength of the texture and `pale` in 0..1 how far all colours are washed out.
-    """
+    """An RGB image; `busy` in 0..1 is the strength of the texture, `pale` in 0..1 how far colours are washed out."""
     first, second, third = (
         mix(shaken(ALL_COLOURS[int(rng.integers(len(ALL_COLOURS)))], rng), (252, 250, 244), pale) for _ in range(3)
     )
@@ -136,18 +134,9 @@ def _colour_around(canvas: Image.Image, x: float, y: float, reach: float) -> Col
 
 
 def paint_distractors(
-    canvas: Image.Image,
-    count: int,
-    places: list[tuple[float, float, float]],
-    labels: list[int],
-    contrast: float,
-    rng: np.random.Generator,
+    canvas: Image.Image, count: int, places: list[Place], labels: list[int], contrast: float, rng: np.random.Generator
 ) -> None:
-    """Paint `count` distractors behind the objects.
-
-    `places` holds (centre x, centre y, size) of the objects in units of the image side and `labels` their
-    categories; about half of the distractors touch an object.
-    """
+    """Paint `count` distractors behind the objects, which have these places and labels; about half touch an object."""
     for _ in range(count):
         kind, near = rng.random(), rng.random() < 0.5
         x, y = rng.uniform(0.0, 1.0, 2)
@@ -158,25 +147,19 @@ def paint_distractors(
         reference = float(np.mean([size for _, _, size in places])) if places else 0.4
         size = reference * rng.uniform(0.55, 0.95)
         if kind < 0.6:
-            _paint_fragment(canvas, x, y, size, labels, contrast, rng)
+            _paint_fragment(canvas, (x, y, size), labels, contrast, rng)
         else:
-            _paint_mark(canvas, x, y, size, contrast, rng)
+            _paint_mark(canvas, (x, y, size), contrast, rng)
 
 
 def _paint_fragment(
-    canvas: Image.Image,
-    x: float,
-    y: float,
-    size: float,
-    labels: list[int],
-    contrast: float,
-    rng: np.random.Generator,
+    canvas: Image.Image, place: Place, labels: list[int], contrast: float, rng: np.random.Generator
 ) -> None:
     name = CLASS_NAMES[int(rng.integers(len(CLASS_NAMES)))]
     if labels and rng.random() < LOOKALIKE_SHARE:
         members = FAMILIES[FAMILY_OF[CLASS_NAMES[labels[int(rng.integers(len(labels)))]]]]
         name = members[int(rng.integers(len(members)))]
-    side = canvas.width
+    (x, y, size), side = place, canvas.width
     sprite = draw_sprite(name, size / 2 * side, rng)
     sprite = cut_fragment(sprite, rng.uniform(*FRAGMENT_SHARE), rng.uniform(0, 2 * np.pi))
     around = _colour_around(canvas, x, y, size / 4)
@@ -185,10 +168,8 @@ def _paint_fragment(
     paste_faded(canvas, sprite, corner, around, contrast)
 
 
-def _paint_mark(
-    canvas: Image.Image, x: float, y: float, size: float, contrast: float, rng: np.random.Generator
-) -> None:
-    side = canvas.width
+def _paint_mark(canvas: Image.Image, place: Place, contrast: float, rng: np.random.Generator) -> None:
+    (x, y, size), side = place, canvas.width
     raw = shaken(ALL_COLOURS[int(rng.integers(len(ALL_COLOURS)))], rng)
     angle, wave, blob = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35), rng.random() < 0.5
     radius = size * rng.uniform(0.12, 0.25)
@@ -214,10 +195,9 @@ def blob_outline(radius: float, wave: float, turn: float) -> np.ndarray:
 
 
 def occluder_outline(mask: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a polygon (N, 2), in pixels of `mask`, that hides about `fraction` of its true pixels.
+    """A polygon (N, 2), in pixels of `mask`, that hides about `fraction` of it: a bar across, or a blob over its edge.
 
-    A bar across the object or a blob over its edge. The extent follows from a quantile of the distances of
-    the pixels, so the fraction comes out right for every shape.
+    Its extent follows from a quantile of the distances of the pixels, so the fraction comes out right for every shape.
     """
     rows, columns = np.nonzero(mask)
     points = np.stack([columns, rows], axis=1)[:: max(1, len(rows) // 1500)].astype(float)

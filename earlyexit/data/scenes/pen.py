@@ -19,9 +19,9 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     return tuple(int(round(a + (b - a) * share)) for a, b in pairs)  # type: ignore[return-value]
 
 
-def shaken(colour: Colour, rng: np.random.Generator, spread: float = 14.0) -> Colour:
+def shaken(colour: Colour, rng: np.random.Generator) -> Colour:
     """Return `colour` with a little random change in each channel, still within 0..255."""
-    values = np.clip(np.asarray(colour) + rng.normal(0.0, spread, 3), 0, 255)
+    values = np.clip(np.asarray(colour) + rng.normal(0.0, 14.0, 3), 0, 255)
     return tuple(int(value) for value in values)  # type: ignore[return-value]
 
 

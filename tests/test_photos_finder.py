@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from earlyexit.data import PhotoFiles, PhotoFinder, find_photos, list_files, stays_inside, without_ending
-from earlyexit.data.finder import HINTS, photo_endings
+from earlyexit.data.photos import HINTS, photo_endings
 
 
 def touch(folder, *names):

@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools import mask
 
 from earlyexit.data import coco_split, read_coco, tidy
-from earlyexit.data.tidy import link, outline_box
+from earlyexit.data.annotations import link, outline_box
 from prepare.cleaning import Report, clean_coco
 
 BOXES = [[1, 2, 10, 12], [3, 4, 20, 8], [5, 6, 7.5, 9.25], [0, 0, 40, 30]]  # two of image 7, two of image 9

@@ -9,8 +9,7 @@ from PIL import Image
 from squares import nano, write_folder
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from earlyexit.data.coco import coco_split
-from earlyexit.data.single import first_images
+from earlyexit.data.coco import coco_split, first_images
 from earlyexit.data.streams import find_sources, shots
 from earlyexit.evaluation.coco import evaluate
 from earlyexit.evaluation.collect import collect_records
