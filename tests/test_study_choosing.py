@@ -170,13 +170,13 @@ def test_the_way_to_the_oracle(run):
 
 
 def test_training_what_is_not_there_yet(tmp_path, monkeypatch):
-    """First full depth, then the early exits; a photo that is missing is said before."""
+    """First the deep exits, then the early ones; a photo that is missing is said before."""
     export_scenes(tmp_path, {"train": 2, "calibration": 1, "test": 1}, workers=1)
     ours, _ = choosing_plan(tmp_path, tmp_path / "runs", epochs=1)
     asked = []
     monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [])
     assert train_all(ours, 1, print) == [tmp_path / "runs" / "early-0"]
-    assert [word for word, _ in asked[0].steps] == ["training full-0", "training early-0"]
+    assert [word for word, _ in asked[0].steps] == ["training deep-0", "training early-0"]
     monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: [job.name for job in jobs])
     with pytest.raises(ValueError, match="not trained: early-0"):
         train_all(ours, 1, print)

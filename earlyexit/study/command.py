@@ -101,7 +101,7 @@ def choosing_command(
     repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
     into: Annotated[Path | None, typer.Option(help="Without RUNS: their folder; OUT/runs unless told.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Without RUNS: so many trainings that choose.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="Without RUNS: of the first of their two steps.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Without RUNS: of each of their two steps.")] = 8,
     min_size: Annotated[int, typer.Option(min=32, help="Without RUNS: shorter side of the images, in pixels.")] = 128,
     jobs: Annotated[int, typer.Option(min=1, help="Without RUNS: trainings at a time.")] = 1,
 ) -> None:
