@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/choosing"), help="folder of the comparison")
     parser.add_argument("--name", default="scenes_many", help="of the data, in the summary")
     parser.add_argument("--images", type=int, default=64, help="test images, a multiple of 16")
-    parser.add_argument("--photos", type=int, default=16, help="large ones")
+    parser.add_argument("--photos", type=int, default=12, help="large ones")
     parser.add_argument("--size", type=lambda text: tuple(map(int, text.split(","))), default=PAPER_SIZE)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=100, help="bootstrap samples")

@@ -76,7 +76,9 @@ def test_gain_at_the_same_time(clock):
 
 
 def test_the_clock(clock, folder, monkeypatch):
-    """All of it, on few images."""
+    """All of it, on few images and with a small detector as the large one."""
+    small = lambda **options: earlyexit.dyn_retinanet_nano(5, **options).eval()  # noqa: E731
+    monkeypatch.setitem(clock["main"].__globals__, "paper_detector", small)
     out = folder / "out"
     out.mkdir()
     write_json(out / "choosing_summary.json", {"mine": {"kept": 1}, "exit1_mmacs": 2})
@@ -114,12 +116,13 @@ def test_objects_by_size(learning):
 def test_all_ways_find_what_can_be_known(learning):
     """A latent tells who gains; logits, numbers and sizes of objects tell nothing."""
     (test, _), (calibration, _), (train, deep) = planted(1), planted(2), planted(3)
-    losses = torch.stack([1 + deep.float(), torch.ones(300)], 1)
+    noise = 0.2 * torch.randn(300, generator=torch.Generator().manual_seed(0))
+    losses = torch.stack([1.5 + deep.float() + noise, torch.ones(300)], 1)
     learnt = worth_features(train.exit(1)), losses, torch.ones(300, 5)
     rows = learning["compare"](Choosing("mine", calibration, test, unit=4.0), learnt, seeds=1, repeats=3)
     ways = {row["rule"]: row["way"] for row in rows}
-    assert min(ways[name] for name in ("worth", "gain head", "DynamicDet's loss", "boosted trees")) > 0.7
-    assert ways["worth and gain head"] > 0.7 and max(ways["max softmax"], ways["true number and sizes"]) < 0.4
+    assert min(ways[name] for name in ("worth", "gain head", "DynamicDet's loss", "boosted trees")) > 0.6, ways
+    assert ways["worth and gain head"] > 0.6 and max(ways["max softmax"], ways["true number and sizes"]) < 0.4
 
 
 def test_what_training_images_say(learning, folder):

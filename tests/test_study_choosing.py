@@ -112,7 +112,7 @@ def test_two_passes(policy):
     for share, row in rows.items():
         assert row["gmacs"] == pytest.approx(1 + 4 * row["exit 2"]) and row["exit 3"] == row["exit 4"] == 0
         if share < 0.6:  # 1 + 4 * 0.25 = 0.4 * 5
-            assert row["exit 2"] == pytest.approx((5 * share - 1) / 4, abs=0.07)
+            assert row["exit 2"] == pytest.approx((5 * share - 1) / 4, abs=0.12)
             assert row["mAP"] == pytest.approx(kept + 2 * row["exit 2"] * (full - kept), abs=8), "those that gain go on"
 
 
