@@ -67,6 +67,14 @@ def check_chapter(python: Path, chapter: Path, folder: Path) -> str:
     return f"  {chapter.name}: {len(cells)} cells, {time.perf_counter() - start:.0f} s"
 
 
+def attempt(python: Path, chapter: Path, folder: Path) -> str | SystemExit:
+    """What check_chapter gives or stops with: one chapter that fails does not hide how the others do."""
+    try:
+        return check_chapter(python, chapter, folder)
+    except SystemExit as stopped:
+        return stopped
+
+
 def first_cell(folder: Path, name: str) -> Path:
     """A notebook with the first code cell of the chapters and a line that tells where the package comes from."""
     chapter = json.loads((ROOT / "book" / "01_data.ipynb").read_text(encoding="utf-8"))
@@ -113,6 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     if not UV.exists():
         raise SystemExit(f"{UV} is not there: `make colab-check` installs it")
+    failed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         _, wheel = build(folder / "dist")
@@ -125,9 +134,14 @@ def main() -> None:
         version = run(python, "-c", "import sys; print(sys.version.split()[0])", cwd=folder).strip()
         say(f"Python {version} with {' '.join(told)}")
         with ThreadPoolExecutor(options.jobs) as pool:
-            for line in pool.map(lambda chapter: check_chapter(python, chapter, folder), options.chapters):
-                say(line)
+            for told, chapter in zip(
+                pool.map(lambda one: attempt(python, one, folder), options.chapters), options.chapters
+            ):
+                say(str(told))
+                failed += [chapter.name] * isinstance(told, SystemExit)
         check_first_cell(python, folder)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
     say(f"{len(options.chapters)} chapters run as in Colab")
 
 
