@@ -67,12 +67,14 @@ def check_chapter(python: Path, chapter: Path, folder: Path) -> str:
     return f"  {chapter.name}: {len(cells)} cells, {time.perf_counter() - start:.0f} s"
 
 
-def attempt(python: Path, chapter: Path, folder: Path) -> str | SystemExit:
-    """What check_chapter gives or stops with: one chapter that fails does not hide how the others do."""
+def attempt(python: Path, chapter: Path, folder: Path) -> bool:
+    """Say how a chapter ran, and give whether it did: one that fails does not hide the others."""
     try:
-        return check_chapter(python, chapter, folder)
+        say(check_chapter(python, chapter, folder))
     except SystemExit as stopped:
-        return stopped
+        say(f"  {chapter.name} fails: {stopped}")
+        return False
+    return True
 
 
 def first_cell(folder: Path, name: str) -> Path:
@@ -121,7 +123,6 @@ def main() -> None:
     options = parser.parse_args()
     if not UV.exists():
         raise SystemExit(f"{UV} is not there: `make colab-check` installs it")
-    failed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         _, wheel = build(folder / "dist")
@@ -134,14 +135,10 @@ def main() -> None:
         version = run(python, "-c", "import sys; print(sys.version.split()[0])", cwd=folder).strip()
         say(f"Python {version} with {' '.join(told)}")
         with ThreadPoolExecutor(options.jobs) as pool:
-            for told, chapter in zip(
-                pool.map(lambda one: attempt(python, one, folder), options.chapters), options.chapters
-            ):
-                say(str(told))
-                failed += [chapter.name] * isinstance(told, SystemExit)
+            ran = list(pool.map(lambda chapter: attempt(python, chapter, folder), options.chapters))
         check_first_cell(python, folder)
-    if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}")
+    if not all(ran):
+        raise SystemExit(f"{ran.count(False)} of {len(ran)} chapters fail")
     say(f"{len(options.chapters)} chapters run as in Colab")
 
 
