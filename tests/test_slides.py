@@ -35,7 +35,7 @@ def test_heading_comes_with_its_first_sentences():
     (made,) = slides.of_text(
         "## Leaving\n\nNow the question. All that left\nby eq. 2 at exit 1 had an answer there. More.\n\nAnd"
     )
-    assert made.source == "## Leaving\n\nNow the question. All that left by eq. 2 at exit 1 had an answer."
+    assert made.source == "## Leaving\n\nNow the question. All that left by eq. 2 at exit 1 had an answer there."
 
 
 def test_a_question_under_a_heading_is_not_told_twice():

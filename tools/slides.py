@@ -30,7 +30,7 @@ PAGE = """
 {%- block html_head_css -%}
 <style>
 .reveal .jp-RenderedHTMLCommon { font-size: 27px; }
-.reveal :is(h2, h3) { text-transform: none; }
+.reveal :is(h2, h3) { text-transform: none !important; }
 .reveal .fragment .jp-RenderedHTMLCommon p { margin: 0; }
 .reveal section .jp-OutputArea-output img { width: 1200px; height: 540px; max-width: none; object-fit: contain; }
 </style>
