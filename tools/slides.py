@@ -2,17 +2,21 @@
 
 Nothing is written for the slides alone. A chapter's deck has its title and objectives, a slide for each section's first
 words, each question that comes before a result (its answers appear one by one), each figure, and the summary. The
-deck is one HTML file; it fetches reveal.js (and MathJax, for formulas) when it is opened. In a lecture room without a
-network it needs a copy of reveal.js: --reveal FOLDER.
+deck is one HTML file; it fetches reveal.js, and nothing else, when it is opened. A lecture room without a network
+needs a copy of it: --reveal FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import re
 from pathlib import Path
 
 import nbformat
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import math_to_image
 from nbconvert import SlidesExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -23,10 +27,12 @@ OPTION = re.compile(
 )
 # Addresses of other chapters, and the line on minutes to read: both are of no use in a lecture.
 NOT_SPOKEN = re.compile(r"\[([^]]*)\]\([^)]*\.(?:ipynb|md)\)|^\*\*Time\*\*.*?(?:\n\n|\Z)", re.DOTALL | re.MULTILINE)
-# nbconvert's page loads reveal.js by two more libraries from the network; this one asks for reveal.js alone.
+FORMULA = re.compile(r"(\${1,2})([^$]+)\1")
+# nbconvert's page loads reveal.js by other libraries from the network, and one for formulas.
 PAGE = """
 {%- extends 'reveal/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_css -%}
 <style>
 .reveal .jp-RenderedHTMLCommon { font-size: 27px; }
@@ -43,7 +49,6 @@ PAGE = """
 function fit() {
   const slide = Reveal.getCurrentSlide();
   slide.style.zoom = Math.min(1, 680 / slide.scrollHeight);
-  if (window.MathJax) MathJax.Hub.Queue(["Rerender", MathJax.Hub, slide]);  // a hidden formula has no size
 }
 Reveal.on("slidechanged", fit);
 Reveal.initialize({
@@ -63,6 +68,15 @@ def deck(chapter: nbformat.NotebookNode) -> nbformat.NotebookNode:
         elif figures := pictures(cell):
             slides += [figures, caption(cell, following)]
     return new_notebook(cells=slides, metadata=chapter.metadata)
+
+
+def drawn(formula: re.Match[str]) -> str:
+    """A formula as a picture of the text's size that stands on its line."""
+    picture = io.BytesIO()
+    depth = math_to_image(f"${formula[2].strip()}$", picture, FontProperties(size=20), format="svg")
+    data = base64.b64encode(picture.getvalue()).decode()
+    style = f"margin: 0; vertical-align: {-depth:.0f}pt"
+    return f'<img style="{style}" alt="{formula[2].strip()}" src="data:image/svg+xml;base64,{data}">'
 
 
 def of_text(source: str) -> list[nbformat.NotebookNode]:
@@ -115,7 +129,7 @@ def caption(cell: nbformat.NotebookNode, following: nbformat.NotebookNode) -> nb
 
 def slide(text: str, kind: str = "slide") -> nbformat.NotebookNode:
     """One slide, or a fragment of the slide before it."""
-    return new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}})
+    return new_markdown_cell(FORMULA.sub(drawn, text), metadata={"slideshow": {"slide_type": kind}})
 
 
 def main() -> None:
