@@ -12,8 +12,8 @@ FRESH := data/scenes-fresh-single/annotations/instances_test.json
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book serve test site-test lint format notebooks minutes slides homework homework-class study beyond choosing gpu \
-	repository pins release-check release-lowest release-newest colab-check clean
+.PHONY: help setup book serve test site-test lint format notebooks slides homework homework-class study beyond choosing gpu \
+	minutes repository pins release-check release-lowest release-newest colab-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
