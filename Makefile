@@ -80,9 +80,10 @@ slides: $(STAMP) ## make slides of all chapters for a lecture into _build/slides
 study: $(STAMP) $(SCENES) ## reproduce the paper's study on scenes into earlyexit/study/results; resumable, hours
 	$(BIN)/earlyexit study --data scenes --folder data/scenes-single --out $(RESULTS) --jobs 2
 
-beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, into earlyexit/study/results; resumable, hours
+beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, and compare who chooses; resumable, hours
 	$(BIN)/earlyexit beyond --data scenes --folder data/scenes-single --many data/scenes \
 		--fresh data/scenes-fresh-single --out $(RESULTS) --jobs 2
+	$(MAKE) choosing
 
 choosing: $(STAMP) $(SCENES) ## train and compare who chooses with who does not, for chapter 11; resumable, hours
 	$(BIN)/earlyexit choosing --data data/scenes --into runs/choosing --out $(RESULTS)

@@ -3,6 +3,7 @@
 import re
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -15,10 +16,21 @@ story = load_tool("story")
 book_pages = load_tool("book_pages")
 
 
-def test_picture_shows_the_results_of_today():
-    drawn, stored = story.draw(), story.PATH.read_text()
+@pytest.mark.parametrize("name", story.PICTURES)
+def test_pictures_show_the_results_of_today(name):
+    drawn, stored = story.PICTURES[name](), (story.IMAGES / name).read_text()
     assert story.without_scenes(drawn) == story.without_scenes(stored)
-    assert len(re.findall(r'href="data:image/jpeg;base64,[^"]{1000,}"', stored)) == 2
+    assert len(re.findall(r'href="data:image/jpeg;base64,[^"]{1000,}"', stored)) == 2 * (name == "story.svg")
+
+
+def test_curves_rise_to_full_depth_and_ours_lies_above_the_papers():
+    found = story.curves()
+    x, y = zip(*found["the paper's way"], strict=True)
+    assert max(x) == 1 and y[-1] == max(y)
+    for points in found.values():
+        assert len(points) > 2 and [p[0] for p in points] == sorted(p[0] for p in points)
+    mine, *_ = (at for at in found["ours"] if at[0] > 0.45)
+    assert mine[1] > np.interp(mine[0], x, y) + 3
 
 
 def test_numbers_are_means_of_the_seeds():

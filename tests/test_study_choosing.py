@@ -1,13 +1,19 @@
 """The comparison of who chooses with who does not: on records made by hand, and with numbers worked out by hand."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from made_records import judged, made_records
-from test_fitting import with_latents
+from test_fitting import planted, with_latents
 
+import earlyexit
 from earlyexit.data.scenes import export_scenes
 from earlyexit.evaluation.matching import map_of, match_records
+from earlyexit.evaluation.records import Detections
 from earlyexit.evaluation.scores import evaluate_exits
 from earlyexit.study import choosing
 from earlyexit.study.choosing import (
@@ -15,14 +21,19 @@ from earlyexit.study.choosing import (
     Choosing,
     curve,
     lots,
+    open_run,
     side_by_side,
     static_rows,
     summarise,
     train_all,
+    two_passes,
     upper_hull,
     way_to_oracle,
+    with_size,
 )
 from earlyexit.study.plan import choosing_plan
+
+SPLITS = ("calibration", "test")
 
 
 def records(seed):
@@ -77,9 +88,57 @@ def test_what_looking_costs_is_counted(run):
         assert rows[f"lots for {policy}"]["gmacs"] == pytest.approx(min(row["gmacs"], 4.0), abs=0.15)
 
 
+def unsure(seed):
+    """Records whose exit 1 finds nothing of half of the images but a false alarm, the less sure the later it is."""
+    records, deep = planted(seed)
+    slots = torch.arange(4 * len(records))
+    false = deep[slots // 4] & (slots % 4 != 3)
+    boxes = records.truth.boxes[slots // 4].float()
+    boxes[:, 2:] += boxes[:, :2]
+    scores = torch.where(false, 0.5 - 0.1 * slots / len(slots), 0.9).float()
+    found = Detections(boxes + 500 * false[:, None], scores, records.truth.labels[slots // 4], torch.arange(1201))
+    return replace(records, found=found), deep
+
+
+@pytest.mark.parametrize("policy", ["two passes", "two passes by worth"])
+def test_two_passes(policy):
+    """The first pass finds nothing on half of the images: those go on, as far as is paid for."""
+    (test, deep), (calibration, _) = unsure(1), unsure(2)
+    small, large = (Choosing(name, calibration, test, unit=5.0) for name in ("small", "large"))
+    rows = {row["share"]: row for row in two_passes([large, small], [4, 1], 2) if row["policy"] == policy}
+    assert list(rows) == list(PAPER) and rows[0.4]["run"] == "small, large"
+    full, kept = (float(evaluate_exits(test, test.all_at(k), metrics=("mAP",))["mAP"]) for k in (4, 1))
+    assert rows[0.8]["mAP"] == full and float(deep.double().mean()) == pytest.approx(0.5, abs=0.05)
+    for share, row in rows.items():
+        assert row["gmacs"] == pytest.approx(1 + 4 * row["exit 2"]) and row["exit 3"] == row["exit 4"] == 0
+        if share < 0.6:  # 1 + 4 * 0.25 = 0.4 * 5
+            assert row["exit 2"] == pytest.approx((5 * share - 1) / 4, abs=0.07)
+            assert row["mAP"] == pytest.approx(kept + 2 * row["exit 2"] * (full - kept), abs=8), "those that gain go on"
+
+
+def test_a_single_detector_has_no_second_pass(run):
+    assert two_passes([run], [4], 2) == []
+
+
+def test_the_size_of_a_run(tmp_path):
+    assert with_size("runs/static-3@96") == (Path("runs/static-3"), 96)
+    assert with_size(tmp_path / "a@b") == (tmp_path / "a@b", None)
+
+
+def test_a_run_on_smaller_images(tmp_path):
+    """A quarter of the pixels, little more than a quarter of the compute; unit and boxes are of the whole image."""
+    export_scenes(tmp_path / "data", {"calibration": 8, "test": 8}, workers=1)
+    shutil.copy(Path(earlyexit.__file__).parent / "weights" / "scenes-many.safetensors", tmp_path / "many")
+    small, large = (open_run(tmp_path / name, tmp_path / "data", tmp_path / "kept") for name in ("many@64", "many"))
+    assert (small.name, small.unit, small.test.about["settings"]["max_size"]) == ("many@64", large.unit, 128)
+    assert 0.25 < small.full / large.full < 0.3
+    assert small.test.found.boxes.max() > 100
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir())[2:] == [f"many@64-{s}.safetensors" for s in SPLITS]
+
+
 def test_all_of_the_comparison_together(run):
     """A static detector at full depth that is this one keeps all of its mAP where the rule goes as deep."""
-    rows = curve(run, 3) + static_rows([run, run], [1, 4], 3)
+    rows = curve(run, 3) + [row for row in static_rows([run, run], [1, 4], 3) if not row["policy"].startswith("two")]
     ways = [way_to_oracle(run, 3)]
     found = summarise(rows, ways, "worth", run.unit)
     static = {"gain_over_static", "gain_over_static_at", "kept"}
@@ -97,6 +156,10 @@ def test_all_of_the_comparison_together(run):
     assert np.mean(at) == pytest.approx(means[0] - means[1], abs=0.01) and len(at) == len(PAPER)
     alone = summarise([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
     assert set(found) - set(alone) == static
+    passes = [{"run": "a, b", "policy": "two passes", "of": "paper", "share": share, "mAP": 10.0} for share in PAPER]
+    gain = summarise(rows + [{**row, "samples": np.full(3, 10.0)} for row in passes], ways, "worth", run.unit)
+    assert list(gain["gain_over_two_passes"]) == ["two passes"]
+    assert gain["gain_over_two_passes"]["two passes"]["mean"] == pytest.approx(means[0] - 10, abs=0.01)
 
 
 def test_the_way_to_the_oracle(run):
@@ -107,13 +170,13 @@ def test_the_way_to_the_oracle(run):
 
 
 def test_training_what_is_not_there_yet(tmp_path, monkeypatch):
-    """First full depth, then the early exits; a photo that is missing is said before."""
+    """First the deep exits, then the early ones; a photo that is missing is said before."""
     export_scenes(tmp_path, {"train": 2, "calibration": 1, "test": 1}, workers=1)
     ours, _ = choosing_plan(tmp_path, tmp_path / "runs", epochs=1)
     asked = []
     monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [])
     assert train_all(ours, 1, print) == [tmp_path / "runs" / "early-0"]
-    assert [word for word, _ in asked[0].steps] == ["training full-0", "training early-0"]
+    assert [word for word, _ in asked[0].steps] == ["training deep-0", "training early-0"]
     monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: [job.name for job in jobs])
     with pytest.raises(ValueError, match="not trained: early-0"):
         train_all(ours, 1, print)

@@ -14,6 +14,7 @@ from earlyexit.study.plan import (
     ABLATIONS,
     FAIR_EXITS,
     RECIPE,
+    THETA,
     choosing_plan,
     is_trained,
     paper_pairs,
@@ -91,20 +92,22 @@ def test_plan_beyond_the_paper_leaves_each_part_out_once():
     assert by_name["many"].data == "many" and by_name["many"].exit_target == "present"
 
 
-def test_plan_of_choosing_trains_full_depth_first_and_opponents_as_long():
+def test_plan_of_choosing_trains_depth_first_and_opponents_as_long():
     ours, static = choosing_plan("many", "runs", seeds=(0, 3), epochs=10, min_size=256, max_size=512)
-    assert [(t.name, t.first.name) for t in ours] == [("early-0", "full-0"), ("early-3", "full-3")]
-    assert [(t.first.settings.epochs, t.settings.epochs) for t in ours] == [(10, 16)] * 2
-    assert [(t.name, t.settings.exits, t.settings.epochs) for t in static[:2]] == [
-        ("static-1", (1,), 16),
-        ("static-3", (3,), 16),
+    assert [(t.name, t.first.name) for t in ours] == [("early-0", "deep-0"), ("early-3", "deep-3")]
+    assert [(t.first.settings.exits, t.settings.exits) for t in ours] == [((3, 4), (1, 2, 3))] * 2
+    assert [(t.name, t.first.name, t.settings.exits) for t in static[:2]] == [
+        ("static-1", "cut-1", (1,)),
+        ("static-3", "cut-3", (3,)),
     ]
-    assert static[2] is ours[0].first and static[2].settings.exits == (4,)
+    assert static[1].first.settings.exits == static[1].first.settings.opinions == (3,)
+    assert static[2].first is None and static[2].settings.exits == (4,) and static[2].settings.theta == THETA
     assert ours[1].first.settings.seed == ours[1].settings.seed == 3
-    assert ours[1].settings.warm_start == "runs/full-3/model.safetensors" and ours[1].settings.only_early
-    for training in [*ours, ours[1].first, *static]:
+    assert ours[1].settings.warm_start == "runs/deep-3/model.safetensors" and ours[1].settings.only_early
+    for training in [*ours, ours[1].first, *static, static[0].first]:
         check_settings(training.settings)
         assert training.settings.min_size == 256 and training.settings.data == "many" and training.settings.allow_empty
+        assert training.settings.epochs == 10
 
 
 @pytest.mark.parametrize("data", ["scenes", "coco_single"])

@@ -1,13 +1,16 @@
-"""Draw the picture of the first page from the results of the study, book/images/story.svg: python tools/story.py.
+"""Draw the pictures of the first page from the results of the study, book/images/*.svg: python tools/story.py.
 
-Two scenes and the exits at which they leave, and what each exit costs and keeps; README.md shows it, too. `--check`
-compares instead (without the scenes, whose bytes depend on the picture library); exit 1 if results have moved on.
+story.svg: two scenes and the exits at which they leave, and what each exit costs and keeps. choosing.svg: mAP over
+compute where images have any number of objects. README.md shows both, too. `--check` compares instead (without the
+scenes, whose bytes depend on the picture library); exit 1 if results have moved on.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import itertools
+import math
 import re
 import sys
 from pathlib import Path
@@ -17,8 +20,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 from earlyexit.data import scene_dataset
 from earlyexit.evaluation import EXIT_COLOURS
 from earlyexit.study import open_study, select
+from earlyexit.study.choosing import upper_hull
 
-PATH = Path(__file__).resolve().parent.parent / "book" / "images" / "story.svg"
+IMAGES = Path(__file__).resolve().parent.parent / "book" / "images"
 # An easy test scene and a hard one, by id, and where the detector of chapter 10 lets them go if an exit has to be
 # sure of its class to 99 %; tests/test_story.py asks the detector.
 LEAVES = {107: 1, 65: 4}
@@ -108,6 +112,68 @@ def draw() -> str:
     return "\n".join([head, *lines, "</svg>\n"])
 
 
+Points = list[tuple[float, float]]
+
+
+def curves() -> dict[str, Points]:
+    """Compute in shares of the paper's full depth and mAP, on test scenes with none to four objects, by who spends it."""
+    study = open_study()
+    ours, paper = (study.table(f"choosing_scenes_many{name}") for name in ("", "_paper"))
+    unit = select(paper, policy="exit 4")[0]["gmacs"]
+    first = ours[0]["run"]
+
+    def points(rows: list[dict]) -> Points:
+        return sorted({(row["gmacs"] / unit, row["mAP"]) for row in rows})
+
+    static = points(select(ours, policy="static"))
+    choosing = [row for row in ours if row["run"] == first and row["policy"] in ("exit 1", "worth", "exit 4")]
+    published = [row for row in paper if row["policy"] in ("max softmax", "exit 4")]
+    return {
+        "the paper's way": points(published),
+        "cut off at one exit": [static[k] for k in upper_hull(static)],
+        "ours": points(choosing),
+    }
+
+
+LINES = {"the paper's way": "#56B4E9", "cut off at one exit": "#A6761D", "ours": "#9A6FE0"}  # on white and on black
+
+
+def draw_curves() -> str:
+    """mAP over compute: the paper's way, the best that does not choose, and ours."""
+    found = curves()
+    top = 10 * math.ceil(max(y for points in found.values() for _, y in points) / 10)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 50 + 370 * x, 270 - 230 * y / top
+
+    lines = []
+    for y in range(0, top + 1, 20):
+        (left, at), (right, _) = place(0, y), place(1, y)
+        lines.append(f'<path d="M{left:g} {at:.1f}H{right:g}" stroke="currentColor" stroke-opacity="0.25"/>')
+        lines.append(text(left - 8, at + 5, str(y), 'text-anchor="end"'))
+    for x in (0.2, 0.4, 0.6, 0.8, 1):
+        lines.append(text(place(x, 0)[0], 290, f"{x:.0%}", 'text-anchor="middle"'))
+    lines += [text(4, 22, "mAP"), text(420, 310, "compute", 'text-anchor="end"')]
+    for row, (name, points) in enumerate(found.items()):
+        way = " ".join(f"{x:.1f},{y:.1f}" for x, y in itertools.starmap(place, points))
+        lines.append(f'<polyline points="{way}" fill="none" stroke="{LINES[name]}" stroke-width="3"/>')
+        for x, y in itertools.starmap(place, points):
+            lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{LINES[name]}"/>')
+        lines.append(f'<path d="M210 {200 + 22 * row}h24" stroke="{LINES[name]}" stroke-width="4"/>')
+        lines.append(text(242, 205 + 22 * row, name))
+    said = "mAP over compute. " + " ".join(
+        f"{name}: " + ", ".join(f"{y:.0f} at {x:.0%}" for x, y in points) + "." for name, points in found.items()
+    )
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 318" role="img" aria-label="{said}" '
+        'font-family="system-ui, sans-serif" font-size="15" color="#727a83">'
+    )
+    return "\n".join([head, *lines, "</svg>\n"])
+
+
+PICTURES = {"story.svg": draw, "choosing.svg": draw_curves}
+
+
 def without_scenes(svg: str) -> str:
     """The picture with its scenes left out."""
     return re.sub(r'href="data:[^"]*"', "", svg)
@@ -115,12 +181,14 @@ def without_scenes(svg: str) -> str:
 
 def main() -> int:
     """Draw or compare; return the exit status."""
-    if "--check" in sys.argv[1:]:
-        same = PATH.exists() and without_scenes(PATH.read_text(encoding="utf-8")) == without_scenes(draw())
-        print("the picture shows the results" if same else f"{PATH.name} shows other results: run tools/story.py")
-        return 0 if same else 1
-    PATH.write_text(draw(), encoding="utf-8")
-    print(f"wrote {PATH.name}")
+    for name, drawn in ((name, draw_it()) for name, draw_it in PICTURES.items()):
+        path = IMAGES / name
+        if "--check" not in sys.argv[1:]:
+            path.write_text(drawn, encoding="utf-8")
+            print(f"wrote {name}")
+        elif not path.exists() or without_scenes(path.read_text(encoding="utf-8")) != without_scenes(drawn):
+            print(f"{name} shows other results: run tools/story.py")
+            return 1
     return 0
 
 

@@ -102,7 +102,7 @@ def dyn_retinanet_nano(
         weights: the name of weights that come with the package ("scenes", "scenes-baseline") or a file. For those of a
             detector with other options, as "scenes-early", `load_detector` makes the detector that they fit.
         trunk: in the place of the small RegNetY, for which there are no `trunk_weights`.
-        trunk_weights, filler, widths, first_read, **detector: see `dyn_retinanet_regnet_y_800mf`.
+        trunk_weights, filler, widths, first_read, detector: see `dyn_retinanet_regnet_y_800mf`.
     """
     detector = {"min_size": 128, "max_size": 256, **detector}
     backbone = nano_backbone(num_classes, trunk, trunk_weights, first_read)

@@ -1,12 +1,15 @@
 """Does choosing who leaves pay, against the best that does not choose? One comparison of policies on the same images.
 
 Of each detector: its exits for everybody, lots between them, the paper's rule, `Worth` without and with detections, and
-the oracle. Beside it static detectors, each trained for the exit that it is cut off at. Whatever is fitted, scales of
+the oracle. Beside it static detectors, each trained for the exit that it is cut off at, on images of several sizes, and
+two passes: the static detectors of a small and of a large compute, one after the other. Whatever is fitted, scales of
 scores, thresholds and prices, is fitted to the calibration split; numbers are of the test split.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +22,13 @@ from ..evaluation.collect import collect_records
 from ..evaluation.cost import count_macs
 from ..evaluation.fitting import all_choices, best_under, fit_worth
 from ..evaluation.matching import map_of, match_records
-from ..evaluation.policies import random_exits, rule_scores, threshold_exits
+from ..evaluation.policies import limit_for, random_exits, rule_scores, threshold_exits
 from ..evaluation.records import Detections, ExitRecords, offsets_of
 from ..evaluation.scores import bootstrap, fit_score_scales, oracle, rescale_records
 from ..files import write_json, write_table
 from ..model.backbone import EXITS, NUM_EXITS
+from ..model.detector import EarlyExitRetinaNet
+from ..model.exits import DetectionScore
 from ..model.factories import load_detector, make_model, read_config
 from ..processes import Job, Say, run_jobs
 from ..weights import ModelConfig
@@ -36,6 +41,7 @@ KEPT = (0.7, 0.6, 0.5)  # those at which the share of the mAP that is kept is to
 GOING_ON = (0.25, 0.5, 0.75)  # shares of the images that go on from exit 1 to exit 4
 DRAWS = 3  # of lots
 RULES = {"worth": False, "worth of detections": True}  # and whether it looks at them
+PASSES = ("two passes", "two passes by worth")  # who has a second one: by the highest score of the first, or by `Worth`
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,33 @@ def train_all(trainings: Sequence[Training], jobs: int, say: Say) -> list[Path]:
     return runs
 
 
+def with_size(run: str | Path) -> tuple[Path, int | None]:
+    """The folder of a run, and of "runs/static-3@96" the shorter side of the images in pixels, else None."""
+    folder, at, size = str(run).rpartition("@")
+    return (Path(folder), int(size)) if at and size.isdigit() else (Path(run), None)
+
+
+def use_size(model: EarlyExitRetinaNet, size: int | None) -> None:
+    """Let a detector resize images to another shorter side, and to a longer one in proportion; None changes nothing."""
+    if size:
+        sides = model.transform
+        sides.min_size, sides.max_size = (size,), round(sides.max_size * size / sides.min_size[-1])
+
+
+def static_exit(run: str | Path) -> int:
+    """The last exit that a run was trained at."""
+    return max(json.loads((with_size(run)[0] / "settings.json").read_text())["settings"]["exits"])
+
+
 def open_run(run: str | Path, data: str | Path, records: str | Path) -> Choosing:
-    """A trained detector on the splits of `data`; its records are kept in the folder `records`."""
+    """A trained detector on the splits of `data`; its records are kept in the folder `records`.
+
+    After its folder may stand the size of the images, see `with_size`, if that is not the one of its training.
+    """
+    name, (run, size) = Path(run).name, with_size(run)
     model, classes = load_detector(run)
-    model.eval()
-    found, name = {}, Path(run).name
+    use_size(model.eval(), size)
+    found = {}
     for split in ("calibration", "test"):
         Path(records).mkdir(parents=True, exist_ok=True)
         path = Path(records) / f"{name}-{split}.safetensors"
@@ -220,14 +248,19 @@ def curve(run: Choosing, repeats: int) -> list[dict]:
     return rows
 
 
-def way_to_oracle(run: Choosing, repeats: int) -> dict[str, dict]:
+def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | None = None) -> dict[str, dict]:
     """How far each rule goes from lots to the oracle, if shares of the images go on from exit 1 to exit 4.
+
+    Args:
+        run: the detector.
+        repeats: bootstrap samples.
+        others: by the name of a rule its scores (N,) of the test images at exit 1; the lowest go on.
 
     Returns:
         By rule "mAP", which is that way as a fraction, and its "samples".
     """
     two, reached = side_by_side([(run.test, 1), (run.test, 4)]), run.test.exit(1, found=True)
-    matches, orders = match_records(two), {"max softmax": run.test.confidence[0]}
+    matches, orders = match_records(two), {"max softmax": run.test.confidence[0], **(others or {})}
     for name, looks in RULES.items():
         rule, _ = fit_worth(run.calibration, budget=1.0, looks=looks)
         orders[name] = -rule.gains(reached)[:, -1]
@@ -263,14 +296,71 @@ def static_rows(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) ->
         {"run": run.name, "policy": "static", **row_of(test, [test.all_at(exit)], repeats)}
         for run, (test, exit) in zip(runs, own, strict=True)
     ]
-    hull = upper_hull(points)
     for share in PAPER:
-        gmacs = share * runs[0].unit
-        above = min(max(sum(points[k][0] < gmacs for k in hull), 1), max(len(hull) - 1, 1))
-        pair = hull[above - 1 : above + 1]
-        reached = lots(side_by_side([own[k] for k in pair]), gmacs, repeats, [points[k] for k in pair])
+        reached = lots_between(own, points, share * runs[0].unit, repeats)
         rows.append({"run": "statics", "policy": "static lots", "of": "paper", "share": share, **reached})
+    return rows + two_passes(runs, exits, repeats)
+
+
+def lots_between(
+    own: Sequence[tuple[ExitRecords, int]], points: Sequence[tuple[float, float]], wanted: float, repeats: int
+) -> dict:
+    """The row of `lots` of detectors, each its records and its exit; `points` are cost and mAP, `wanted` is a cost."""
+    hull = upper_hull(points)
+    above = min(max(sum(points[k][0] < wanted for k in hull), 1), max(len(hull) - 1, 1))
+    pair = hull[above - 1 : above + 1]
+    return lots(side_by_side([own[k] for k in pair]), wanted, repeats, [points[k] for k in pair])
+
+
+def two_passes(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) -> list[dict]:
+    """Rows of two detectors that do not choose: a cheap one for all images, a second pass where it is not sure enough.
+
+    Not sure is an image whose highest score is low or, "by worth", whose gain `Worth` predicts from the first pass.
+    Which of the detectors on the frontier are the two is chosen, at each of `PAPER`, on the calibration split.
+    """
+    own = list(zip(runs, exits, strict=True))
+    hull = upper_hull([frontier(run.calibration)[exit - 1] for run, exit in own])
+    pairs = [_Pair(own[a], own[b]) for a, b in itertools.combinations(hull, 2)]
+    rows = []
+    for policy, share in itertools.product(PASSES if pairs else (), PAPER):
+        budget = share * runs[0].unit
+        payable = [pair for pair in pairs if pair.calibration.gmacs[0].mean() <= budget] or pairs[:1]
+        best = max(payable, key=lambda pair: pair.reached(policy, budget))
+        row = row_of(best.test, [best.leave(policy, budget)[1]], repeats)
+        rows.append({"run": best.name, "policy": policy, "of": "paper", "share": share, **row})
     return rows
+
+
+class _Pair:
+    """Records of two passes: at exit 1 the first detector alone, at all others the second after it."""
+
+    def __init__(self, first: tuple[Choosing, int], second: tuple[Choosing, int]):
+        self.name = f"{first[0].name}, {second[0].name}"
+        splits = ([(getattr(run, split), exit) for run, exit in (first, second)] for split in ("calibration", "test"))
+        self.calibration, self.test = (_one_after_the_other(*columns) for columns in splits)
+        rule, _ = fit_worth(self.calibration, budget=1.0, looks=True)
+        scores = dict(zip(PASSES, (DetectionScore(), lambda reached: -rule.gains(reached)[:, -1]), strict=True))
+        both = [records.exit(1, found=True) for records in (self.calibration, self.test)]
+        self.scores = {policy: [score(reached) for reached in both] for policy, score in scores.items()}
+
+    def leave(self, policy: str, budget: float) -> list[Tensor]:
+        """Exits of both splits; second passes take what a budget in GMACs leaves on the calibration split."""
+        first, both = self.calibration.gmacs[:2].mean(1).tolist()
+        stay = 1 - min(max((budget - first) / (both - first), 0.0), 1.0)
+        limit = limit_for(self.scores[policy][0], math.ceil(stay * len(self.calibration) - 1e-9))
+        return [torch.where(scores >= limit, 1, 2) for scores in self.scores[policy]]
+
+    def reached(self, policy: str, budget: float) -> float:
+        """The mAP on the calibration split."""
+        return map_of(match_records(self.calibration), self.leave(policy, budget)[0])
+
+
+def _one_after_the_other(first: tuple[ExitRecords, int], second: tuple[ExitRecords, int]) -> ExitRecords:
+    both, latents = side_by_side([first, second]), first[0].exit(first[1]).latents
+    gmacs = both.gmacs.clone()
+    gmacs[1:] += gmacs[0]
+    latents = None if latents is None else latents[:, 0]
+    return replace(both, gmacs=gmacs, looks=torch.zeros_like(gmacs), latents_1=latents, latents_2=latents)
 
 
 def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float) -> dict:
@@ -285,8 +375,9 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     Returns:
         "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
         between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
-        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them; "kept": the share of the mAP of
-        the static detector at full depth, by the share of its compute.
+        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them; "gain_over_two_passes": above
+        each of `PASSES`, the mean; "kept": the share of the mAP of the static detector at full depth, by the share of
+        its compute.
     """
 
     def of(policy: str, kind: str, *shares: float) -> list[dict]:
@@ -307,8 +398,12 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         pairs = {share: [of(policy, "paper", share) for policy in (rule, "static lots")] for share in PAPER}
         at = {share: difference(mine, theirs * len(mine)) for share, (mine, theirs) in pairs.items()}
         summary["gain_over_static_at"] = {f"{share:.2f}": found.rounded() for share, found in at.items()}
-    deep = max((row for row in rows if row["policy"] == "static"), key=lambda row: row["gmacs"], default=None)
-    if deep and deep["gmacs"] > 0.9 * unit:  # at the paper's full depth, whatever its first read costs
+    passes = {policy: of(policy, "paper", *PAPER) for policy in PASSES}
+    gains = {policy: difference(ours, found * len(ours)).rounded() for policy, found in passes.items() if found}
+    summary |= {"gain_over_two_passes": gains} if gains else {}
+    near = [row for row in rows if row["policy"] == "static" and 0.9 * unit < row["gmacs"] < 1.01 * unit]
+    if near:  # at the paper's full depth, whatever its first read costs
+        deep = max(near, key=lambda row: row["gmacs"])
         full = _mean([deep])
         kept = {f"{share:.2f}": [_ratio(row, full) for row in of(rule, "paper", share)] for share in KEPT}
         summary["kept"] = {share: estimate_of(of_runs).rounded(4) for share, of_runs in kept.items()}
@@ -339,7 +434,7 @@ def compare(
         runs: folders of trainings that differ in their seed alone.
         data: images in COCO layout, with the splits calibration and test.
         out: the folder, in which records are kept, too. What the summary says of other data stays.
-        static: runs whose images all leave at the last exit that they were trained at.
+        static: runs whose images all leave at the last exit that they were trained at; see `with_size` for their size.
         name: of the data, in the summary.
         rule: the one of `RULES` that the summary is about.
         repeats: bootstrap samples over images.
@@ -350,8 +445,7 @@ def compare(
     others = [open_run(run, data, out / "records") for run in static]
     rows = [row for run in opened for row in curve(run, repeats)]
     if others:
-        exits = [max(json.loads((run / "settings.json").read_text())["settings"]["exits"]) for run in static]
-        rows += static_rows(others, exits, repeats)
+        rows += static_rows(others, [static_exit(run) for run in static], repeats)
     ways = [way_to_oracle(run, repeats) for run in opened]
     path = out / "choosing_summary.json"
     summary = json.loads(path.read_text()) if path.exists() else {}

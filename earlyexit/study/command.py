@@ -95,13 +95,13 @@ def choosing_command(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs that choose, one a seed; else trained.")] = None,
     data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
-    static: Annotated[list[Path] | None, typer.Option(help="Runs whose images all leave at their last exit.")] = None,
+    static: Annotated[list[Path] | None, typer.Option(help="Runs that do not choose; RUN@96: at 96 pixels.")] = None,
     name: Annotated[str, typer.Option(help="Name of the data in the summary.")] = "scenes_many",
     rule: Annotated[str, typer.Option(help="Rule of the summary: worth, or worth of detections.")] = "worth",
     repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
     into: Annotated[Path | None, typer.Option(help="Without RUNS: their folder; OUT/runs unless told.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Without RUNS: so many trainings that choose.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="Without RUNS: of the first of their two steps.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Without RUNS: of each of their two steps.")] = 8,
     min_size: Annotated[int, typer.Option(min=32, help="Without RUNS: shorter side of the images, in pixels.")] = 128,
     jobs: Annotated[int, typer.Option(min=1, help="Without RUNS: trainings at a time.")] = 1,
 ) -> None:
@@ -116,7 +116,8 @@ def choosing_command(
         changes = {"min_size": min_size, "max_size": 2 * min_size} if min_size != 128 else {}
         plans = choosing_plan(data, into or out / "runs", seeds=range(seeds), epochs=epochs, **changes)
         runs, others = (train_all(trainings, jobs, typer.echo) for trainings in plans)
-        static = [*others, *(static or ())]
+        sizes = [Path(f"{run}@{size}") for run in others for size in (min_size * 3 // 4, min_size * 5 // 4)]
+        static = [*others, *sizes, *(static or ())]
     typer.echo(compare(runs, data, out, static=static or (), name=name, rule=rule, repeats=repeats))
 
 

@@ -115,11 +115,11 @@ ONLY_EARLY = {"only_early": True, "exits": (1, 2, 3), "exit_weights": None, "the
 ONLY_EARLY |= {"init": None, "keep_classifiers": True}  # all comes from the first training
 # On images with any number of objects, also none, the exits say which classes are there.
 MANY = {"exit_target": "present", "allow_empty": True}
-# Who chooses is trained in two steps: full depth alone, as in the paper, and then the parts of the early exits on its
-# backbone, which stands still, so that full depth loses nothing. Early heads are narrow, the first read costs little.
-FULL = {**MANY, "first_read": "merged", "exits": (4,), "theta": THETA}
+# Who chooses is trained in two steps: the exits that run the whole backbone, 3 and 4, and then the parts of the early
+# ones on that backbone, which stands still, so that depth loses nothing. Early heads are narrow, the first read cheap.
 CHOOSING = {**RECIPE, **MANY, "widths": (32, 24, 40, 0), "first_read": "merged"}
-_NOT_CHOOSING = (1, 3)  # exits at which a detector of its own is cut off; at full depth the first step is one
+DEEP = {**CHOOSING, "exits": (3, 4), "opinions": (3,), "exit_weights": None}
+_NOT_CHOOSING = (1, 3)  # exits at which a detector of its own is cut off, trained in the same two steps
 _NO_OPTION = {"data", "resume", "progress"}
 
 
@@ -193,7 +193,7 @@ def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) 
 
 
 def choosing_plan(
-    folder: str | Path, runs: str | Path, *, seeds: Sequence[int] = (0,), epochs: int = 5, **changes
+    folder: str | Path, runs: str | Path, *, seeds: Sequence[int] = (0,), epochs: int = 8, **changes
 ) -> tuple[list[Training], list[Training]]:
     """Detectors that choose, one for each seed, and those that do not, with the first of the seeds.
 
@@ -201,26 +201,27 @@ def choosing_plan(
         folder: images in COCO layout: the splits train, calibration, test.
         runs: the folder of the runs' folders.
         seeds: of the trainings.
-        epochs: of full depth; the early exits, and a detector that is cut off early, have 1.6 times as many.
+        epochs: of each step: the backbone with what reads all of it, and then the parts of early exits.
         changes: of all settings, such as `min_size` or `trunk`.
     """
-    whole = replace(recipe("scenes"), data=Path(folder).as_posix(), **changes)
-    longer = round(1.6 * epochs)
+    whole = replace(recipe("scenes"), data=Path(folder).as_posix(), epochs=epochs, **changes)
 
-    def training(name: str, group: str, epochs: int, seed: int, **parts) -> Training:
-        settings = replace(whole, out=(Path(runs) / name).as_posix(), epochs=epochs, seed=seed, **parts)
-        return Training(name, group, settings)
+    def training(name: str, group: str, seed: int, **parts) -> Training:
+        return Training(name, group, replace(whole, out=(Path(runs) / name).as_posix(), seed=seed, **parts))
 
-    ours = []
-    for seed in seeds:
-        full = training(f"full-{seed}", "joint", epochs, seed, **FULL)
-        alone = {**CHOOSING, **ONLY_EARLY, "warm_start": f"{full.settings.out}/model.safetensors"}
-        ours.append(replace(training(f"early-{seed}", "early", longer, seed, **alone), first=full))
+    def goes_on(first: Training, name: str, group: str, **parts) -> Training:
+        start = f"{first.settings.out}/model.safetensors"
+        parts = {**parts, **ONLY_EARLY, "exits": parts["opinions"], "warm_start": start}
+        return replace(training(name, group, first.settings.seed, **parts), first=first)
+
+    deep = [training(f"deep-{seed}", "joint", seed, **DEEP) for seed in seeds]
+    ours = [goes_on(first, f"early-{first.settings.seed}", "early", **CHOOSING) for first in deep]
     static = []
     for k in _NOT_CHOOSING:
         alone = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None}
-        static.append(training(f"static-{k}", "many", longer, seeds[0], **alone))
-    return ours, [*static, ours[0].first]
+        static.append(goes_on(training(f"cut-{k}", "many", seeds[0], **alone), f"static-{k}", "many", **alone))
+    static.append(training("static-4", "many", seeds[0], **MANY, exits=(4,), theta=THETA))
+    return ours, static
 
 
 def recipe(data: str, model: str | None = None) -> TrainSettings:
