@@ -1,18 +1,13 @@
 """The minutes that a chapter promises follow from what it holds, and from measured seconds."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from test_repository import load_tool
 
-ROOT = Path(__file__).resolve().parent.parent
-spec = importlib.util.spec_from_file_location("minutes", ROOT / "tools" / "minutes.py")
-minutes = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(minutes)
-
+minutes = load_tool("minutes")
 TIME = "**Time**: 1 minutes to read, a while to run, 1 minutes for the exercises."
 
 
