@@ -94,7 +94,12 @@ def check_first_cell(python: Path, folder: Path) -> None:
     """The first cell installs from git, runs again without a network, and says so where it cannot install."""
     run(UV, "pip", "uninstall", "--quiet", "--python", python, "earlyexit-detection", cwd=folder)
     gone = first_cell(folder, "offline")
-    nowhere = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{folder}/none.insteadOf"}
+    (folder / "none.txt").touch()  # in place of limits that this machine sets pip: Colab has others or none
+    nowhere = {
+        "PIP_CONSTRAINT": f"{folder}/none.txt",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{folder}/none.insteadOf",
+    }
     repository = re.search(r"git\+(https://[^\"]+)", gone.read_text(encoding="utf-8").replace("\\", ""))[1]
     led = {"GIT_CONFIG_VALUE_0": repository, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     try:
