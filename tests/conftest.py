@@ -15,12 +15,14 @@ from earlyexit.training.settings import TrainSettings
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 # Files that take long begin, so that at the end no worker waits for another.
-LONG = ("benchmarks", "onnx", "processes", "training_checkpoints", "cli", "homework", "records", "trunks", "parity")
+LONG = ("homework_class", "onnx", "cli", "benchmarks", "homework_grade", "processes", "records", "homework")
+LONG += ("sliders", "training_checkpoints", "parity", "trunks", "handful")
 
 
 def pytest_collection_modifyitems(items):
-    """Bring the tests of the files in `LONG` to the front, all else stays in order."""
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+    """Bring the tests of the files in `LONG` to the front, the longest first; all else stays in order."""
+    place = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem.removeprefix("test_"), len(LONG)))
 
 
 @pytest.fixture(scope="session")

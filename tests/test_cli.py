@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import io
 import json
 import os
 import re
@@ -417,13 +418,17 @@ def test_a_training_that_is_stopped_says_how_to_go_on(tmp_path, capsys, monkeypa
     assert rows(out) == 2
 
 
-def test_letters_that_the_output_lacks_stop_nothing(tmp_path):
+def test_letters_that_the_output_lacks_stop_nothing(tmp_path, monkeypatch):
     photo = tmp_path / "고양이.jpg"
     Image.new("RGB", (64, 64), "gray").save(photo)
-    command = [sys.executable, "-m", "earlyexit", "detect", str(photo)]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert b"???.jpg: exit " in done.stdout
+    output = io.TextIOWrapper(io.BytesIO(), "cp1252")
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "argv", ["earlyexit", "detect", str(photo)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    output.flush()
+    assert ended.value.code == 0
+    assert b"???.jpg: exit " in output.buffer.getvalue()
 
 
 def test_one_bad_photo_among_good_ones(tmp_path, capsys, monkeypatch):

