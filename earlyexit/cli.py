@@ -45,12 +45,9 @@ def main() -> None:
 
 
 def run_app(app: typer.Typer, errors: tuple[type[Exception], ...] = (), prefix: str = "") -> None:
-    """Run a command and leave Python with its exit code; wrong usage ends in one line and exit code 2.
+    """Run a command and leave Python with its exit code; wrong usage, or an exception of the kinds `errors`, is 2.
 
-    Args:
-        app: the commands.
-        errors: kinds of exceptions whose message is such a line, too.
-        prefix: what the line begins with.
+    What went wrong is said in one line, which begins with `prefix`.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a letter that a terminal or a file lacks is no reason to stop
@@ -347,7 +344,7 @@ def calibrate(
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave, or that a budget allows."""
     from .data import annotation_file
-    from .evaluation.fitting import scores_of_rule, thresholds_under
+    from .evaluation.fitting import calibrate_rule, scores_of_rule
     from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images
     from .weights import own_weights, store_in_card
 
@@ -363,7 +360,7 @@ def calibrate(
         scores = scores_of_rule(model, dataset, rule, progress=True)
         limits, notes = calibrate_thresholds(scores, shares), few_images(scores, shares)
     else:
-        limits = thresholds_under(model, dataset, budget, rule, progress=True)
+        limits = calibrate_rule(model, dataset, index, rule, budget, progress=True)
     other = type(model.rule) is not type(before) and into is None
     only = f"these thresholds are for the rule {rule!r}, which {weights!r} do not have: --into RUN stores both"
     _say([*([only] if other else []), *notes])
@@ -435,8 +432,7 @@ def onnx(
     out: Annotated[Path, typer.Option(help="Folder of the graphs and their card.json.")],
     weights: Weights = DEFAULT_WEIGHTS,
     image_size: Annotated[
-        str | None,
-        typer.Option(help="Height,width after resizing and padding; a square photo's by default."),
+        str | None, typer.Option(help="Height,width after resizing and padding; a square photo's by default.")
     ] = None,
     exits: Annotated[str, typer.Option(help="Exits to leave at: some of 1,2,3,4, and always 4.")] = "1,2,3,4",
 ) -> None:

@@ -28,9 +28,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
 def whole_file(path: str | Path, ending: str = "") -> Iterator[Path]:
     """A temporary file beside `path` to be filled, which takes its place at the end, unless an exception does.
 
-    Args:
-        path: what is to be written.
-        ending: of the temporary file, for what is written by something that looks at it.
+    Its name has an `ending` of choice, for what is written by something that looks at it.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp{ending}")

@@ -16,21 +16,13 @@ EXIT_TARGETS = ("single", "largest", "present")
 
 @dataclass(frozen=True)
 class JointLoss:
-    """L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver, term by term; called by a detector in training mode.
+    """L' = lambda (L_cls + L_bbox) + theta L_DynPerceiver, term by term; called by a detector in training mode."""
 
-    Args:
-        theta: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1).
-        lambda_: weight of the detection losses.
-        exits: the exits at which the detection loss is applied, averaged over them; (4,) is the paper.
-        weights: weights for that average, by exit; equal unless given.
-        distillation: weight of the distillation inside the exits' loss; 0.5 as published, 0 to switch it off.
-    """
-
-    theta: float = 0.0115
-    lambda_: float = 1.0
-    exits: Iterable[int] = (4,)
-    weights: Mapping[int, float] | None = None
-    distillation: float = 0.5
+    theta: float = 0.0115  #: weight of the exits' classification loss; 0 is the paper's baseline (eq. 1)
+    lambda_: float = 1.0  #: weight of the detection losses
+    exits: Iterable[int] = (4,)  #: at which the detection loss is applied, averaged over them; (4,) is the paper
+    weights: Mapping[int, float] | None = None  #: for that average, by exit; equal unless given
+    distillation: float = 0.5  #: weight of the distillation inside the exits' loss; 0.5 as published, 0 for none
 
     def __post_init__(self) -> None:
         for name in ("theta", "lambda_", "distillation"):
@@ -47,12 +39,7 @@ class JointLoss:
             )
 
     def __call__(self, model, batch: ImageList, targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The weighted terms, to be summed.
-
-        Args:
-            model: an `EarlyExitRetinaNet` in training mode.
-            batch: images as the model's transform leaves them.
-            targets: likewise.
+        """The weighted terms, to be summed: an `EarlyExitRetinaNet` on what its transform made of images and targets.
 
         Returns:
             "classification" and "bbox_regression", means over `exits`, and with theta above 0 "exit"; all scalars.
@@ -83,12 +70,7 @@ class JointLoss:
         """The exits' loss for what `exit_target` asks of them; 0 if no image of the batch has an answer.
 
         One class alone can only be there or not: then every image has an answer, and those without an object are the
-        only ones that there is something to learn from.
-
-        Args:
-            logits: one (N, classes) tensor for each of the four exits.
-            targets: of the N images.
-            exit_target: see `EarlyExitRetinaNet`.
+        only ones that there is something to learn from. There is one (N, classes) tensor of logits for each exit.
         """
         if exit_target == "present" or logits[0].shape[1] == 1:
             present = present_classes(targets, logits[0].shape[1]).to(logits[0])
@@ -97,7 +79,7 @@ class JointLoss:
         chosen = logits if which is None else [x[which] for x in logits]
         if not len(labels):
             return logits[-1].sum() * 0
-        return _exit_loss(chosen, labels, EXIT_WEIGHTS, self.distillation, temperature=1.0)
+        return _exit_loss(chosen, labels, EXIT_WEIGHTS, self.distillation)
 
 
 def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
@@ -109,12 +91,7 @@ def check_exits(name: str, exits: int | Iterable[int]) -> tuple[int, ...]:
 
 
 def exit_loss(
-    logits: Sequence[Tensor],
-    labels: Tensor,
-    *,
-    weights: Sequence[float] = EXIT_WEIGHTS,
-    distillation: float = 0.5,
-    temperature: float = 1.0,
+    logits: Sequence[Tensor], labels: Tensor, *, weights: Sequence[float] = EXIT_WEIGHTS, distillation: float = 0.5
 ) -> Tensor:
     """Loss of the exits' classifiers, L_DynPerceiver in the paper's eq. 2, as a scalar.
 
@@ -126,43 +103,34 @@ def exit_loss(
     Args:
         logits: one (N, classes) tensor for each exit, the last one the deepest.
         labels: (N,), int64, the class of each image.
-        weights: one weight for each exit.
+        weights: one for each exit.
         distillation: weight of the sum of the KL terms.
-        temperature: softens both distributions; the KL terms are multiplied by its square.
     """
     if len(logits) != len(weights):
         raise ValueError(f"one weight for each exit is needed, got {len(weights)} weights for {len(logits)} exits")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
     if not 0 <= distillation < math.inf:
         raise ValueError(f"distillation must be finite and at least 0, got {distillation}")
     classes = logits[-1].shape[1]
     if labels.dtype != torch.int64 or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"labels must be int64 from 0 to {classes - 1}, got {labels.dtype} {labels.tolist()[:10]}")
-    return _exit_loss(logits, labels, weights, distillation, temperature)
+    return _exit_loss(logits, labels, weights, distillation)
 
 
-def _exit_loss(
-    logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float], distillation: float, temperature: float
-) -> Tensor:
+def _exit_loss(logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float], distillation: float) -> Tensor:
     """`exit_loss` of labels that were checked before: a look at each batch would make a GPU wait."""
     if logits[-1].shape[1] == 1:  # the second answer, that it is not there, has the logit 0
         logits = [F.pad(x, (0, 1)) for x in logits]
     loss = sum(w * F.cross_entropy(x, labels) for w, x in zip(weights, logits, strict=True))
     if distillation:
-        teacher = torch.log_softmax(logits[-1].detach() / temperature, dim=1)
-        students = (torch.log_softmax(x / temperature, dim=1) for x in logits[:-1])
+        teacher = torch.log_softmax(logits[-1].detach(), dim=1)
+        students = (torch.log_softmax(x, dim=1) for x in logits[:-1])
         kl = sum(F.kl_div(s, teacher, reduction="batchmean", log_target=True) for s in students)
-        loss = loss + distillation * temperature**2 * kl
+        loss = loss + distillation * kl
     return loss
 
 
 def present_loss(
-    logits: Sequence[Tensor],
-    present: Tensor,
-    *,
-    weights: Sequence[float] = EXIT_WEIGHTS,
-    distillation: float = 0.5,
+    logits: Sequence[Tensor], present: Tensor, *, weights: Sequence[float] = EXIT_WEIGHTS, distillation: float = 0.5
 ) -> Tensor:
     """The exits' loss where an image may have any number of objects: which classes are there? A scalar.
 
@@ -170,10 +138,8 @@ def present_loss(
     terms of `exit_loss`. An image without any object is as good an example as any other.
 
     Args:
-        logits: one (N, classes) tensor for each exit, the last one the deepest.
+        logits, weights, distillation: see `exit_loss`.
         present: (N, classes), 1 where an object of the class is in the image.
-        weights: one weight for each exit.
-        distillation: weight of the terms that draw each earlier exit to the last.
     """
 
     def crossed(x: Tensor, aim: Tensor) -> Tensor:
@@ -194,22 +160,19 @@ def exit_labels(targets: Sequence[dict], exit_target: str) -> tuple[Tensor, Tens
     Raises:
         ValueError: naming the image, for several objects and `exit_target="single"`.
     """
-    labels, which = [], []
-    for i, target in enumerate(targets):
-        count = len(target["labels"])
-        if count > 1 and exit_target == "single":
-            raise ValueError(
-                f"image {i} has {count} objects, but the exits learn one class per image: filter to single-object "
-                "images, or set exit_target='largest' (--exit-target largest)"
-            )
-        if count:
-            labels.append(target["labels"].gather(0, box_area(target["boxes"]).argmax(0, keepdim=True)))
-            which.append(i)
-    if not labels:
+    counts = [len(target["labels"]) for target in targets]
+    if exit_target == "single" and max(counts) > 1:
+        i = next(i for i, count in enumerate(counts) if count > 1)
+        raise ValueError(
+            f"image {i} has {counts[i]} objects, but the exits learn one class per image: filter to single-object "
+            "images, or set exit_target='largest' (--exit-target largest)"
+        )
+    which = [i for i, count in enumerate(counts) if count]
+    if not which:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    chosen = torch.cat(labels)
-    some = None if len(which) == len(targets) else torch.tensor(which).to(chosen.device, non_blocking=True)
-    return chosen, some
+    found = (targets[i] for i in which)
+    labels = torch.cat([t["labels"].gather(0, box_area(t["boxes"]).argmax(0, keepdim=True)) for t in found])
+    return labels, None if all(counts) else torch.tensor(which).to(labels.device, non_blocking=True)
 
 
 def present_classes(targets: Sequence[dict], num_classes: int) -> Tensor:

@@ -393,7 +393,7 @@ def test_a_finished_run_says_what_there_is(folder, finished_run):
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_training_that_is_stopped_says_how_to_go_on(tmp_path, capsys, monkeypatch, epochs):
     """Ctrl-C in a step of the first or of the second epoch."""
-    data, out, step = write_folder(tmp_path / "data", train=[(64, 64)] * 4), tmp_path / "run", loop.train_one_epoch
+    data, out, step = write_folder(tmp_path / "data", train=[(64, 64)] * 4), tmp_path / "run", loop._Run.batch
     calls = []
 
     def stop(*arguments, **more):
@@ -402,7 +402,7 @@ def test_a_training_that_is_stopped_says_how_to_go_on(tmp_path, capsys, monkeypa
             raise KeyboardInterrupt
         return step(*arguments, **more)
 
-    monkeypatch.setattr(loop, "train_one_epoch", stop)
+    monkeypatch.setattr(loop._Run, "batch", stop)
     monkeypatch.setattr(sys, "argv", ["earlyexit", "train", str(data), *map(str, options(out, "--batch-size", 8))])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -20,10 +20,10 @@ def logits():
 LABELS = torch.tensor([0, 6, 3, 3, 1])
 
 
-def kl(logits, temperature=1.0):
+def kl(logits):
     """Sum over the earlier exits of KL(last || exit), mean over the images, written out."""
-    last = (logits[-1] / temperature).softmax(1)
-    terms = [(last * (last.log() - (x / temperature).softmax(1).log())).sum(1).mean() for x in logits[:-1]]
+    last = logits[-1].softmax(1)
+    terms = [(last * (last.log() - x.softmax(1).log())).sum(1).mean() for x in logits[:-1]]
     return sum(terms)
 
 
@@ -35,11 +35,11 @@ def test_without_distillation_it_is_weighted_cross_entropy(logits):
     torch.testing.assert_close(only_second, parts[1])
 
 
-@pytest.mark.parametrize(("distillation", "temperature"), [(0.5, 1.0), (2.0, 1.0), (0.5, 3.0)])
-def test_distillation_is_the_divergence_from_the_last_exit(logits, distillation, temperature):
+@pytest.mark.parametrize("distillation", [0.5, 2.0])
+def test_distillation_is_the_divergence_from_the_last_exit(logits, distillation):
     plain = exit_loss(logits, LABELS, distillation=0)
-    full = exit_loss(logits, LABELS, distillation=distillation, temperature=temperature)
-    torch.testing.assert_close(full - plain, distillation * temperature**2 * kl(logits, temperature))
+    full = exit_loss(logits, LABELS, distillation=distillation)
+    torch.testing.assert_close(full - plain, distillation * kl(logits))
 
 
 def test_equal_exits_have_nothing_to_distil(logits):
@@ -74,9 +74,6 @@ def test_any_number_of_exits(logits):
 def test_errors(logits):
     with pytest.raises(ValueError, match="4 weights for 3 exits"):
         exit_loss(logits[:3], LABELS)
-    for temperature in (0.0, -1.0):
-        with pytest.raises(ValueError, match=f"temperature must be positive, got {temperature}"):
-            exit_loss(logits, LABELS, temperature=temperature)
     for distillation in (-1.0, float("nan")):
         with pytest.raises(ValueError, match=f"distillation must be finite and at least 0, got {distillation}"):
             exit_loss(logits, LABELS, distillation=distillation)

@@ -3,18 +3,18 @@
 import csv
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
 import torch
-from accelerate import Accelerator
 from squares import Squares, Tiny, nano, options, refused, same, state, steps, weights, write_folder
 from torch import nn
 
-from earlyexit.data.coco import coco_split, collate
+from earlyexit.data.coco import coco_split
 from earlyexit.losses import JointLoss
 from earlyexit.training import set_norms, train_mode
-from earlyexit.training.loop import fit, make_optimizer, make_schedule, train_one_epoch
+from earlyexit.training.loop import StepSampler, fit, make_optimizer, make_schedule
 from earlyexit.training.run import freeze_stages, train
 from earlyexit.training.settings import TrainSettings
 
@@ -195,12 +195,11 @@ def test_impossible_arguments(tmp_path, how, message):
 def test_infinite_loss_names_the_images(tmp_path):
     """Weights are NaN after step 0 of the epoch."""
     model, data = nano(), Squares([(64, 64)] * 8)
-    batches = [collate([data[0], data[1]]), collate([data[2], data[5]])]
-    optimizer = make_optimizer(model)
-    scheduler = make_schedule(optimizer, 10, warmup=0)
-    spoil = lambda losses: model.head.classification_head.cls_logits.bias.data.fill_(math.nan)  # noqa: E731
-    with pytest.raises(FloatingPointError, match=r"loss is nan at step 1, images \[102, 105\], learning rate 0.0009"):
-        train_one_epoch(Accelerator(), model, batches, optimizer, scheduler, on_step=spoil)
+    spoil = lambda step, losses: model.head.classification_head.cls_logits.bias.data.fill_(math.nan)  # noqa: E731
+    second = [100 + i for i in list(StepSampler(8, 2))[1]]
+    message = re.escape(f"epoch 1, step 1: loss is nan, images {second}, learning rate 0.00")
+    with pytest.raises(FloatingPointError, match=message):
+        fit(model, data, steps(tmp_path, batch_size=2), on_step=spoil)
 
 
 def test_loss_that_is_not_finite(tmp_path, capsys, monkeypatch):
@@ -208,7 +207,7 @@ def test_loss_that_is_not_finite(tmp_path, capsys, monkeypatch):
     data, out = write_folder(tmp_path / "data", train=[(64, 64)] * 4), tmp_path / "run"
     absurd = ["--lr", "1e30", "--optimizer", "sgd", "--clip", "0", "--schedule", "steps", "--batch-size", "4"]
     line = refused(capsys, monkeypatch, "train", data, *options(out), *absurd, "--accumulate", "2")
-    assert line.startswith("earlyexit: epoch 2: loss is nan at step 0, images [10")
+    assert line.startswith("earlyexit: epoch 2, step 0: loss is nan, images [10")
     assert line.endswith("], learning rate 1e+30")
     assert len(torch.load(out / "checkpoint.pt", weights_only=True)["rows"]) == 1  # what was saved before is kept
 

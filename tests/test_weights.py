@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_detector
 from earlyexit.data import scene_dataset
 from earlyexit.evaluation.coco import exit_accuracy
-from earlyexit.model.factories import load_backbone, read_config
+from earlyexit.model.factories import load_init, read_config
 from earlyexit.weights import load_state, read_about, save_weights, weights_card
 
 
@@ -57,8 +57,8 @@ def test_the_baseline_guesses(scenes):
 
 def test_pretrained_backbone_fits_the_detector():
     model = dyn_retinanet_nano()
-    assert load_backbone(model.backbone, "scenes-pretrained") == []
-    left = load_backbone(model.backbone, "scenes-pretrained", classifiers=False)
+    assert load_init(model.backbone, "scenes-pretrained") == []
+    left = load_init(model.backbone, "scenes-pretrained", classifiers=False)
     assert left and all(name.startswith(("classifiers.", "carries.")) for name in left)
 
 

@@ -33,13 +33,11 @@ def evaluate(
     workers: int = 0,
     progress: bool = False,
 ) -> dict:
-    """Run a detector over a data set and measure it.
+    """Run a detector, which is put in eval mode, over a data set and measure it.
 
     In several processes (`torchrun`), each runs its share of the images; all get the result of the whole.
 
     Args:
-        model: the detector; it is put in eval mode.
-        dataset: the data, with one item per image.
         thresholds, exit: see `EarlyExitRetinaNet.forward`.
         batch_size: images that run together; results are those of one by one.
         workers: processes that load the images; with a GPU a few keep it busy.
@@ -160,12 +158,7 @@ def exit_logits(
 ) -> tuple[Tensor, list[dict]]:
     """All four exits' logits, (4, images, classes) on the CPU, and the targets of the images.
 
-    Args:
-        model: a detector or an `ExitClassifier`: anything with `.backbone` and `.transform`.
-        dataset: the images.
-        batch_size: images that run together.
-        workers: processes that load them.
-        progress: see `evaluate`.
+    The model may be a detector or an `ExitClassifier`; the other arguments are those of `evaluate`.
     """
     parts, all_targets = [], []
     for images, targets in batches_for(model, dataset, batch_size, workers, "asking the exits" if progress else ""):

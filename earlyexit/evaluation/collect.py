@@ -35,14 +35,12 @@ def collect_records(
     workers: int = 1,
     progress: bool = False,
 ) -> ExitRecords | dict[str, ExitRecords]:
-    """Run a detector once over a data set and keep what it says at all four exits.
+    """Run a detector, which is put in eval mode, once over a data set and keep what it says at all four exits.
 
     The backbone runs once, neck and head once per exit: what the published protocol needs 34 passes for a sweep and
     340 for random exits for.
 
     Args:
-        model: the detector; it is put in eval mode.
-        dataset: the images.
         batch_size: images that run together, where they have the same padded size; results are those of one by one.
         path: a safetensors file to keep the records in. Finished chunks of images are kept beside it, and a call that
             finds them goes on from there; one that finds the file reads it.
@@ -50,7 +48,7 @@ def collect_records(
             at which no feature map is missing are computed once for all. The files are then PATH-FILLER.
         workers: processes; the records are the same. On a CPU they share the images, each with its own copy of the
             model, and a script that asks for several needs its `if __name__ == "__main__"`. With a GPU they load them.
-        progress: say on standard error how far it is: a bar or, without a terminal, a line every half minute.
+        progress: see `evaluate`.
 
     Returns:
         The records; with `fillers`, a dict of them by filler.

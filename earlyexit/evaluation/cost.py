@@ -2,61 +2,50 @@
 
 import contextlib
 import functools
+import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..model.backbone import EXITS, Exit, State
+from ..model.backbone import EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import network_size
 
 
-class _Part(nn.Module):
-    """The backbone from one exit to the next, on tensors alone. All is an output: fvcore drops what none needs."""
+class _Function(nn.Module):
+    """A function of tensors and the weights that it uses, as a module that fvcore can trace."""
 
-    def __init__(self, backbone: nn.Module, index: int):
+    def __init__(self, weights: nn.Module, run: Callable[..., Iterable[Tensor]]):
         super().__init__()
-        self.backbone, self.index = backbone, index
+        self.weights, self.run = weights, run
 
-    def forward(self, *known: Tensor) -> tuple[Tensor, ...]:
-        """The images for exit 1, else map, latents and logits so far; gives the same of the next exit."""
-        state = self.backbone.begin(*known) if self.index == 1 else State(*known[:2], {}, known[2:])
-        state = self.backbone.advance(state, self.index)[1]
-        return state.x, state.latents, *state.so_far
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Whatever the function makes of the inputs."""
+        return tuple(self.run(*inputs))
 
 
-class _Neck(nn.Module):
-    """The neck of an exit on latents and a tuple of maps, because a trace takes tensors alone."""
-
-    def __init__(self, model: nn.Module, reached: Exit):
-        super().__init__()
-        self.model, self.reached = model, reached
-
-    def forward(self, latents: Tensor, *maps: Tensor) -> tuple[Tensor, ...]:
-        features = dict(zip(self.reached.features, maps, strict=True))
-        return tuple(self.model.pyramid_at(replace(self.reached, features=features, latents=latents)).values())
+def _tensors(reached: Exit) -> tuple[Tensor, ...]:
+    """All that an exit holds: as the output of a part, for fvcore does not count what no output needs."""
+    return reached.latents, *reached.so_far, *reached.features.values()
 
 
-class _Head(nn.Module):
-    def __init__(self, head: nn.Module):
-        super().__init__()
-        self.head = head
-
-    def forward(self, level: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.head([level]).values())
+def _with(reached: Exit, tensors: tuple[Tensor, ...]) -> Exit:
+    """The exit with other tensors, in the order of `_tensors`."""
+    so_far, maps = tensors[1 : reached.index + 1], tensors[reached.index + 1 :]
+    features = dict(zip(reached.features, maps, strict=True))
+    return replace(reached, so_far=so_far, features=features, latents=tensors[0])
 
 
 def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[str, float]]:
-    """GMACs (10^9 multiply-adds) of one image at each exit, by part.
+    """GMACs (10^9 multiply-adds) of one image at each exit of an `EarlyExitRetinaNet`, by part.
 
     Args:
-        model: an `EarlyExitRetinaNet`.
         image_size: height and width in pixels of what the backbone sees, after resizing and padding.
 
     Returns:
@@ -79,17 +68,19 @@ def count_macs(model: nn.Module, image_size: tuple[int, int]) -> dict[int, dict[
 
 def _by_exit(model: nn.Module, image: Tensor) -> dict[int, dict[str, float]]:
     found, levels = {}, {}  # the head costs the same on maps of the same shape
-    backbone, state, inputs, passed = model.backbone, model.backbone.begin(image), (image,), 0
+    backbone, reached = model.backbone, model.backbone.begin(image)
+    passed = _count(_Function(backbone, lambda x: _tensors(backbone.begin(x))), image)
     for exit in EXITS:
-        passed += _count(_Part(backbone, exit), *inputs)
-        reached, state = backbone.advance(state, exit)
-        inputs = state.x, state.latents, *state.so_far
-        macs = {"backbone": passed, "neck": _count(_Neck(model, reached), reached.latents, *reached.features.values())}
+        advance = _Function(backbone, lambda *x, at=reached: _tensors(backbone.advance(_with(at, x))))
+        passed += _count(advance, *_tensors(reached))
+        reached = backbone.advance(reached)
+        neck = _Function(model, lambda *x, at=reached: model.pyramid_at(_with(at, x)).values())
+        macs = {"backbone": passed, "neck": _count(neck, *_tensors(reached))}
         head = model.head_at(exit)
         for name, level in model.pyramid_at(reached).items():
             key = (id(head), *level.shape)
             if key not in levels:
-                levels[key] = _count(_Head(head), level)
+                levels[key] = _count(_Function(head, lambda x, head=head: head([x]).values()), level)
             macs[f"head {name}"] = levels[key]
         macs = {part: count / 1e9 for part, count in macs.items()}
         found[exit] = {**macs, "total": sum(macs.values())}
@@ -110,10 +101,7 @@ def _count(module: nn.Module, *inputs: Tensor) -> int:
 def _attention_macs(inputs: list, outputs: list) -> Counter:
     """Multiply-adds of softmax(q k^T) v from the shapes of q (.., Lq, D), k (.., Lk, D) and v (.., Lk, E)."""
     q, k, v = (value.type().sizes() for value in inputs[:3])
-    batch = 1
-    for size in q[:-2]:
-        batch *= size
-    return Counter({"attention": batch * q[-2] * k[-2] * (q[-1] + v[-1])})
+    return Counter({"attention": math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])})
 
 
 def measure_latency(
@@ -129,12 +117,11 @@ def measure_latency(
     The exits take turns, so that a machine that slows down slows all of them. Each turn takes the next images.
 
     Args:
-        model: the detector, put in eval mode; it runs on its own device with the threads that torch has now.
+        model: put in eval mode; it runs on its own device with the threads that torch has now.
         images: (3, H, W) floats in [0, 1], RGB, of one size, e.g. from the test split: how many boxes
             post-processing has to sort depends on them.
         batch_sizes: images in a call.
-        repeats: timed turns.
-        warmup: turns that are not counted.
+        repeats, warmup: turns that are timed, and turns before them.
 
     Returns:
         A row for each batch size and exit: "batch_size", "exit", "median_ms" and "p95_ms" (per image: the time of a

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,19 +31,12 @@ LISTED = 10  # bad photos that are named at most
 
 @dataclass(frozen=True)
 class Places:
-    """Where results go; None is nowhere.
+    """Where results go; None is nowhere."""
 
-    Attributes:
-        save: a folder for a picture of every photo and a film of every film; the name of a picture is a sheet.
-        sheet: a picture of all photos, with their names.
-        json: a list of what was found on each photo, or each frame of a film.
-        csv: a row for every box, and one for a photo without any.
-    """
-
-    save: Path | None = None
-    sheet: Path | None = None
-    json: Path | None = None
-    csv: Path | None = None
+    save: Path | None = None  #: a folder for a picture or film of every photo or film; the name of a picture is a sheet
+    sheet: Path | None = None  #: a picture of all photos, with their names
+    json: Path | None = None  #: a list of what was found on each photo, or each frame of a film
+    csv: Path | None = None  #: a row for every box, and one for a photo without any
 
     @property
     def folder(self) -> Path | None:
@@ -149,17 +143,13 @@ def _detect_on(source: Source, look: "_Looking", outputs: "_Outputs", bad: list[
     yield from totals.lines()
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a detector said of a photo: as it is, as a row for tables, and what it would cost at full depth."""
+class _Found(NamedTuple):
+    """What a detector said of a photo: as it is, as a row for tables, what full depth would cost, what was saved."""
 
     detection: dict
     row: dict
     full: float
-
-    @property
-    def note(self) -> str:
-        return f"{1 - self.row['gmacs'] / self.full:.0%} of the compute saved"
+    note: str
 
 
 class _Looking:
@@ -195,7 +185,8 @@ class _Looking:
             "confidence": float(detection["confidence"]),
             "gmacs": macs[detection["exit"]]["total"],
         }
-        return _Found(detection, row, macs[NUM_EXITS]["total"])
+        full = macs[NUM_EXITS]["total"]
+        return _Found(detection, row, full, f"{1 - row['gmacs'] / full:.0%} of the compute saved")
 
 
 def _line(row: dict, note: str, min_score: float) -> str:

@@ -32,23 +32,16 @@ CLIPPED = (0.02, 0.98)  # quantiles: a few images gain or lose very much, by luc
 
 @dataclass(frozen=True)
 class Budget:
-    """Thresholds, and what they reached where they were chosen.
+    """Thresholds, and what they reached where they were chosen."""
 
-    Attributes:
-        thresholds: of exits 1-3, infinity for never.
-        gmacs: mean GMACs of an image.
-        share: the same as a share of full depth.
-        mAP: in percent.
-        loss: points of mAP below full depth.
-        loss_at_most: with the confidence that was asked for, on very many other images with thresholds chosen like
-            these: each half of the images leaves by the choice of the other half, and the bootstrap draws those.
-    """
-
-    thresholds: tuple[float, float, float]
-    gmacs: float
-    share: float
+    thresholds: tuple[float, float, float]  #: of exits 1-3, infinity for never
+    gmacs: float  #: mean GMACs of an image
+    share: float  #: the same as a share of full depth
+    #: in percent
     mAP: float  # noqa: N815, the field's word
-    loss: float
+    loss: float  #: points of mAP below full depth
+    #: the same with the confidence that was asked for, on very many other images with thresholds chosen like these;
+    #: each half of the images leaves by the choice of the other half, and the bootstrap draws those
     loss_at_most: float
 
 
@@ -67,12 +60,10 @@ def thresholds_for_budget(
     better than they are. That is why the bound on the loss comes from halves that chose for one another.
 
     Args:
-        records: the images to choose by.
         gmacs: the largest mean GMACs of an image; or
         min_map: the least mAP in percent.
         scores: (4, N), who may leave, see `rule_scores`; the largest softmax values unless given.
-        confidence: of the bound on the loss of mAP.
-        repeats: bootstrap samples for it.
+        confidence, repeats: of the bound on the loss of mAP, and bootstrap samples for it.
 
     Raises:
         ValueError: unless exactly one of `gmacs` and `min_map` is given, and if it cannot be reached.
@@ -169,10 +160,8 @@ def cheapest_above(matches: Matches, choices: Choices, min_map: float, most: flo
 def cross_fitted(records: ExitRecords, matches: Matches, choices: Choices, share: float) -> Tensor:
     """Exits (N,) of images that had no part in the choice: each half leaves by the best thresholds of the other.
 
-    The thresholds to choose from are the same for both halves; which of them are best is not.
-
-    Args:
-        share: of the GMACs of full depth, the budget of each half.
+    The thresholds to choose from are the same for both halves; which of them are best is not. The budget of each half
+    is the `share` of its GMACs at full depth.
     """
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(0))
     first = torch.zeros(len(records), dtype=torch.bool)
@@ -285,16 +274,11 @@ def set_price(rule: Worth, records: ExitRecords, budget: float) -> None:
 
 
 def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_decay: float = 0.05) -> Router:
-    """Fit a router to recorded images; it takes seconds.
+    """Fit a router to recorded images that the detector was not trained on, the calibration split; it takes seconds.
 
     What an image gains by going on from an exit is what its detections at full depth add to the mAP more than those
-    of the exit, to first order (`marginal_precision`). These gains have outliers, hence the Huber loss.
-
-    Args:
-        records: of images that the detector was not trained on, the calibration split.
-        steps: of Adam, each on all images.
-        seed: of the first weights.
-        weight_decay: keeps it simple, since images are few.
+    of the exit, to first order (`marginal_precision`). These gains have outliers, hence the Huber loss. Each of the
+    `steps` of Adam is on all images; since these are few, the weights decay.
     """
     worth = marginal_precision(match_records(records), records.all_at(NUM_EXITS)).float()
     with torch.random.fork_rng(devices=[]):
@@ -322,19 +306,31 @@ def calibrate_rule(
     *,
     progress: bool = False,
 ) -> tuple[float, float, float]:
-    """Thresholds of exits 1-3 from a calibration split; the model gets the rule.
+    """Thresholds of exits 1-3 from a calibration split, whose images the model was not trained on; it gets the rule.
+
+    With a `Worth` it gets `score_scales`, too, unless it has some.
 
     Args:
-        model: the detector; with `rule` its own is replaced.
-        dataset: images that it was not trained on.
         index: a row of `exit_proportions`, 1 to 34: so many images leave at each exit.
-        rule: a name of `RULES`; a router or a `Worth` is fitted to the images first.
-        budget: instead of `index`, see `thresholds_under`.
+        rule: a name of `RULES`, the model's own unless given; a router or a `Worth` is fitted to the images first.
+        budget: instead of `index`, the largest mean compute, as a share of that of full depth.
         progress: see `evaluate`.
     """
-    if budget is not None:
-        return thresholds_under(model, dataset, budget, rule, progress=progress)
-    return calibrate_thresholds(scores_of_rule(model, dataset, rule, progress=progress), exit_proportions()[index - 1])
+    if budget is None:
+        scores = scores_of_rule(model, dataset, rule, progress=progress)
+        return calibrate_thresholds(scores, exit_proportions()[index - 1])
+    if rule is not None:
+        model.rule = make_rule(rule, model.exit_target)
+    records = collect_records(model, dataset, progress=progress)
+    if not isinstance(model.rule, Worth):
+        scores, gmacs = _fitted_scores(model, records, rule), budget * float(records.gmacs[-1].mean())
+        return thresholds_for_budget(records, gmacs=gmacs, scores=scores, repeats=2).thresholds
+    if all(tuple(scale) == (1.0, 0.0) for scale in model.score_scales):
+        model.score_scales = check_scales(fit_score_scales(records))
+        records = rescale_records(records, model.score_scales)
+    fitted, limits = fit_worth(records, budget=budget, looks=model.rule.looks)
+    model.rule = fitted.to(next(model.parameters()).device)
+    return limits
 
 
 def scores_of_rule(
@@ -354,25 +350,3 @@ def _fitted_scores(model: EarlyExitRetinaNet, records: ExitRecords, rule: str | 
     if rule == "router":
         model.rule = fit_router(records)
     return rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
-
-
-def thresholds_under(
-    model: EarlyExitRetinaNet, dataset: CocoDataset, budget: float, rule: str | None = None, *, progress: bool = False
-) -> tuple[float, float, float]:
-    """The best thresholds of exits 1-3 with which the mean compute keeps a budget, a share of that of full depth.
-
-    Other arguments as for `calibrate_rule`. A model that is to have a `Worth` gets `score_scales`, too, unless it has
-    some.
-    """
-    if rule is not None:
-        model.rule = make_rule(rule, model.exit_target)
-    records = collect_records(model, dataset, progress=progress)
-    if not isinstance(model.rule, Worth):
-        scores, gmacs = _fitted_scores(model, records, rule), budget * float(records.gmacs[-1].mean())
-        return thresholds_for_budget(records, gmacs=gmacs, scores=scores, repeats=2).thresholds
-    if all(tuple(scale) == (1.0, 0.0) for scale in model.score_scales):
-        model.score_scales = check_scales(fit_score_scales(records))
-        records = rescale_records(records, model.score_scales)
-    fitted, limits = fit_worth(records, budget=budget, looks=model.rule.looks)
-    model.rule = fitted.to(next(model.parameters()).device)
-    return limits

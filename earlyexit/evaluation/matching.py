@@ -25,27 +25,16 @@ _OF = dict(zip(METRICS, ((0, None), (0, 0.5), (0, 0.75), (1, None), (2, None), (
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Every detection at every exit, ordered as pycocotools ranks them: by class, falling score, image, rank there.
+    """Every detection at every exit, ordered as pycocotools ranks them: by class, falling score, image, rank there."""
 
-    Attributes:
-        images: (D,) positions of the images in the records.
-        exits: (D,) 1 to 4.
-        labels: (D,) classes, ascending.
-        ties: (D,) equal for the detections of one class and image that have the same score.
-        true: (areas, IoU thresholds, D) whether it found an object that counts.
-        false: (areas, IoU thresholds, D) whether it counts as a false alarm; those that COCO ignores are neither.
-        objects: (areas, classes, N) how many objects of an image count.
-        scores: (D,).
-    """
-
-    images: np.ndarray
-    exits: np.ndarray
-    labels: np.ndarray
-    ties: np.ndarray
-    true: np.ndarray
-    false: np.ndarray
-    objects: np.ndarray
-    scores: np.ndarray
+    images: np.ndarray  #: (D,) positions of the images in the records
+    exits: np.ndarray  #: (D,) 1 to 4
+    labels: np.ndarray  #: (D,) classes, ascending
+    ties: np.ndarray  #: (D,) equal for the detections of one class and image that have the same score
+    true: np.ndarray  #: (areas, IoU thresholds, D) whether it found an object that counts
+    false: np.ndarray  #: (areas, IoU thresholds, D) whether it is a false alarm; those that COCO ignores are neither
+    objects: np.ndarray  #: (areas, classes, N) how many objects of an image count
+    scores: np.ndarray  #: (D,)
 
 
 def match_records(records: ExitRecords) -> Matches:
@@ -64,7 +53,6 @@ def average_precision(
     """COCO's metrics in percent if image i leaves at exit chosen[i]; equal to pycocotools' to the last bit.
 
     Args:
-        matches: of the images at all exits, see `match_records`.
         chosen: (N,) 1 to 4.
         counts: (N,) whole numbers; an image counts that often, its copies being neighbours. Each once unless given.
         metrics: those wanted; "mAP" alone is several times faster than all six.

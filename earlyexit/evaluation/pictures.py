@@ -52,13 +52,8 @@ def draw_detection(
 ) -> None:
     """Show an image, its detections from `min_score` on, and the exit that it took with its confidence.
 
-    Args:
-        ax: where to draw.
-        image: (3, H, W) floats in [0, 1], or (H, W, 3) bytes.
-        detection: one item of what the detector gives in eval mode.
-        classes: names by label.
-        min_score: weaker detections are not drawn.
-        note: added to the title.
+    The image is (3, H, W) floats in [0, 1], or (H, W, 3) bytes; `detection` one item of what the detector gives in
+    eval mode; a `note` is added to the title.
     """
     show_image(ax, image)
     boxes, names, colour, title = _shown(detection, classes, min_score, note)

@@ -39,11 +39,8 @@ def calibrate_thresholds(confidences: Tensor, proportions: Tensor) -> tuple[floa
 
     Exit by exit, the images that have not left yet are taken in order of falling confidence until
     floor(N * share) have left; the last one's confidence is the threshold. An image leaves when its confidence
-    is at least the threshold. Infinity means that nobody leaves.
-
-    Args:
-        confidences: (4, N), every image's confidence (largest softmax value) at exits 1-4.
-        proportions: (4,), one row of `exit_proportions`.
+    is at least the threshold. Infinity means that nobody leaves. Confidences, (4, N), are every image's largest softmax
+    values at exits 1-4; proportions, (4,), one row of `exit_proportions`.
     """
     confidences = torch.as_tensor(confidences).detach().cpu()
     if confidences.ndim != 2 or len(confidences) != 4 or not confidences.numel():
@@ -75,9 +72,7 @@ def limit_for(waiting: Tensor, count: int) -> float:
 def threshold_exits(confidence: Tensor, thresholds: Sequence[float] | None) -> Tensor:
     """The first exit whose confidence reaches its threshold, as `model(images, thresholds=...)` decides.
 
-    Args:
-        confidence: (4, N), each image's largest softmax value at the exits.
-        thresholds: of exits 1-3; None lets nobody leave early.
+    `confidence` is (4, N), the thresholds are those of exits 1-3; None lets nobody leave early.
     """
     limits = torch.tensor(exit_limits(thresholds, None), dtype=torch.float64)
     goes = confidence.double() >= limits[:, None]  # in double: a limit rounded to float32 would be another limit
@@ -87,10 +82,7 @@ def threshold_exits(confidence: Tensor, thresholds: Sequence[float] | None) -> T
 def random_exits(images: int, proportions: Sequence[float], generator: torch.Generator) -> Tensor:
     """An exit for each image by chance, independent of the image and of the others (paper, section 4.4.1).
 
-    Args:
-        images: how many.
-        proportions: chances of exits 1-4, which sum to 1.
-        generator: on the CPU; the same state gives the same exits.
+    `proportions` are the chances of exits 1-4, which sum to 1; the generator, on the CPU, decides.
     """
     return torch.multinomial(_shares(proportions), images, replacement=True, generator=generator) + 1
 
@@ -138,12 +130,8 @@ def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
 def early_share(scores: Tensor, proportions: Tensor, *, rounds: int = 200, seed: int = 0) -> tuple[float, float]:
     """A 90 % interval of the share of new images that leave before exit 4 with thresholds from these images.
 
-    By the bootstrap: thresholds of as many images drawn with replacement are used on all of these.
-
-    Args:
-        scores, proportions: as for `calibrate_thresholds`.
-        rounds: draws.
-        seed: of the draws.
+    By the bootstrap: thresholds of as many images drawn with replacement are used on all of these. Scores and
+    proportions are those of `calibrate_thresholds`.
     """
     generator, shares = torch.Generator().manual_seed(seed), []
     for _ in range(rounds):

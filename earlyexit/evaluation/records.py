@@ -23,38 +23,23 @@ TRANSFORM = ("min_size", "max_size", "size_divisible", "image_mean", "image_std"
 
 @dataclass(frozen=True)
 class Detections:
-    """Detections of all images at all exits, one after the other.
+    """Detections of all images at all exits, one after the other."""
 
-    Attributes:
-        boxes: (D, 4) float32, xyxy in pixels of the original images.
-        scores: (D,) float32.
-        labels: (D,) int64.
-        offsets: (4 N + 1,) int64; those of image i at exit k are offsets[4 i + k - 1] up to the next offset.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    offsets: Tensor
+    boxes: Tensor  #: (D, 4) float32, xyxy in pixels of the original images
+    scores: Tensor  #: (D,) float32
+    labels: Tensor  #: (D,) int64
+    offsets: Tensor  #: (4 N + 1,) int64; those of image i at exit k are offsets[4 i + k - 1] up to the next offset
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Annotations of all images, one after the other and in the order of the annotation file.
+    """Annotations of all images, one after the other and in the order of the annotation file."""
 
-    Attributes:
-        boxes: (M, 4) float64, xywh in pixels, as COCO has them.
-        areas: (M,) float64, the annotated area: that of the outline where there is one.
-        crowds: (M,) bool.
-        labels: (M,) int64.
-        offsets: (N + 1,) int64; those of image i are offsets[i] up to offsets[i + 1].
-    """
-
-    boxes: Tensor
-    areas: Tensor
-    crowds: Tensor
-    labels: Tensor
-    offsets: Tensor
+    boxes: Tensor  #: (M, 4) float64, xywh in pixels, as COCO has them
+    areas: Tensor  #: (M,) float64, as annotated, which is that of the outline where there is one
+    crowds: Tensor  #: (M,) bool
+    labels: Tensor  #: (M,) int64
+    offsets: Tensor  #: (N + 1,) int64; those of image i are offsets[i] up to offsets[i + 1]
 
 
 PARTS = {"found": Detections, "truth": Truth}  # of records
@@ -63,30 +48,18 @@ MORE = {"looks": 1, "latents_1": 0, "latents_2": 0}  # what older files lack, an
 
 @dataclass(frozen=True, eq=False)
 class ExitRecords:
-    """N images at four exits under one filler.
+    """N images at four exits under one filler."""
 
-    Attributes:
-        image_ids: (N,) int64.
-        logits: (4, N, classes) float32, of the exits' classifiers.
-        gmacs: (4, N) float64, multiply-adds of each image at its own padded size if it leaves at that exit.
-        found: the detections, at most 100 of an image at an exit.
-        truth: the annotations.
-        about: what the records were made of, see `describe`; "classes" are the names of the classes by label and
-            "category_ids" their ids in the annotations.
-        looks: (4, N) float64, of `gmacs` those of neck and head. Older files have neither these nor latents: None.
-        latents_1, latents_2: (N, D) float32, the mean latent at exits 1 and 2, after which it stays the same.
-        known: what was worked out from them and is not worked out again, see `match_records`.
-    """
-
-    image_ids: Tensor
-    logits: Tensor
-    gmacs: Tensor
-    found: Detections
-    truth: Truth
-    about: dict
-    looks: Tensor | None = None
-    latents_1: Tensor | None = None
-    latents_2: Tensor | None = None
+    image_ids: Tensor  #: (N,) int64
+    logits: Tensor  #: (4, N, classes) float32, of the exits' classifiers
+    gmacs: Tensor  #: (4, N) float64, multiply-adds of each image at its own padded size if it leaves at that exit
+    found: Detections  #: at most 100 of an image at an exit
+    truth: Truth  #: the annotations
+    about: dict  #: what the records were made of, see `describe`
+    looks: Tensor | None = None  #: (4, N) float64, of `gmacs` those of neck and head; like latents not in older files
+    latents_1: Tensor | None = None  #: (N, D) float32, the mean latent at exit 1
+    latents_2: Tensor | None = None  #: the same at exit 2, after which it stays as it is
+    #: what was worked out from the records and is not worked out again, see `match_records`
     known: dict = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -127,9 +100,7 @@ class ExitRecords:
     def exit(self, index: int, *, found: bool = False) -> Exit:
         """All N images at an exit, as a rule sees them while the model runs, without maps; of latents the mean alone.
 
-        Args:
-            index: 1 to 4.
-            found: with their detections there.
+        With `found` it has their detections, too.
         """
         detections = [self.detection(i, index) for i in range(len(self))] if found else None
         mean = self.latents_1 if index == 1 else self.latents_2

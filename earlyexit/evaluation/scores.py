@@ -40,11 +40,9 @@ def evaluate_records(
 
 
 def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[str] = METRICS) -> dict:
-    """What is reached if image i leaves at exit chosen[i].
+    """What is reached if image i leaves at exit chosen[i], (N,) 1 to 4.
 
     Args:
-        records: the images at all exits.
-        chosen: (N,) 1 to 4.
         metrics: those of COCO's six that are wanted; "mAP" alone is several times faster.
 
     Returns:
@@ -85,7 +83,6 @@ def sweep(
         calibration_records: other images of the same model, whose confidences give the thresholds; or these
             confidences, (4, images), from `evaluation.exit_confidences`, which costs less.
         settings: threshold indices from 1 to 34; a number means all from 1 to it.
-        metrics: see `evaluate_exits`.
 
     Returns:
         Rows of `evaluate_exits` with "index", "thresholds", and the shares of images at exits 1-4: "wanted" and
@@ -122,11 +119,7 @@ def random_exit(
     """Random exits with given shares, repeated: what a confidence has to beat (paper, section 4.4.1).
 
     Args:
-        records: the images at all exits.
         proportions: chances of exits 1-4; the realised shares of a policy are the fair comparison with it.
-        repeats: how many draws.
-        seed: of the draws.
-        metrics: see `evaluate_exits`.
 
     Returns:
         "mean" and "std" (of a single draw, None for one repeat): dicts of the metrics, "gmacs" and "accuracy" over
@@ -160,11 +153,8 @@ def oracle(
     these may exist.
 
     Args:
-        records: the images at all exits.
         budgets: the largest mean GMACs of an image, one for each row; a number asks for that many, evenly spaced from
             the cheapest exits to full depth.
-        rounds: how often worth and choice are repeated.
-        metrics: see `evaluate_exits`.
 
     Returns:
         Rows of `evaluate_exits` with their "budget" and the exits "chosen", (N,).
@@ -239,18 +229,12 @@ def without_detections(records: ExitRecords, images: Tensor) -> ExitRecords:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it lies in most bootstrap samples; a difference is more than noise if 0 lies outside.
+    """A value and where it lies in most bootstrap samples; a difference is more than noise if 0 lies outside."""
 
-    Attributes:
-        value: of the images as they are.
-        low, high: percentiles of the samples, 2.5 and 97.5 for a level of 0.95.
-        samples: (repeats,) all values, for other percentiles.
-    """
-
-    value: float
-    low: float
-    high: float
-    samples: np.ndarray = field(repr=False)
+    value: float  #: of the images as they are
+    low: float  #: percentile of the samples, 2.5 for a level of 0.95
+    high: float  #: the same, 97.5
+    samples: np.ndarray = field(repr=False)  #: (repeats,) all values, for other percentiles
 
 
 def bootstrap(statistic: Statistic, images: int, *, repeats: int = 200, seed: int = 0, level: float = 0.95) -> Interval:
@@ -260,7 +244,6 @@ def bootstrap(statistic: Statistic, images: int, *, repeats: int = 200, seed: in
         statistic: of how often each image counts, (N,) whole numbers that sum to N; for the mAP of a choice of exits
             `lambda counts: average_precision(matches, chosen, counts, metrics=("mAP",))["mAP"]`.
         images: N.
-        repeats: samples.
         seed: the same seed draws the same images for every statistic, so that samples can be subtracted.
         level: share of the samples between `low` and `high`.
 
@@ -280,12 +263,9 @@ def bootstrap(statistic: Statistic, images: int, *, repeats: int = 200, seed: in
 
 
 def bootstrap_difference(first: Statistic, second: Statistic, images: int, **options) -> Interval:
-    """`first` minus `second` on the same drawn images, which cancels what makes both easier or harder.
+    """`first` minus `second`, statistics of two policies or models, on the same drawn images; see `bootstrap`.
 
-    Args:
-        first, second: statistics of two policies or models on the same images in the same order.
-        images: how many there are.
-        **options: see `bootstrap`.
+    That cancels what makes an image easier or harder for both.
     """
 
     def gap(counts: np.ndarray) -> float:
@@ -297,11 +277,8 @@ def bootstrap_difference(first: Statistic, second: Statistic, images: int, **opt
 def fit_score_scales(records: ExitRecords) -> list[tuple[float, float]]:
     """The gain and shift of each exit that make its scores probabilities of being right, on calibration images.
 
-    "Right" is the share of COCO's ten IoU thresholds at which a detection found an object. Exits without detections
-    keep (1, 0).
-
-    Args:
-        records: with scores as the heads gave them.
+    "Right" is the share of COCO's ten IoU thresholds at which a detection found an object. The records hold scores as
+    the heads gave them; exits without detections keep (1, 0).
     """
     matches = match_records(records)
     scales = []

@@ -62,10 +62,8 @@ class AttentionBlock(nn.Module):
     Args:
         dim: channels of the tokens that are updated.
         context_dim: channels of the tokens that are read; None for self-attention.
-        qkv_dim: width of queries, keys and values, `dim` unless told.
-        heads: number of attention heads.
+        qkv_dim, heads, key_tokens: see `Attention`; the width is `dim` unless told.
         widening: width of the MLP's hidden layer, in multiples of `dim`.
-        key_tokens: number of context tokens that get a learned position bias; None for no bias.
     """
 
     def __init__(
@@ -106,8 +104,7 @@ class Read(nn.Module):
 
     Args:
         dim: channels of map and latents.
-        depth: self-attention blocks.
-        heads: of them.
+        depth, heads: self-attention blocks, and their heads.
         first_read: "published", or "merged" on maps of at least 32 x 32 that it takes.
     """
 
@@ -195,26 +192,26 @@ class Carry(nn.Sequential):
 
 @dataclass(frozen=True)
 class Exit:
-    """What is known when the computation reaches an exit: all that a rule of leaving may look at.
+    """What is known when the computation reaches an exit: all that a rule of leaving may look at, or that runs on."""
 
-    Attributes:
-        index: 1 to 4, in the order in which the exits are reached.
-        so_far: the logits of exits 1 to `index`, each (N, classes); None for those that nobody computed.
-        features: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W).
-        latents: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map.
-        found: the N images' detections here, for rules that need them.
-    """
-
-    index: int
-    so_far: tuple[Tensor | None, ...]
+    index: int  #: 1 to 4, in the order in which the exits are reached; 0 is before the first
+    so_far: tuple[Tensor | None, ...]  #: logits of exits 1 to `index`, (N, classes); None if nobody computed them
+    #: the feature maps that exist by now, "c2" (stride 4) to at most "c5" (stride 32), each (N, C, H, W); before the
+    #: first exit the stem's alone
     features: dict[str, Tensor] = field(default_factory=dict)
+    #: (N, L, D) as they are now; at exits 1 to 3 they know more than they have written into any map
     latents: Tensor | None = None
-    found: list[dict] | None = None
+    found: list[dict] | None = None  #: the N images' detections here, for rules that need them
 
     @property
     def logits(self) -> Tensor:
         """(N, classes) of this exit's classifier."""
         return self.so_far[-1]
+
+    @property
+    def deepest(self) -> Tensor:
+        """The last of the feature maps, which the next part of the network reads."""
+        return list(self.features.values())[-1]
 
     def said(self) -> tuple[Tensor, ...]:
         """What classifiers say of the images here: this exit's logits and, after exit 1, those of the last latent
@@ -222,37 +219,12 @@ class Exit:
         return (self.logits,) if self.index == 1 else (self.logits, self.so_far[min(self.index, 3) - 2])
 
     def take(self, images: Tensor) -> "Exit":
-        """The same exit with some of the images, by their indices (n,)."""
+        """The same exit with some of the images, by their indices (n,); a boolean mask (N,) will do without `found`."""
+        so_far = tuple(None if logits is None else logits[images] for logits in self.so_far)
         features = {name: f[images] for name, f in self.features.items()}
+        latents = None if self.latents is None else self.latents[images]
         found = None if self.found is None else [self.found[i] for i in images.tolist()]
-        return Exit(self.index, _taken(self.so_far, images), features, *_taken((self.latents,), images), found)
-
-
-@dataclass(frozen=True)
-class State:
-    """What runs on from one exit to the next.
-
-    Attributes:
-        x: (N, C, H, W), the map that the next part reads: the stem's, later the last of `features`.
-        latents: (N, L, D).
-        features: as in `Exit`.
-        so_far: as in `Exit`, of the exits that were passed.
-    """
-
-    x: Tensor
-    latents: Tensor
-    features: dict[str, Tensor]
-    so_far: tuple[Tensor | None, ...] = ()
-
-    def take(self, images: Tensor) -> "State":
-        """The same state with some of the images: a boolean mask (N,) or their indices."""
-        x = self.x[images]  # is the last feature map, too: indexing it twice would copy it twice
-        features = {name: x if f is self.x else f[images] for name, f in self.features.items()}
-        return State(x, self.latents[images], features, _taken(self.so_far, images))
-
-
-def _taken(values: tuple[Tensor | None, ...], images: Tensor) -> tuple[Tensor | None, ...]:
-    return tuple(None if value is None else value[images] for value in values)
+        return Exit(self.index, so_far, features, latents, found)
 
 
 class DynPerceiver(nn.Module):
@@ -323,41 +295,43 @@ class DynPerceiver(nn.Module):
         Args:
             images: (N, 3, H, W), normalised; any H and W of at least 32.
         """
-        state = self.begin(images)
-        for index in EXITS:
-            reached, state = self.advance(state, index)
+        reached = self.begin(images)
+        for _ in EXITS:
+            reached = self.advance(reached)
             keep = yield reached
-            state = state if keep is None else state.take(keep)
+            reached = reached if keep is None else reached.take(keep)
 
-    def begin(self, images: Tensor) -> State:
-        """What is there before the first stage; `images` as for `exits`."""
+    def begin(self, images: Tensor) -> Exit:
+        """What is known before the first stage; `images` as for `exits`."""
         x = self.stem(images)
         z = self.latents.expand(x.shape[0], -1, -1)
-        return State(x, self.reads[0](z, x), {})
+        return Exit(0, (), {"c1": x}, self.reads[0](z, x))
 
-    def advance(self, state: State, index: int) -> tuple[Exit, State]:
-        """Exit `index` (1-4), and what runs on from there, from the state at the exit before (`begin`'s for exit 1)."""
+    def advance(self, reached: Exit) -> Exit:
+        """The next exit, from what is known at the one before it; the first from what `begin` gives."""
+        index = reached.index + 1
         if index <= 2:  # exits 1 and 2 look at the latents of stages 3 and 4
             for i in (0, 1) if index == 1 else (2,):
-                state = self._stage(i, state)
-            told = state.latents.mean(1)
+                reached = self._stage(i, reached)
+            told = reached.latents.mean(1)
             if index == 2:
-                told = torch.cat([told, self.carries[0](state.so_far[0])], dim=1)
+                told = torch.cat([told, self.carries[0](reached.so_far[0])], dim=1)
         else:
-            x = self.stages[3](state.x) if index == 3 else self.writes[3](state.x, state.latents)
-            state = replace(state, x=x, features={**state.features, "c5": x})
+            x = reached.deepest
+            x = self.stages[3](x) if index == 3 else self.writes[3](x, reached.latents)
+            reached = replace(reached, features={**reached.features, "c5": x})
             told = x.mean((2, 3))
             if index == 4:
-                told = torch.cat([told, state.latents.mean(1), self.carries[1](state.so_far[1])], dim=1)
-        state = replace(state, so_far=(*state.so_far, self.classifiers[index - 1](told)))
-        return Exit(index, state.so_far, dict(state.features), state.latents), state
+                told = torch.cat([told, reached.latents.mean(1), self.carries[1](reached.so_far[1])], dim=1)
+        return replace(reached, index=index, so_far=(*reached.so_far, self.classifiers[index - 1](told)))
 
-    def _stage(self, i: int, state: State) -> State:
+    def _stage(self, i: int, reached: Exit) -> Exit:
         """One of the first three stages, and the reading for the one after it."""
-        x = self.stages[i](state.x)
-        z = self.transitions[i](state.latents)
+        x = self.stages[i](reached.deepest)
+        z = self.transitions[i](reached.latents)
         x = self.writes[i](x, z)
-        return State(x, self.reads[i + 1](z, x), {**state.features, f"c{i + 2}": x}, state.so_far)
+        features = {name: f for name, f in reached.features.items() if name != "c1"}  # large, and of no more use
+        return replace(reached, features={**features, f"c{i + 2}": x}, latents=self.reads[i + 1](z, x))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The logits of all four exits, each (N, num_classes)."""

@@ -23,7 +23,9 @@ from .exits import MaxSoftmax, Rule, SkipEmpty, exit_limits, leave_early
 from .heads import AnchorsBySize, ClassOpinion, anchors_without_finest
 from .inputs import check_images, check_resizing, check_targets, same_size_batches
 
-POSTPROCESSING = ("score_thresh", "nms_thresh", "topk_candidates", "detections_per_img")  # of a `RetinaNet`
+# Settings of a `RetinaNet`, with their limits.
+POSTPROCESSING = {"score_thresh": (0, 1), "nms_thresh": (0, 1)}
+POSTPROCESSING |= {"topk_candidates": (1, math.inf), "detections_per_img": (1, math.inf)}
 EDGE = 1e-6  # scores of exactly 0 and 1 have no logit
 
 
@@ -69,7 +71,10 @@ class EarlyExitRetinaNet(RetinaNet):
         retinanet = {"detections_per_img": 100, **pixels, **retinanet}  # 100, as the published detector and COCO count
         super().__init__(backbone, backbone.num_classes, head=head, **retinanet)
         check_resizing(self.transform)
-        check_limits(**{name: getattr(self, name) for name in POSTPROCESSING})
+        for name, (least, most) in POSTPROCESSING.items():
+            if not least <= getattr(self, name) <= most:
+                limits = f"from {least} to {most}" if most < math.inf else f"at least {least}"
+                raise ValueError(f"{name} must be {limits}, got {getattr(self, name)}")
         if exit_target not in EXIT_TARGETS:
             raise ValueError(f"exit_target must be one of {EXIT_TARGETS}, got {exit_target!r}")
         self.num_classes = backbone.num_classes
@@ -202,11 +207,10 @@ def batch_detections(
 
     Args:
         outputs: "cls_logits" (N, A, classes) and "bbox_regression" (N, A, 4).
-        anchors: (A, 4), the same for all images.
+        anchors: (A, 4), the same for all images; the coder turns deltas and them into boxes.
         counts: how many of the A are on each level.
         inside: height and width of each image in the network, without padding: boxes are cut there.
         outside: height and width of each original image, to whose pixels boxes are taken back.
-        coder: turns deltas and anchors into boxes.
         score_thresh, nms_thresh, topk_candidates, detections_per_img: as in torchvision's `RetinaNet`.
         scale: gain and shift of the scores of what is found, see `rescale_scores`.
 
@@ -231,16 +235,6 @@ def batch_detections(
     found = torch.bincount(image[kept], minlength=n_images).tolist()
     parts = (values.split(found) for values in (boxes, score[kept], label[kept]))
     return [dict(zip(("boxes", "scores", "labels"), part, strict=True)) for part in zip(*parts, strict=True)]
-
-
-def check_limits(*, score_thresh: float, nms_thresh: float, topk_candidates: int, detections_per_img: int) -> None:
-    """`ValueError` that shows the first of these that no post-processing can have."""
-    for name, value in {"score_thresh": score_thresh, "nms_thresh": nms_thresh}.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be from 0 to 1, got {value}")
-    for name, value in {"topk_candidates": topk_candidates, "detections_per_img": detections_per_img}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def check_scales(scales: Sequence[Sequence[float]] | None) -> list[tuple[float, float]]:

@@ -27,14 +27,10 @@ class Rule(nn.Module):
     that leave for good without neck, head and detections. The same object decides in `model(images, rule=rule)`, in
     ONNX graphs and on records (`rule_scores`). Any function from an `Exit` to scores will do in its place; what is set
     as `model.rule` and stored with the weights is a `Rule`.
-
-    Attributes:
-        needs: ("detections",) if the rule looks at `Exit.found`, for which neck and head then run at each exit.
-        skips: exits at which it gives a mask, too.
     """
 
-    needs: tuple[str, ...] = ()
-    skips: tuple[int, ...] = ()
+    needs: tuple[str, ...] = ()  #: ("detections",) if it looks at `Exit.found`; neck and head then run at each exit
+    skips: tuple[int, ...] = ()  #: exits at which it gives a mask, too
 
 
 class MaxSoftmax(Rule):
@@ -111,8 +107,7 @@ class SkipEmpty(Rule):
 class Router(Rule):
     """A few hundred weights that predict, from `rule_features`, what an image gains by going on; see `fit_router`.
 
-    Attributes:
-        mean, std: (3, 6), of the features on the images that it was fitted to.
+    The features are normalised by their mean and std, (3, 6), on the images that it was fitted to.
     """
 
     def __init__(self, features: int = 6):
@@ -257,16 +252,12 @@ def told_apart(logits: Tensor) -> Tensor:
 
 
 def exit_confidence(logits: Tensor, exit_target: str = "single") -> Tensor:
-    """(..., classes) logits give (...) confidences in [0, 1].
+    """(..., classes) logits of an exit's classifier give (...) confidences in [0, 1].
 
     With one class per image it is the largest softmax value, as in the paper; if there is but one class to tell, its
-    sigmoid: how surely it is there. If the exits say which classes are
-    present, it is the probability that all of the classes are told rightly, were they independent: with one class
-    that is there and all others surely absent, the probability of that one, as before.
-
-    Args:
-        logits: of an exit's classifier.
-        exit_target: what the exits were trained to say, see `EarlyExitRetinaNet`.
+    sigmoid: how surely it is there. If the exits say which classes are present (`exit_target`, see
+    `EarlyExitRetinaNet`), it is the probability that all of the classes are told rightly, were they independent: with
+    one class that is there and all others surely absent, the probability of that one, as before.
     """
     if exit_target != "present" and logits.shape[-1] > 1:
         return logits.float().softmax(-1).amax(-1)
@@ -314,14 +305,12 @@ def leave_early(
     detect: Callable[[Exit, list[int]], list[dict]],
     rule: Rule,
 ) -> list[dict]:
-    """Run a batch through its exits; what nobody waits for is not computed.
+    """Run a batch of `count` images through its exits; what nobody waits for is not computed.
 
     Args:
         stream: `DynPerceiver.exits` of the batch, or anything like it: it yields exits and is sent the images to keep.
-        count: images in the batch.
-        limits: scores from which on an image leaves at exits 1-4, see `exit_limits`.
+        limits: scores, by the `rule`, from which on an image leaves at exits 1-4, see `exit_limits`.
         detect: neck, head and post-processing of the images that leave at an exit, by their positions in the batch.
-        rule: gives the scores.
 
     Returns:
         For each image what `detect` gave, "exit" and "confidence", its score there.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ..files import write_json, write_whole
-from .backbone import EXITS, DynPerceiver, Exit, State
+from .backbone import EXITS, DynPerceiver, Exit
 from .detector import EarlyExitRetinaNet
 from .exits import exit_limits
 
@@ -27,7 +27,6 @@ def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> Early
     Those inside timm's blocks stay: in which order a block runs its parts is its own affair.
 
     Args:
-        model: a trained detector; it is left as it is.
         compiled: let `torch.compile` build the steps between two exits and the neck and head of each exit. For small
             images on one thread of a CPU that saves 5 to 12 % of the time, see `benchmarks/compiled.json`. The
             first images of a size take a minute or more, and on a CPU it needs a C++ compiler.
@@ -61,7 +60,6 @@ def export_onnx(
     """Write the graphs of a detector and their card; takes about a minute. The model is left as it is.
 
     Args:
-        model: the detector.
         folder: made if it is not there.
         image_size: height and width of the images that the backbone sees, after resizing and padding; by default
             those of a square photo.
@@ -79,7 +77,10 @@ def export_onnx(
         raise ValueError(f"exits must be some of 1-4 in increasing order, 4 among them, got {exits}")
     height, width = _checked_size(model, image_size)
     check_installed("onnx", "onnxscript")
-    model = _exportable(model)
+    # A copy whose graphs are simple: in channels last, strides would be computed in them.
+    model = copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
+    for read in model.backbone.reads:
+        read.pool = MatrixPool(read.pool.output_size)
     known = {"images": torch.zeros(2, 3, height, width)}  # an example of every tensor between two graphs
     graphs, programs, levels = {}, {}, {}
     for name, part in parts(model, exits).items():
@@ -101,8 +102,7 @@ class OnnxDetector(EarlyExitRetinaNet):
 
     Args:
         folder: what `export_onnx` wrote.
-        model: the same detector in PyTorch. Its resizing, its anchors and its settings of the post-processing are
-            used; its network is not.
+        model: the same detector in PyTorch; its resizing, anchors and post-processing are used, its network is not.
 
     Raises:
         ValueError: if onnxruntime is missing, `folder` holds no export, or it is of another kind of detector.
@@ -175,16 +175,16 @@ class ToExit(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The tensors `inputs` give the tensors `outputs`."""
         if self.start == 0:
-            state = self.backbone.begin(*inputs)
+            reached = self.backbone.begin(*inputs)
         else:
             x, latents, logits = (*inputs, None, None)[:3]
             so_far = [None] * self.start
             so_far[min(self.start, 2) - 1] = logits
-            state = State(x, latents, {}, tuple(so_far))
+            reached = Exit(self.start, tuple(so_far), {_maps(self.start)[-1]: x}, latents)
         made = {}
         for k in range(self.start + 1, self.stop + 1):
-            reached, state = self.backbone.advance(state, k)
-            made |= {_maps(k)[-1]: state.x, f"latents_{k}": state.latents, f"logits_{k}": reached.logits}
+            reached = self.backbone.advance(reached)
+            made |= {_maps(k)[-1]: reached.deepest, f"latents_{k}": reached.latents, f"logits_{k}": reached.logits}
         return tuple(made[name] for name in self.outputs)
 
 
@@ -270,14 +270,6 @@ class MatrixPool(nn.Module):
         """(cells, size), each row the mean over its cell; cells overlap where `size` is no multiple of `cells`."""
         limits = [(i * size // self.cells, -(-(i + 1) * size // self.cells)) for i in range(self.cells)]
         return torch.tensor([[(a <= k < b) / (b - a) for k in range(size)] for a, b in limits])
-
-
-def _exportable(model: EarlyExitRetinaNet) -> EarlyExitRetinaNet:
-    """A copy with the same results whose graphs are simple; in channels last, strides would be computed in them."""
-    model = copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval()
-    for read in model.backbone.reads:
-        read.pool = MatrixPool(read.pool.output_size)
-    return model
 
 
 def _checked_size(model: EarlyExitRetinaNet, image_size: tuple[int, int] | None) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """Detectors and classifiers by name, with fresh or trained weights."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.error import URLError
@@ -13,27 +12,23 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.regnet import BlockParams
 
 from ..losses import JointLoss
-from ..weights import ModelConfig, available_weights, load_state, load_weights, read_about
-from ..weights.published import CLASSIFIERS, load_published_weights, read_tensors
+from ..weights import ModelConfig, available_weights, load_parts, load_state, load_weights, read_about
+from ..weights.published import CLASSIFIERS, read_published, without_foreign_classifiers
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet
 from .exits import make_rule
 from .heads import EarlyExitFPN, EarlyPyramid, early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
-from .trunks import IN_ORDER, Trunk, timm_trunk
+from .trunks import Trunk, timm_trunk
 
 PICKLED = (".pth", ".pt", ".tar")
 
 
 class ExitClassifier(nn.Module):
-    """A Dyn-Perceiver that learns the class of single-object images at its four exits.
+    """A Dyn-Perceiver that learns the class of single-object images at its four exits; see `exit_loss`.
 
-    It takes images and targets as the detector does, so that the same training loop serves both.
-
-    Args:
-        backbone: a `DynPerceiver`.
-        image_size: the shorter side that images are resized to, in pixels.
-        distillation: see `exit_loss`.
+    It takes images and targets as the detector does, so that the same training loop serves both. The shorter side of
+    images is resized to `image_size` pixels.
     """
 
     def __init__(self, backbone: DynPerceiver, *, image_size: int = 128, distillation: float = 0.5):
@@ -248,88 +243,53 @@ def load_detector(weights: str | Path, **changes) -> tuple[EarlyExitRetinaNet, l
     return load_model(weights, **changes), config.classes
 
 
-def load_backbone(backbone: DynPerceiver, weights: str | Path, *, classifiers: bool = True) -> list[str]:
-    """Load the backbone of a trained classifier or detector.
-
-    Args:
-        backbone: the backbone to fill.
-        weights: a name of `available_weights()` or a file.
-        classifiers: load the exits' classifiers, too. They are left out anyway when they were trained for another
-            number of classes.
-
-    Returns:
-        The names of the weights that were left as they were.
-    """
-    found = {k.removeprefix("backbone."): v for k, v in load_state(weights).items() if k.startswith("backbone.")}
-    first = found.get("classifiers.0.weight")
-    if first is None or len(first) != backbone.num_classes or not classifiers:
-        found = {k: v for k, v in found.items() if not k.startswith(CLASSIFIERS)}
-    return _fill(backbone, found, CLASSIFIERS, f"the weights in {str(weights)!r} are of another backbone")
-
-
-def _fill(module: nn.Module, found: Mapping[str, Tensor], optional: tuple[str, ...], otherwise: str) -> list[str]:
-    """Load `found`, in which only weights of the parts `optional` may be missing; gives the names of those that are."""
-    own = module.state_dict()
-    missing = [name for name in own if name not in found]
-    wrong = [name for name, value in found.items() if name not in own or own[name].shape != value.shape]
-    wrong += [name for name in missing if not name.startswith(optional)]
-    if wrong:
-        raise ValueError(f"{otherwise}: {wrong[:5]} ({len(wrong)} in all)")
-    module.load_state_dict(found, strict=False)
-    return missing
-
-
 def trunk_weights_of(init: str | None, trunk: str | None) -> str | None:
     """What of an init the factory takes as `trunk_weights`: timm's or torchvision's own, or a file of a timm network.
 
     Args:
-        init: "imagenet", "in-order:FILE", anything that `load_init` takes, or None.
+        init: "imagenet", anything that `load_init` takes, or None.
         trunk: the name of a network of timm, None for the model's own trunk.
     """
     if init == "imagenet":
         return "DEFAULT"
     if trunk is None or init is None:
         return None
-    if init.startswith(IN_ORDER) or Path(init).suffix in PICKLED:
+    if Path(init).suffix in PICKLED:
         return init
     ours = not Path(init).is_file() or any(name.startswith("backbone.") for name in load_state(init))
     return None if ours else init
 
 
 def load_init(backbone: DynPerceiver, init: str, *, classifiers: bool = True) -> list[str]:
-    """Load a pretrained backbone from any kind of file; see `load_backbone` for what is returned.
+    """Load a pretrained backbone from any kind of file; gives the names of the weights that were left as they were.
 
     Args:
         backbone: the backbone to fill.
-        init: a name of `available_weights()`, a safetensors file of this package, or a checkpoint of the published
-            Dyn-Perceiver (`.pth`).
+        init: a name of `available_weights()`, a safetensors file of this package's classifier or detector, or a
+            checkpoint of the published Dyn-Perceiver (`.pth`).
         classifiers: load the exits' classifiers, too, if they are for the same number of classes.
 
     Raises:
         ValueError: if there is no such file, it cannot be read, or it holds another backbone.
     """
-    if Path(init).suffix not in PICKLED:
-        if init not in available_weights() and not Path(init).is_file():
-            kinds = f"'imagenet', one of {available_weights()}, a safetensors file or a checkpoint (.pth)"
-            raise ValueError(f"init must be {kinds}, got {init!r}")
-        return load_backbone(backbone, init, classifiers=classifiers)
-    try:
-        state = read_tensors(init)
-    except ValueError as error:
-        raise ValueError(f"init: {error}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classifiers of another number of classes are expected here
+    if Path(init).suffix in PICKLED:
         try:
-            left = load_published_weights(backbone, backbone=state)
-        except ValueError as error:  # which lists every weight
-            raise ValueError(f"init: {init!r}: {str(error):.300} ...") from error
-    if classifiers:
-        return [name.removeprefix("backbone.") for name in left]
-    return [name for name in backbone.state_dict() if name.startswith(CLASSIFIERS)]
+            found = read_published(init, "backbone")
+        except ValueError as error:
+            raise ValueError(f"init: {error}") from error
+    elif init in available_weights() or Path(init).is_file():
+        found = {k.removeprefix("backbone."): v for k, v in load_state(init).items() if k.startswith("backbone.")}
+    else:
+        kinds = f"'imagenet', one of {available_weights()}, a safetensors file or a checkpoint (.pth)"
+        raise ValueError(f"init must be {kinds}, got {init!r}")
+    found = without_foreign_classifiers(found, backbone.num_classes)
+    if not classifiers:
+        found = {name: value for name, value in found.items() if not name.startswith(CLASSIFIERS)}
+    return load_parts(backbone, found, CLASSIFIERS, f"init: the weights in {init!r} are of another backbone")
 
 
 def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path, classes: Sequence[str] | None = None) -> list[str]:
-    """Go on from a trained detector, of other classes, too.
+    """Go on from a trained detector, of other classes, too; gives the names of the weights that were left as they were.
 
     It may lack the parts for early exits, which then keep their fresh weights. If it tells apart another number of
     classes, or others by name, the layers that know classes stay fresh: the exits' classifiers and what connects them,
@@ -339,9 +299,6 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path, classes: Seq
         model: the detector to fill; one with `filler="learned"` may start from one trained the paper's way.
         weights: a name of `available_weights()` or a file.
         classes: the names that `model` is for; None: only the number is compared.
-
-    Returns:
-        The names of the weights that were left as they were.
 
     Raises:
         ValueError: if the file holds something that the model has not, or in another shape.
@@ -354,7 +311,7 @@ def load_warm_start(model: EarlyExitRetinaNet, weights: str | Path, classes: Seq
         of_classes = tuple(filter(_knows_classes, model.state_dict()))
         found = {name: value for name, value in found.items() if name not in of_classes}
         optional += of_classes
-    return _fill(model, found, optional, f"cannot go on from {str(weights)!r}, which is of another detector")
+    return load_parts(model, found, optional, f"cannot go on from {str(weights)!r}, which is of another detector")
 
 
 def _knows_classes(name: str) -> bool:

@@ -14,7 +14,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from .backbone import Write
 
@@ -30,11 +30,10 @@ FIRST_GAIN = 0.25
 
 
 class EarlyExitFPN(nn.Module):
-    """An FPN over C3-C5 that also works when C4 and C5 never came to be.
+    """An FPN over C3-C5 that also works when C4 and C5 never came to be; all its levels have `out_channels`.
 
     Args:
         in_channels: channels of C3, C4 and C5.
-        out_channels: channels of every pyramid level.
         filler: how missing levels are made. "zero": zero feature maps take their place and the ordinary pyramid
             runs. "downsample": the last lateral map is halved until P5 exists; as in the published code this path
             has no top-down additions at all, not even between levels that do exist.
@@ -47,7 +46,7 @@ class EarlyExitFPN(nn.Module):
         self.filler = filler
         self.names = MAPS
         self.in_channels = tuple(in_channels)
-        self.fpn = FeaturePyramidNetwork(list(in_channels), out_channels, extra_blocks=P6P7(out_channels))
+        self.fpn = FeaturePyramidNetwork(list(in_channels), out_channels, extra_blocks=P6P7(out_channels, out_channels))
 
     @property
     def filler(self) -> str:
@@ -131,19 +130,8 @@ class EarlyPyramid(nn.Module):
         return dict(zip(LEVELS[-len(levels) :], levels, strict=True))
 
 
-class P6P7(ExtraFPNBlock):
-    """P6 and P7 by stride-2 convolutions on P5.
-
-    torchvision's `LastLevelP6P7` has a ReLU between the two; the published detector has none.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        for conv in (self.p6, self.p7):
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            nn.init.zeros_(conv.bias)
+class P6P7(LastLevelP6P7):
+    """P6 and P7 by stride-2 convolutions on P5; torchvision has a ReLU between the two, the published detector none."""
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """Append P6 and P7 to the pyramid `results`."""
@@ -196,13 +184,9 @@ def anchors_without_finest(anchors: AnchorGenerator) -> AnchorGenerator:
 
 
 class AnchorsBySize:
-    """All anchors of an image, kept for the next images of its size.
+    """All anchors of an image, kept for the next images of its size, of the last `most` sizes.
 
     At 128 pixels, to make them anew takes a twentieth of the time of exit 1.
-
-    Args:
-        generator: gives the anchors.
-        most: sizes that are kept.
     """
 
     def __init__(self, generator: AnchorGenerator, most: int = 16):
@@ -218,13 +202,11 @@ class AnchorsBySize:
         if anchors is None:
             while len(self._kept) >= self.most:
                 self._kept.pop(next(iter(self._kept)), None)
-            anchors = self._kept[key] = self._make(size, levels, device)
+            with torch.inference_mode(False), torch.no_grad():  # a tensor of that mode could not be trained with later
+                maps = [torch.empty((1, 1, *level), device=device) for level in levels]
+                image = ImageList(torch.empty((1, 1, *size), device=device), [size])
+                anchors = self._kept[key] = self.generator(image, maps)[0]
         return anchors
-
-    def _make(self, size: tuple[int, int], levels: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():  # a tensor of inference mode could not be trained with later
-            maps = [torch.empty((1, 1, *level), device=device) for level in levels]
-            return self.generator(ImageList(torch.empty((1, 1, *size), device=device), [size]), maps)[0]
 
 
 class ClassOpinion(nn.Module):

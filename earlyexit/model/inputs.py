@@ -14,10 +14,8 @@ LOWEST, HIGHEST = -0.5, 1.5  # of a pixel: interpolation goes a little beyond 0 
 def check_images(images: Sequence[Tensor], model: nn.Module, *, values: bool = True) -> None:
     """`ValueError` unless `images` is a list of (3, H, W) floats in [0, 1] that `model` with its `transform` can take.
 
-    Args:
-        images: the batch.
-        model: the model; its weights have the type that images must have.
-        values: whether to look at the pixels, for which a GPU is waited for once; `check_targets` does that, too.
+    Their type must be that of the model's weights. With `values` the pixels are looked at, for which a GPU is waited
+    for once; `check_targets` does that, too.
     """
     weight = next(model.parameters(), None)  # graphs have none, and take any kind of floats
     if isinstance(images, Tensor) and images.ndim == 3:
@@ -89,13 +87,8 @@ def check_targets(
 ) -> None:
     """`ValueError` that names the image unless all pixels, boxes and labels of a batch are what they should be.
 
-    A box may stick out of its image, as some of COCO's do, but not with most of its area.
-
-    Args:
-        images: the images that the targets belong to.
-        targets: dicts of "boxes" (M, 4) xyxy in pixels and "labels" (M,) int64 in [0, num_classes).
-        num_classes: number of classes.
-        allow_empty: whether an image may have no box.
+    Targets are dicts of "boxes" (M, 4) xyxy in pixels and "labels" (M,) int64 in [0, num_classes); with `allow_empty`
+    there may be none. A box may stick out of its image, as some of COCO's do, but not with most of its area.
     """
     if not isinstance(targets, Sequence) or len(targets) != len(images):
         got = f"{len(targets)} for {len(images)} images" if isinstance(targets, Sequence) else _kind(targets)
@@ -105,33 +98,29 @@ def check_targets(
     boxes, labels = (torch.cat([target[key] for target in targets]) for key in ("boxes", "labels"))
     sizes = [(x.shape[2], x.shape[1]) for x, target in zip(images, targets, strict=True) for _ in target["boxes"]]
     sizes = torch.tensor(sizes).view(-1, 2).to(boxes.device, non_blocking=True)
-    wrong = _bad_pixels(images), _bad_boxes(boxes), _bad_labels(labels, num_classes), _outside(boxes, sizes)
+    wrong = torch.stack([_bad_boxes(boxes), (labels < 0) | (labels >= num_classes), _outside(boxes, sizes)])
     shares = (boxes <= 1).all() if len(boxes) else boxes.new_zeros((), dtype=torch.bool)
-    if (torch.cat(wrong).any() | shares).item():  # the one question to the device
+    if (_bad_pixels(images).any() | wrong.any() | shares).item():  # the one question to the device
         _refuse_pixels(images, targets)
-        _refuse_targets(images, targets, num_classes)
+        _refuse_targets(images, targets, wrong, num_classes)
 
 
-def _refuse_targets(images: Sequence[Tensor], targets: Sequence[dict], num_classes: int) -> None:
-    """`ValueError` about the first value that is wrong; one of them is."""
-    for i, (image, target) in enumerate(zip(images, targets, strict=True)):
-        boxes, labels, size = target["boxes"], target["labels"], image.shape[:0:-1]
-        bad, out = boxes[_bad_boxes(boxes)], labels[_bad_labels(labels, num_classes)]
-        beside = boxes[_outside(boxes, torch.tensor(size, device=boxes.device))]
-        if len(bad):
-            raise ValueError(f"{_name(i, target)}: boxes must be x0 < x1, y0 < y1 and finite, got {bad[0].tolist()}")
-        if len(out):
-            got = f"{out[0].item()}: they count from 0, without the background"
-            raise ValueError(f"{_name(i, target)}: labels must be in 0-{num_classes - 1}, got {got}")
-        if len(beside):
-            what = f"most of the box {beside[0].tolist()} is outside its {size[0]} x {size[1]} pixels"
-            raise ValueError(f"{_name(i, target)}: {what}: boxes are (x0, y0, x1, y1) in pixels of this image")
-    i = next(i for i, target in enumerate(targets) if len(target["boxes"]))
-    first = targets[i]["boxes"][0].tolist()
-    cure = "shares of the image, it seems; multiply them by its width and height"
-    raise ValueError(
-        f"{_name(i, targets[i])}: boxes must be in pixels, but all of this batch lie in 0-1: {first}; {cure}"
+def _refuse_targets(images: Sequence[Tensor], targets: Sequence[dict], wrong: Tensor, num_classes: int) -> None:
+    """`ValueError` about the first box, of all images one after the other, that is (3, M) `wrong`, or about all."""
+    found = wrong.T.nonzero().tolist()
+    which, kind = found[0] if found else (0, 3)
+    i, k = [(i, k) for i, target in enumerate(targets) for k in range(len(target["boxes"]))][which]
+    box, label = targets[i]["boxes"][k].tolist(), targets[i]["labels"][k].item()
+    height, width = images[i].shape[1:]
+    said = (
+        f"boxes must be x0 < x1, y0 < y1 and finite, got {box}",
+        f"labels must be in 0-{num_classes - 1}, got {label}: they count from 0, without the background",
+        f"most of the box {box} is outside its {width} x {height} pixels: boxes are (x0, y0, x1, y1) in pixels of this "
+        "image",
+        f"boxes must be in pixels, but all of this batch lie in 0-1: {box}; shares of the image, it seems; multiply "
+        "them by its width and height",
     )
+    raise ValueError(f"{_name(i, targets[i])}: {said[kind]}")
 
 
 def _check_form(i: int, target: dict, device: torch.device, allow_empty: bool) -> None:
@@ -172,12 +161,8 @@ def _bad_boxes(boxes: Tensor) -> Tensor:
     return ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
 
 
-def _bad_labels(labels: Tensor, num_classes: int) -> Tensor:
-    return (labels < 0) | (labels >= num_classes)
-
-
 def _outside(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes of which less than half lies in their image, (M,); `sizes` are (M, 2) or (2,), width and height."""
+    """Boxes of which less than half lies in their image, (M,); `sizes` are (M, 2), width and height."""
     seen = (torch.minimum(boxes[:, 2:], sizes) - boxes[:, :2].clamp(min=0)).clamp(min=0)
     return seen.prod(1) < 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
@@ -191,14 +176,10 @@ def _name(i: int, target: Mapping) -> str:
 def same_size_batches(
     transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
 ) -> Iterator[tuple[list[int], ImageList]]:
-    """Resize and normalise images, and batch those that end with the same padded size.
+    """Resize and normalise (3, H, W) images in [0, 1], and batch those that end with the same padded size.
 
     Padding is part of what the network sees: images padded to one another's size get other results together than
     alone. The paper evaluates image by image; so does this, but runs images of one size together.
-
-    Args:
-        transform: the detector's own.
-        images: (3, H, W) floats in [0, 1].
 
     Yields:
         Positions in `images`, and the batch of those images.

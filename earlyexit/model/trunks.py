@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import RegNet
 
+from ..weights import misfit
 from ..weights.published import read_part
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 STRIDES = (2, 4, 8, 16, 32)  # of the stem's map and of those of the stages
 TIMM = "timm/"
-IN_ORDER = "in-order:"
 _SIDES = (64, 96)  # height and width of the image that a trunk is tried with
 _RIGHT = (
     f"a trunk is a chain of modules whose maps are (N, C, H, W) at strides {STRIDES}, of images of any size: RegNet, "
@@ -28,20 +27,13 @@ _RIGHT = (
 
 @runtime_checkable
 class Trunk(Protocol):
-    """What `DynPerceiver` needs to know of a convolutional network.
+    """What `DynPerceiver` needs to know of a convolutional network."""
 
-    Attributes:
-        stem: (N, 3, H, W) to a map at stride 2.
-        stages: four modules, one after the other, from the stem's map to the maps at strides 4, 8, 16 and 32.
-        widths: channels of these five maps, the stem's first.
-        mean, std: of each colour, by which images in [0, 1] are normalised.
-    """
-
-    stem: nn.Module
-    stages: Sequence[nn.Module]
-    widths: Sequence[int]
-    mean: Sequence[float]
-    std: Sequence[float]
+    stem: nn.Module  #: (N, 3, H, W) to a map at stride 2
+    stages: Sequence[nn.Module]  #: four, one after the other, from that to maps at strides 4, 8, 16 and 32
+    widths: Sequence[int]  #: channels of these five maps, the stem's first
+    mean: Sequence[float]  #: of each colour, by which images in [0, 1] are normalised
+    std: Sequence[float]  #: likewise
 
 
 @dataclass(frozen=True)
@@ -86,8 +78,7 @@ def timm_trunk(name: str, weights: str | Path | None = None) -> Trunk:
     Args:
         name: "timm/" and a name of `timm.list_models()`, with or without the tag of its weights.
         weights: "DEFAULT": timm's own, which it downloads. A file: a state dict of the whole network, `.pth` or
-            `.safetensors`, under timm's names; "in-order:FILE" takes tensors under other names, if all fit one by one.
-            None: random.
+            `.safetensors`, under timm's names. None: random.
 
     Raises:
         ValueError: if timm is missing or has no such network, it cannot be a trunk, or the weights do not fit.
@@ -99,7 +90,10 @@ def timm_trunk(name: str, weights: str | Path | None = None) -> Trunk:
     if weights != "DEFAULT":
         known = {"state_dict": _whole_state(name, str(weights))}
         return as_trunk(_of_timm(name, pretrained=True, pretrained_cfg_overlay=known), name)
-    source = _source(name)
+    from timm.models import get_pretrained_cfg
+
+    about = get_pretrained_cfg(name.removeprefix(TIMM))
+    source = about and (about.hf_hub_id or about.url)
     if not source:
         raise ValueError(f"timm has no weights of {name!r}: start from a file of yours, or from random weights")
     try:
@@ -141,48 +135,18 @@ def _of_timm(name: str, **weights: Any) -> nn.Module:
         raise _refusal(name, f"timm gives no feature maps of it ({str(error):.80})") from error
 
 
-def _source(name: str) -> str | None:
-    """Where timm fetches the weights of a network; nothing if there are none."""
-    from timm.models import get_pretrained_cfg
-
-    about = get_pretrained_cfg(name.removeprefix(TIMM))
-    return about and (about.hf_hub_id or about.url)
-
-
-def _whole_state(name: str, weights: str) -> dict[str, Tensor]:
+def _whole_state(name: str, path: str) -> dict[str, Tensor]:
     """The tensors of a file under timm's names, all of the network except its classifier; `ValueError` if not."""
     import timm
 
-    path, model = weights.removeprefix(IN_ORDER), timm.create_model(name.removeprefix(TIMM))
+    model = timm.create_model(name.removeprefix(TIMM))
     found, own = read_part(path, "trunk"), model.state_dict()
-    alike = len(found) == len(own) and all(map(_same_kind, found.items(), own.items()))
-    if weights.startswith(IN_ORDER):
-        if not alike:
-            raise ValueError(f"the {len(found)} tensors of {path!r} do not fit the {len(own)} of {name!r} one by one")
-        warnings.warn(
-            f"the {len(own)} tensors of {path!r} were taken for those of {name!r} in order: all shapes fit, "
-            "but no name was compared",
-            stacklevel=2,
-        )
-        return dict(zip(own, found.values(), strict=True))
     last = model.pretrained_cfg.get("classifier") or ()
     last = tuple(f"{part}." for part in ((last,) if isinstance(last, str) else last))
     found, own = ({k: v for k, v in state.items() if not k.startswith(last)} for state in (found, own))
-    wrong = {
-        "missing": [k for k in own if k not in found],
-        "unexpected": [k for k in found if k not in own],
-        "of another shape": [k for k in own if k in found and own[k].shape != found[k].shape],
-    }
-    if any(wrong.values()):
-        what = "; ".join(f"{kind} {names[:3]} ({len(names)} in all)" for kind, names in wrong.items() if names)
-        hint = f". All {len(found)} fit in order, though: {IN_ORDER}{path} takes them so" if alike else ""
-        raise ValueError(f"{path!r} is no state dict of {name!r}: {what}{hint}")
+    if wrong := misfit(own, found):
+        raise ValueError(f"{path!r} is no state dict of {name!r}: {wrong}")
     return found
-
-
-def _same_kind(found: tuple[str, Tensor], own: tuple[str, Tensor]) -> bool:
-    """Whether two tensors have the same shape and are the same part of a layer: weight, bias, running_mean, ..."""
-    return found[1].shape == own[1].shape and found[0].rpartition(".")[2] == own[0].rpartition(".")[2]
 
 
 def _timm_parts(model: nn.Module, name: str) -> dict[str, nn.Module]:

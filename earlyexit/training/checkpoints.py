@@ -3,7 +3,6 @@
 `earlyexit export` writes the latter.
 """
 
-import csv
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..data.coco import CocoDataset, coco_split
 from ..evaluation.coco import checked, exit_accuracy, is_single_object
 from ..evaluation.collect import collect_records
 from ..evaluation.scores import evaluate_exits
-from ..files import provenance, write_json, write_whole
+from ..files import provenance, write_json, write_table, write_whole
 from ..model.backbone import EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.factories import ExitClassifier, count_parameters, load_model, read_config
@@ -30,11 +29,8 @@ def save_checkpoint(
     """Write the log, the weights and, last, the checkpoint that makes the epoch count as done.
 
     Args:
-        out: the run's folder.
         parts: what has a state to be restored, by name; None for what a run does not have.
-        rows: the log.
-        model: goes into `model.safetensors`.
-        about: see `save_weights`.
+        model, about: go into `model.safetensors`, see `save_weights`.
         pending: the row of an epoch whose steps are done, but not yet what comes after them: it is not in the log.
 
     Raises:
@@ -44,7 +40,7 @@ def save_checkpoint(
     state |= {"rows": list(rows), "pending": pending}
     try:
         if rows:
-            write_whole(out / "log.csv", lambda path: _write_rows(path, rows))
+            write_table(out / "log.csv", rows)
         save_weights(model, out / "model.safetensors", about=about)
         write_whole(out / "checkpoint.pt", lambda path: torch.save(state, path))
     except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
@@ -84,13 +80,6 @@ def remove_half_written(out: Path) -> None:
     """Remove what a run that was killed while it wrote has left in its folder."""
     for path in [*out.glob(".*.tmp"), *out.glob("*/.*.tmp")]:
         path.unlink(missing_ok=True)
-
-
-def _write_rows(path: Path, rows: Sequence[dict]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def export(

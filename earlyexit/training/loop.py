@@ -3,7 +3,6 @@
 Batches follow from the seed and the epoch alone, on any number of processes.
 """
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +12,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
@@ -43,7 +42,6 @@ class StepSampler(Sampler[list[int]]):
         length: images in the data set.
         batch_size: images of an optimiser step, over all processes and accumulated batches.
         parts: processes times accumulated batches; `batch_size` must be a multiple of it.
-        seed: of the order.
         groups: a number for each image; images of one step are of one group as far as possible. With the shape of
             the image as its group, less of a batch is padding.
     """
@@ -88,15 +86,10 @@ class StepSampler(Sampler[list[int]]):
 
 
 def check_dataset(dataset, *, allow_empty: bool = False, single: bool = True) -> None:
-    """Look at all annotations before the first step, rather than stop in the middle of an epoch.
+    """Look at all annotations of a `CocoDataset` before the first step, rather than stop in the middle of an epoch.
 
-    Args:
-        dataset: a `CocoDataset`.
-        allow_empty: whether images may have no box.
-        single: whether they may have one box only.
-
-    Raises:
-        ValueError: names the first image that cannot be trained on.
+    `ValueError` names the first image that cannot be trained on: one without a box unless `allow_empty`, one with
+    several if `single`, or one with a box most of which is outside.
     """
     if not dataset.classes:
         raise ValueError(f"there is nothing to learn in {dataset.root!r}: its annotations have no categories")
@@ -126,10 +119,6 @@ def shape_groups(dataset) -> list[int]:
     return [int(image["width"] > image["height"]) for image in images]
 
 
-def _nothing(*_) -> None:
-    pass
-
-
 def fit(
     model: nn.Module,
     dataset: Dataset,
@@ -138,8 +127,8 @@ def fit(
     groups: Sequence[int] | None = None,
     about: dict | None = None,
     after_epoch: Callable[[nn.Module, int], dict] | None = None,
-    on_step: Callable[[int, dict], object] = _nothing,
-    on_epoch: Callable[[dict], object] = _nothing,
+    on_step: Callable[[int, dict], object] = lambda step, losses: None,
+    on_epoch: Callable[[dict], object] = lambda row: None,
 ) -> list[dict[str, float]]:
     """Train `model` on `dataset` and keep everything in the folder `settings.out`.
 
@@ -201,45 +190,72 @@ class _Run:
         self.steps = len(self.sampler) // self.sampler.parts  # of an epoch
         of_all = s.epochs * self.steps
         self.scheduler = make_schedule(self.optimizer, of_all, schedule=s.schedule, warmup=s.warmup)
-        self.parts = self._parts()
-        self.result = self.parts["average"].module if s.ema else self.parts["model"]
+        plain, ema = accelerator.unwrap_model(self.model), get_ema_multi_avg_fn(s.ema) if s.ema else None
+        self.average = AveragedModel(plain, multi_avg_fn=ema, use_buffers=True) if ema else None
+        self.result = self.average.module if ema else plain
+        # All that a checkpoint restores; None for what this run does without.
+        self.parts = {"model": plain, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        self.parts |= {"scaler": accelerator.scaler, "average": self.average}
         # The row of an epoch whose steps are done is pending until what comes after an epoch is done, too.
         self.rows, self.pending = load_checkpoint(self.out / "checkpoint.pt", self.parts) if s.resume else ([], None)
-        self.step = itertools.count((len(self.rows) + (self.pending is not None)) * self.steps)
-
-    def _parts(self) -> dict:
-        """All that a checkpoint restores, by name; None for what this run does without."""
-        plain, ema = self.accelerator.unwrap_model(self.model), self.settings.ema
-        average = AveragedModel(plain, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-        run = {"model": plain, "optimizer": self.optimizer, "scheduler": self.scheduler}
-        return {**run, "scaler": self.accelerator.scaler, "average": average}
 
     def save(self, about: dict | None, pending: dict | None = None) -> None:
         save_checkpoint(self.out, self.parts, self.rows, self.result, about, pending)
-
-    def stepped(self, losses: dict) -> None:
-        if self.settings.ema:
-            self.parts["average"].update_parameters(self.parts["model"])
-        if self.main:
-            self.on_step(next(self.step), losses)
 
     def steps_of(self, epoch: int) -> dict[str, float]:
         """Take the steps of an epoch; its row of the log, but for what comes after them."""
         s = self.settings
         self.sampler.epoch = self.items.epoch = epoch
         torch.manual_seed(epoch_seed(s.seed, epoch))
-        start = time.perf_counter()
+        train_mode(self.model)
+        start, steps = time.perf_counter(), []
         hide = None if s.progress and self.main else True
         name = f"epoch {epoch + 1}/{s.epochs}"
-        batches = tqdm(without_traceback(self.loader), name, len(self.loader), leave=False, disable=hide)
-        how = {"clip": s.clip, "on_step": self.stepped}
-        try:
-            losses = train_one_epoch(self.accelerator, self.model, batches, self.optimizer, self.scheduler, **how)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"epoch {epoch + 1}: {error}") from None
+        parts: list[dict[str, float]] = []  # the accumulated batches of one step
+        for images, targets in tqdm(without_traceback(self.loader), name, len(self.loader), leave=False, disable=hide):
+            try:
+                parts.append(self.batch(images, targets))
+            except FloatingPointError as error:
+                raise FloatingPointError(f"epoch {epoch + 1}, step {len(steps)}: {error}") from None
+            if self.accelerator.sync_gradients:
+                if self.average:
+                    self.average.update_parameters(self.parts["model"])
+                if self.main:
+                    self.on_step(epoch * self.steps + len(steps), _means(parts))
+                steps.append(_means(parts))
+                parts = []
         seconds = time.perf_counter() - start
-        row = {"epoch": epoch + 1, **losses, "lr": self.scheduler.get_last_lr()[0], "seconds": seconds}
+        row = {"epoch": epoch + 1, **_means(steps), "lr": self.scheduler.get_last_lr()[0], "seconds": seconds}
         return {**row, "images_per_second": self.steps * self.sampler.step / seconds}
+
+    def batch(self, images: list[Tensor], targets: list[dict]) -> dict[str, float]:
+        """The losses of a batch and their sum, "loss", all means over the processes; takes the step that is due.
+
+        Raises:
+            FloatingPointError: at a loss that is not finite, in all processes at once.
+        """
+        accelerator = self.accelerator
+        with accelerator.accumulate(self.model):
+            losses = self.model(images, targets)
+            losses["loss"] = total = sum(losses.values())
+            values = torch.stack([value.detach().float() for value in losses.values()])
+            found = dict(zip(losses, accelerator.reduce(values, "mean").tolist(), strict=True))
+            if not math.isfinite(found["loss"]):
+                ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
+                rate = self.scheduler.get_last_lr()[0]
+                raise FloatingPointError(f"loss is {found['loss']}, images {ids}, learning rate {rate:g}")
+            accelerator.backward(total)
+            if self.settings.clip and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if accelerator.sync_gradients and not accelerator.optimizer_step_was_skipped:  # fp16 skips those that overflow
+            self.scheduler.step()
+        return found
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 def train_mode(model: nn.Module) -> None:
@@ -248,66 +264,6 @@ def train_mode(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
             module.eval()
-
-
-def train_one_epoch(
-    accelerator: Accelerator,
-    model: nn.Module,
-    batches,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    *,
-    clip: float | None = None,
-    on_step: Callable[[dict], object] = lambda losses: None,
-) -> dict[str, float]:
-    """One pass over `batches` of (images, targets); gives the mean of every loss and of their sum, "loss".
-
-    Losses are means over all processes and, where the accelerator accumulates gradients, over the batches of a step.
-
-    Args:
-        accelerator: prepared `model`, `batches` and `optimizer`; decides after which batches a step is taken.
-        model: gives a dict of losses.
-        batches: as a loader gives them.
-        optimizer, scheduler: the scheduler is stepped with the optimiser.
-        clip: largest gradient norm; None or 0: not clipped.
-        on_step: called after each step with its losses.
-
-    Raises:
-        FloatingPointError: at a loss that is not finite, with the step, the image ids and the learning rate; in all
-            processes at once.
-    """
-    train_mode(model)
-    sums: dict[str, float] = {}
-    parts: list[dict[str, float]] = []  # the accumulated batches of one step
-    steps = 0
-    for images, targets in batches:
-        with accelerator.accumulate(model):
-            losses = model(images, targets)
-            losses["loss"] = total = sum(losses.values())
-            parts.append(_over_processes(accelerator, losses))
-            if not math.isfinite(loss := parts[-1]["loss"]):
-                ids = gather([int(t["image_id"]) if "image_id" in t else None for t in targets])
-                rate = scheduler.get_last_lr()[0]
-                raise FloatingPointError(f"loss is {loss} at step {steps}, images {ids}, learning rate {rate:g}")
-            accelerator.backward(total)
-            if clip and accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
-            optimizer.zero_grad()
-        if accelerator.sync_gradients:
-            if not accelerator.optimizer_step_was_skipped:  # fp16 skips steps whose gradients overflow
-                scheduler.step()
-            means = {name: sum(p[name] for p in parts) / len(parts) for name in parts[0]}
-            sums = {name: sums.get(name, 0.0) + value for name, value in means.items()}
-            parts, steps = [], steps + 1
-            on_step(means)
-    return {name: value / steps for name, value in sums.items()}
-
-
-def _over_processes(accelerator: Accelerator, losses: dict[str, torch.Tensor]) -> dict[str, float]:
-    """The mean of each loss over the processes, with one transfer from the device."""
-    values = torch.stack([value.detach().float() for value in losses.values()])
-    return dict(zip(losses, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
 def check_precision(precision: str) -> None:
@@ -343,13 +299,9 @@ def make_optimizer(model: nn.Module, name: str = "adamw", *, lr: float = 1e-3, w
 
 
 def make_schedule(optimizer: Optimizer, steps: int, *, schedule: str = "cosine", warmup: int = 100) -> LambdaLR:
-    """Linear warm-up, then cosine to zero or a tenth at each of two milestones.
+    """Linear warm-up, then cosine to zero or, with "steps", a tenth at each of two milestones.
 
-    Args:
-        optimizer: its learning rate is the peak.
-        steps: optimiser steps of the whole training.
-        schedule: "cosine" or "steps".
-        warmup: steps of the linear warm-up, at most a tenth of `steps`.
+    The peak is the optimiser's learning rate, `steps` those of the whole training; the warm-up takes at most a tenth.
     """
     warmup = min(warmup, steps // 10)
 

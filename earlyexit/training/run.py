@@ -62,16 +62,12 @@ def freeze_all_but_early(model: EarlyExitRetinaNet) -> None:
 
 
 def set_norms(model: nn.Module, norm: str) -> nn.Module:
-    """Choose what the batch normalisations use in training.
+    """Choose what the batch normalisations of a model use in training; "sync" replaces them, so go on with the result.
 
     Args:
-        model: the model; changed in place.
         norm: "batch": the statistics of the batch in one process; noise if that holds few images. "frozen": the
             statistics and weights that were loaded, for good; right for small batches from pretrained weights.
             "sync": the statistics over all processes, on several GPUs.
-
-    Returns:
-        The model; use this one, since "sync" replaces layers.
 
     Raises:
         ValueError: for another word, or "sync" without a GPU.
@@ -96,7 +92,6 @@ class Watcher:
         out: the run's folder; pictures go to `pictures/`, TensorBoard's files to `tensorboard/`.
         shown: images to draw; None: no pictures.
         validation: measured after each epoch at full depth, over all processes; None: not measured.
-        tensorboard: write losses, metrics and pictures for TensorBoard, too.
     """
 
     def __init__(
@@ -177,7 +172,6 @@ def train(
     """Train a detector or a classifier as `settings` say, in one process or, under `torchrun`, in many.
 
     Args:
-        settings: what to train, on what and how.
         command: kept in the run's `settings.json`.
         on_epoch: called in the main process with the row of each epoch once it is saved.
         on_start: called in the main process when nothing was refused, with what is to be said of the data.
@@ -201,7 +195,9 @@ def train(
             _write_story(settings, command, dataset, card)
         more = [note for note in getattr(watcher.validation, "notes", ()) if note not in dataset.notes]
         more = [f"{settings.val_split}: {note}" for note in more]
-        on_start(dataset.notes + more + _about_one_class(settings, dataset) + _about_fresh(start, fresh))
+        if start.warm_start and fresh:
+            more.append(f"of {start.warm_start!r} all carries over; fresh are {describe_fresh(fresh)}")
+        on_start(dataset.notes + _about_one_class(settings, dataset) + more)
 
     def finished(row: dict) -> None:
         watcher.on_epoch(row)
@@ -246,13 +242,6 @@ def _about_one_class(s: TrainSettings, dataset: CocoDataset) -> list[str]:
     if s.theta and all(dataset.objects(image_id) for image_id in dataset.ids):
         return [f"{ONE_CLASS}; all images show it, so they learn little: add images without it, with --allow-empty"]
     return [ONE_CLASS]
-
-
-def _about_fresh(s: TrainSettings, fresh: list[str]) -> list[str]:
-    """What does not carry over from a trained detector; [] if all does, or there was none."""
-    return (
-        [f"of {s.warm_start!r} all carries over; fresh are {describe_fresh(fresh)}"] if s.warm_start and fresh else []
-    )
 
 
 def _write_story(s: TrainSettings, command: str, dataset: CocoDataset, card: dict) -> None:

@@ -33,7 +33,6 @@ def _option(
     """A field of `TrainSettings`.
 
     Args:
-        default: its value unless told.
         help: what it is, for `earlyexit train --help`.
         group: where it stands there; the first group holds what a beginner needs.
         words: all that it may be.
@@ -85,10 +84,7 @@ class TrainSettings:
         None, "Weights of the detection losses at --exits, e.g. 0.3,0.3,0.4.", EARLY, detect=True
     )
     exit_target: str = _option(
-        "single",
-        "single, largest or present: what the exits say of an image.",
-        EARLY,
-        detect=True,
+        "single", "single, largest or present: what the exits say of an image.", EARLY, detect=True
     )
     filler: str = _option(
         "downsample",
@@ -134,7 +130,12 @@ class TrainSettings:
         """The `JointLoss` that these settings mean; `ValueError` if there is none."""
         from ..losses import JointLoss
 
-        return JointLoss(self.theta, self.lambda_, self.exits, weights_by_exit(self), self.distillation)
+        weights, exits = self.exit_weights, self.exits
+        if weights is not None and not len(weights) == len(exits) == len(set(exits)):
+            each = "exit_weights must be one number for each of the exits, all different"
+            raise ValueError(f"{each}, got {weights} for {exits}")
+        by_exit = None if weights is None else dict(zip(exits, weights, strict=True))
+        return JointLoss(self.theta, self.lambda_, exits, by_exit, self.distillation)
 
     def changed(self) -> dict[str, Any]:
         """The settings that are not at their defaults."""
@@ -195,17 +196,6 @@ def _check_beginning(s: TrainSettings) -> None:
         raise ValueError(
             f"warm_start is for detectors and takes the place of init, got both or another task: {s.init!r}"
         )
-
-
-def weights_by_exit(s: TrainSettings) -> dict[int, float] | None:
-    """`exit_weights` by exit; `ValueError` unless there is one for each of `exits`."""
-    if s.exit_weights is None:
-        return None
-    if not len(s.exit_weights) == len(s.exits) == len(set(s.exits)):
-        raise ValueError(
-            f"exit_weights must be one number for each of the exits, all different, got {s.exit_weights} for {s.exits}"
-        )
-    return dict(zip(s.exits, s.exit_weights, strict=True))
 
 
 def option_name(name: str) -> str:
@@ -281,13 +271,8 @@ def check_resumable(
 ) -> None:
     """`ValueError` unless `resume` is set and the run in `out` was made with the same settings and data.
 
-    Args:
-        settings: those of now.
-        out: the folder of the run.
-        images: size of the data set now.
-        classes: its classes.
-        digest: of its annotations and files, see `hash_data`. Where the run has one, too, it decides whether the data
-            are the same, and not how the path of their folder is spelled.
+    Images (their number), classes and digest (of annotations and files, see `hash_data`) are those of the data now.
+    Where the run has a digest, too, it decides whether the data are the same, and not how their path is spelled.
     """
     if not settings.resume:
         raise ValueError(f"{str(out)!r} already holds a run: add --resume to go on with it, or choose another --out")

@@ -181,12 +181,32 @@ def load_state(weights: str | Path) -> dict[str, torch.Tensor]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
 
 
+def misfit(own: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], optional: tuple[str, ...] = ()) -> str:
+    """Where the state dict `found` is not as `own`, in words; "" if all fits. Parts `optional` may be missing."""
+    others = [name for name in found if name in own and found[name].shape != own[name].shape]
+    wrong = {
+        "missing": [name for name in own if name not in found and not name.startswith(optional)],
+        "unexpected": [name for name in found if name not in own],
+        "of another shape": [f"{name} {tuple(found[name].shape)}, not {tuple(own[name].shape)}" for name in others],
+    }
+    return "; ".join(f"{kind} {names[:3]} ({len(names)} in all)" for kind, names in wrong.items() if names)
+
+
+def load_parts(
+    model: nn.Module, found: Mapping[str, torch.Tensor], optional: tuple[str, ...], otherwise: str
+) -> list[str]:
+    """Load `found`, in which only weights of the parts `optional` may be missing; gives the names of those that are."""
+    own = model.state_dict()
+    if wrong := misfit(own, found, optional):
+        raise ValueError(f"{otherwise}: {wrong}")
+    model.load_state_dict(found, strict=False)
+    return [name for name in own if name not in found]
+
+
 def save_weights(model: nn.Module, path: str | Path, *, half: bool = False, about: dict | None = None) -> None:
     """Write the model's weights to a safetensors file that appears whole or not at all.
 
     Args:
-        model: the model.
-        path: the file.
         half: store float32 weights in half precision.
         about: what `read_about` gives back: anything that JSON can hold, e.g. {"model": "nano", "classes": [...]}.
     """

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from . import misfit
+
 State = Mapping[str, Tensor]
 CLASSIFIERS = ("classifiers.", "carries.")  # the parts of a backbone that depend on the number of classes
 # Published name (a regular expression) and ours, in the order in which they are applied.
@@ -56,6 +58,7 @@ _HEAD = [
     (r"^retina_cls\.", "classification_head.cls_logits."),
     (r"^retina_reg\.", "regression_head.bbox_reg."),
 ]
+_RULES = {"backbone": _BACKBONE, "neck": _NECK, "head": _HEAD}
 # The module names under which whole-detector and classifier checkpoints keep these parts.
 _PREFIXES = {
     "backbone": ("module.", "backbone."),
@@ -86,31 +89,48 @@ def load_published_weights(
     Raises:
         ValueError: with the missing, unexpected and misshapen weights listed.
     """
-    parts = {"backbone": (backbone, _BACKBONE), "neck": (neck, _NECK), "head": (head, _HEAD)}
-    given = {name: (source, rules) for name, (source, rules) in parts.items() if source is not None}
+    given = {"backbone": backbone, "neck": neck, "head": head}
+    given = {part: source for part, source in given.items() if source is not None}
     if not given:
         raise ValueError("give at least one of backbone=, neck= and head=")
-    if any(name != "backbone" and not hasattr(model, name) for name in given):
+    if any(part != "backbone" and not hasattr(model, part) for part in given):
         raise ValueError(f"this {type(model).__name__} has a backbone alone, but {sorted(given)} were given")
-    states, skipped = {}, []
-    for name, (source, rules) in given.items():
-        module = model if name == "backbone" and not hasattr(model, "backbone") else getattr(model, name)
-        state = {_rename(key, rules): value for key, value in read_part(source, name).items()}
-        if name == "backbone":
-            state, left = _without_foreign_classifiers(module, state)
-            skipped += [f"backbone.{key}" for key in left]
-        _check(name, module, state, skipped)
-        states[name] = (module, state)
-    for module, state in states.values():
+    classes, states, skipped = getattr(model, "backbone", model).num_classes, [], []
+    for part, source in given.items():
+        module = getattr(model, part, model)
+        state = read_published(source, part)
+        kept = without_foreign_classifiers(state, classes) if part == "backbone" else state
+        own, optional = module.state_dict(), CLASSIFIERS if len(kept) < len(state) else ()
+        skipped += [f"{part}.{name}" for name in own if name.startswith(optional)]
+        if wrong := misfit(own, kept, optional):
+            raise ValueError(f"the weights do not fit the {part}: {wrong}")
+        states.append((module, kept))
+    for module, state in states:
         module.load_state_dict(state, strict=False)
     if skipped:
-        classes = getattr(model, "backbone", model).num_classes
         warnings.warn(
             f"the backbone was trained for another number of classes than {classes}: its classifiers were "
             f"not loaded ({len(skipped)} weights: {', '.join(skipped[:3])}, ...)",
             stacklevel=2,
         )
     return skipped
+
+
+def read_published(source: State | str | Path, part: str) -> dict[str, Tensor]:
+    """The tensors of a published "backbone", "neck" or "head" under our names; see `read_part`."""
+    found = {}
+    for name, value in read_part(source, part).items():
+        for pattern, ours in _RULES[part]:
+            name = re.sub(pattern, ours, name)
+        found[name] = value
+    return found
+
+
+def without_foreign_classifiers(state: State, num_classes: int) -> dict[str, Tensor]:
+    """The weights of a backbone, without its classifiers if they are for another number of classes."""
+    weight = state.get("classifiers.0.weight")
+    foreign = weight is not None and len(weight) != num_classes
+    return {name: value for name, value in state.items() if not (foreign and name.startswith(CLASSIFIERS))}
 
 
 def read_part(source: State | str | Path, part: str) -> dict[str, Tensor]:
@@ -150,31 +170,3 @@ def read_tensors(path: str | Path) -> State:
             f"{str(path)!r} is no file of tensors ({type(error).__name__}); if torch.save wrote it with more in it, "
             "store its state dict alone"
         ) from error
-
-
-def _rename(name: str, rules: list) -> str:
-    for pattern, ours in rules:
-        name = re.sub(pattern, ours, name)
-    return name
-
-
-def _without_foreign_classifiers(module: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Leave the classifiers out of `state` if they were made for another number of classes."""
-    weight = state.get("classifiers.0.weight")
-    if weight is None or len(weight) == module.num_classes:
-        return state, []
-    ours = [key for key in module.state_dict() if key.startswith(CLASSIFIERS)]
-    return {k: v for k, v in state.items() if not k.startswith(CLASSIFIERS)}, ours
-
-
-def _check(part: str, module: nn.Module, state: dict[str, Tensor], skipped: list[str]) -> None:
-    own = module.state_dict()
-    missing = [k for k in own if k not in state and f"{part}.{k}" not in skipped]
-    unexpected = [k for k in state if k not in own]
-    others = [k for k, v in state.items() if k in own and v.shape != own[k].shape]
-    misshapen = [f"{k} {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in others]
-    if missing or unexpected or misshapen:
-        raise ValueError(
-            f"the weights do not fit the {part}: missing {missing or 'none'}; unexpected {unexpected or 'none'}; "
-            f"of another shape {misshapen or 'none'}"
-        )
