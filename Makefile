@@ -16,7 +16,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=3355
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book serve test site-test lint format notebooks slides homework homework-class study beyond choosing gpu \
-	repository pins release-check release-lowest release-newest colab-check clean
+	minutes repository pins release-check release-lowest release-newest colab-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 22
@@ -67,6 +67,9 @@ format: $(STAMP) ## rewrite the code in the common style
 
 notebooks: $(STAMP) ## run the chapters in place and store their outputs
 	$(BIN)/python tools/run_notebooks.py
+
+minutes: $(STAMP) ## run the chapters, keep how long each takes, and write the lines that say so; a quarter of an hour
+	$(BIN)/python tools/minutes.py --run
 
 homework: $(STAMP) ## write the students' release of the homework and, into _build/homework, the lecturers' solutions
 	$(BIN)/python tools/homework.py

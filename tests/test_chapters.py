@@ -1,6 +1,6 @@
 """What every chapter of the course has: small steps, questions before results, exercises, captioned figures."""
 
-import math
+import importlib.util
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,13 +13,13 @@ from earlyexit import course
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+spec = importlib.util.spec_from_file_location("minutes", ROOT / "tools" / "minutes.py")
+minutes = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(minutes)
 CHAPTERS = [ROOT / f"{entry['file']}.ipynb" for part in PARTS for entry in part["chapters"]]
 CHAPTERS = [path for path in CHAPTERS if re.match(r"\d\d_", path.name)]
-FOLDED = ("hide-input", "hide-cell", "remove-cell", "remove-input")
 VISIBLE = 20  # lines of a code cell that is not folded
 MINUTES = 45  # to read
-EXERCISE = {"warm-up": 3, "core": 5, "stretch": 8}  # minutes
-ASKS = re.compile(r"(?m)^### Exercise: .*\((warm-up|core|stretch)\)")
 EACH = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
@@ -31,25 +31,6 @@ def text(path):
     return "\n\n".join(cell.source for cell in cells(path, "markdown"))
 
 
-def minutes_to_read(path):
-    """By one rule for all chapters: 200 words, 12 lines of visible code or 30 printed lines a minute; half a minute for
-    each figure, and for each question before its answers are read. Exercises are counted apart."""
-    prose = " ".join(cell.source for cell in cells(path, "markdown") if not ASKS.search(cell.source))
-    words = re.sub(r"<[^>]+>|\]\([^)]*\)|[|*#`$\\{}_]", " ", prose).split()
-    code = [cell for cell in cells(path, "code") if not cell.id.startswith(("stub-", "check-"))]
-    shown = [cell for cell in code if not set(cell.metadata.get("tags", [])) & set(FOLDED)]
-    lines = sum(bool(line.strip()) for cell in shown for line in cell.source.splitlines())
-    outputs = [output for cell in cells(path, "code") for output in cell.outputs]
-    printed = sum(bool(line.strip()) for output in outputs for line in output.get("text", "").splitlines())
-    figures = sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
-    spoken = sum(bool(re.search(r"\w", word)) for word in words)
-    return spoken / 200 + lines / 12 + printed / 30 + (figures + prose.count("**Guess first.**")) / 2
-
-
-def in_fives(minutes):
-    return 5 * math.ceil(minutes / 5)
-
-
 def test_all_chapters_are_found():
     assert [int(path.stem[:2]) for path in CHAPTERS] == list(range(len(CHAPTERS)))
     assert len(CHAPTERS) >= 11
@@ -57,7 +38,7 @@ def test_all_chapters_are_found():
 
 @EACH
 def test_visible_cells_are_short(path):
-    shown = [cell for cell in cells(path, "code") if not set(cell.metadata.get("tags", [])) & set(FOLDED)]
+    shown = [cell for cell in cells(path, "code") if not set(cell.metadata.get("tags", [])) & set(minutes.FOLDED)]
     long = {cell.id: len(cell.source.splitlines()) for cell in shown if len(cell.source.splitlines()) > VISIBLE}
     assert long == {}
 
@@ -130,11 +111,11 @@ def test_a_notebook_needs_no_file_beside_it(path):
 def test_a_chapter_says_what_for_how_long_and_what_next(path):
     whole = text(path)
     assert re.search(r"[Aa]fter this chapter you can", whole)
-    promised = re.search(r"\*\*Time\*\*: (\d+) minutes to read, .+? to run, (\d+) minutes for the exercises\.", whole)
-    assert promised, "the line on time"
-    assert int(promised[1]) == in_fives(minutes_to_read(path)) <= MINUTES
-    exercises = sum(EXERCISE[kind] for kind in ASKS.findall(whole))
-    assert int(promised[2]) == in_fives(exercises)
+    notebook = nbformat.read(path, as_version=4)
+    measured = minutes.measured(path.parent).get(path.stem, {})
+    wanted = minutes.line(notebook, measured.get("seconds"))
+    assert wanted in whole, "python tools/minutes.py writes it"
+    assert minutes.to_read(notebook) <= MINUTES
     assert "**You should know**" in whole
     assert re.search(r"(?m)^## Summary", whole)
 
@@ -151,7 +132,8 @@ def test_the_course_has_three_dozen_exercises():
 
 
 def test_lecturers_read_the_same_minutes():
-    times = [re.search(r"(\d+) minutes to read, .+?, (\d+) minutes for the exercises", text(path)) for path in CHAPTERS]
-    read, exercises = (sum(int(time[part]) for time in times) for part in (1, 2))
-    said = " ".join((ROOT / "book" / "lecturers.md").read_text().split())
-    assert f"Together: {read} minutes to read, {exercises} minutes for the exercises" in said
+    notebooks = [nbformat.read(path, as_version=4) for path in CHAPTERS]
+    measured = minutes.measured(ROOT / "book")
+    seconds = [measured.get(path.stem, {}).get("seconds") for path in CHAPTERS]
+    said = (ROOT / "book" / "lecturers.md").read_text(encoding="utf-8")
+    assert minutes.together(said, notebooks, seconds) in said, "python tools/minutes.py writes it"

@@ -153,8 +153,23 @@ def mend(app, pagename: str, templatename: str, context: dict, doctree) -> None:
         scripts.remove(script)
 
 
+def whole_returns(app, kind: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """What is returned has no type before a colon, as the next step would read it: types are in the signatures."""
+    for place, line in enumerate(lines[:-1]):
+        if line.strip() == "Returns:":
+            told = lines[place + 1]
+            lines[place + 1] = f"{told[: len(told) - len(told.lstrip())]}: {told.lstrip()}"
+
+
+def skip_fields(app, kind: str, name: str, thing: object, skip: bool, options: object) -> bool | None:
+    """Fields of a named tuple are in its signature; listed once more they are an "Alias for field number 0"."""
+    return True if type(thing).__name__ == "_tuplegetter" else None
+
+
 def setup(app) -> dict:
     """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", whole_returns, priority=100)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("source-read", fill)
     app.connect("html-page-context", mend, priority=900)
     app.connect("html-page-context", onward)

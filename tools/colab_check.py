@@ -67,6 +67,16 @@ def check_chapter(python: Path, chapter: Path, folder: Path) -> str:
     return f"  {chapter.name}: {len(cells)} cells, {time.perf_counter() - start:.0f} s"
 
 
+def attempt(python: Path, chapter: Path, folder: Path) -> bool:
+    """Say how a chapter ran, and give whether it did: one that fails does not hide the others."""
+    try:
+        say(check_chapter(python, chapter, folder))
+    except SystemExit as stopped:
+        say(f"  {chapter.name} fails: {stopped}")
+        return False
+    return True
+
+
 def first_cell(folder: Path, name: str) -> Path:
     """A notebook with the first code cell of the chapters and a line that tells where the package comes from."""
     chapter = json.loads((ROOT / "book" / "01_data.ipynb").read_text(encoding="utf-8"))
@@ -84,7 +94,12 @@ def check_first_cell(python: Path, folder: Path) -> None:
     """The first cell installs from git, runs again without a network, and says so where it cannot install."""
     run(UV, "pip", "uninstall", "--quiet", "--python", python, "earlyexit-detection", cwd=folder)
     gone = first_cell(folder, "offline")
-    nowhere = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{folder}/none.insteadOf"}
+    (folder / "none.txt").touch()  # in place of limits that this machine sets pip: Colab has others or none
+    nowhere = {
+        "PIP_CONSTRAINT": f"{folder}/none.txt",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{folder}/none.insteadOf",
+    }
     repository = re.search(r"git\+(https://[^\"]+)", gone.read_text(encoding="utf-8").replace("\\", ""))[1]
     led = {"GIT_CONFIG_VALUE_0": repository, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     try:
@@ -125,9 +140,10 @@ def main() -> None:
         version = run(python, "-c", "import sys; print(sys.version.split()[0])", cwd=folder).strip()
         say(f"Python {version} with {' '.join(told)}")
         with ThreadPoolExecutor(options.jobs) as pool:
-            for line in pool.map(lambda chapter: check_chapter(python, chapter, folder), options.chapters):
-                say(line)
+            ran = list(pool.map(lambda chapter: attempt(python, chapter, folder), options.chapters))
         check_first_cell(python, folder)
+    if not all(ran):
+        raise SystemExit(f"{ran.count(False)} of {len(ran)} chapters fail")
     say(f"{len(options.chapters)} chapters run as in Colab")
 
 

@@ -1,18 +1,22 @@
 """Slides from the chapters: python tools/slides.py [--out _build/slides] [book/04_detector.ipynb ...].
 
 Nothing is written for the slides alone. A chapter's deck has its title and objectives, a slide for each section's first
-sentence, each question that comes before a result (its answers appear one by one), each figure, and the summary. The
-deck is one HTML file; it fetches reveal.js when it is opened, so a lecture room without a network needs a copy:
---reveal FOLDER.
+words, each question that comes before a result (its answers appear one by one), each figure, and the summary. The
+deck is one HTML file; it fetches reveal.js, and nothing else, when it is opened. A lecture room without a network
+needs a copy of it: --reveal FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import re
 from pathlib import Path
 
 import nbformat
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import math_to_image
 from nbconvert import SlidesExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -21,28 +25,68 @@ OPTION = re.compile(
     r'<details class="guess (?P<verdict>right|wrong)"><summary>(?P<option>.*?)</summary>(?P<said>.*?)</details>',
     re.DOTALL,
 )
+# Addresses of other chapters, and the line on minutes to read: both are of no use in a lecture.
+NOT_SPOKEN = re.compile(r"\[([^]]*)\]\([^)]*\.(?:ipynb|md)\)|^\*\*Time\*\*.*?(?:\n\n|\Z)", re.DOTALL | re.MULTILINE)
+FORMULA = re.compile(r"(\${1,2})([^$]+)\1")
+# nbconvert's page loads reveal.js by other libraries from the network, and one for formulas.
+PAGE = """
+{%- extends 'reveal/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_css -%}
+<style>
+.reveal .jp-RenderedHTMLCommon { font-size: 27px; }
+.reveal :is(h2, h3) { text-transform: none !important; }
+.reveal .fragment .jp-RenderedHTMLCommon p { margin: 0; }
+.reveal section .jp-OutputArea-output img { width: 1200px; height: 540px; max-width: none; object-fit: contain; }
+</style>
+{%- endblock -%}
+{%- block footer_js -%}
+{%- for script in ("dist/reveal.js", "plugin/notes/notes.js") -%}
+<script src="{{ resources.reveal.url_prefix }}/{{ script }}"></script>
+{%- endfor -%}
+<script>
+function fit() {
+  const slide = Reveal.getCurrentSlide();
+  slide.style.zoom = Math.min(1, 680 / slide.scrollHeight);
+}
+Reveal.on("slidechanged", fit);
+Reveal.initialize({
+  width: 1280, height: 720, margin: 0.03, controls: false, history: true, slideNumber: "c/t", plugins: [RevealNotes],
+}).then(fit);
+</script>
+{%- endblock -%}
+"""
 
 
 def deck(chapter: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A notebook of slides, made from a chapter that has its outputs."""
     slides = []
-    for cell in chapter.cells:
+    for cell, following in zip(chapter.cells, [*chapter.cells[1:], slide("")], strict=True):
         if cell.cell_type == "markdown":
-            slides += of_text(cell.source)
+            slides += of_text(NOT_SPOKEN.sub(lambda found: found[1] or "", cell.source))
         elif figures := pictures(cell):
-            slides.append(figures)
+            slides += [figures, caption(cell, following)]
     return new_notebook(cells=slides, metadata=chapter.metadata)
 
 
+def drawn(formula: re.Match[str]) -> str:
+    """A formula as a picture of the text's size that stands on its line."""
+    picture = io.BytesIO()
+    depth = math_to_image(f"${formula[2].strip()}$", picture, FontProperties(size=20), format="svg")
+    data = base64.b64encode(picture.getvalue()).decode()
+    style = f"margin: 0; vertical-align: {-depth:.0f}pt"
+    return f'<img style="{style}" alt="{formula[2].strip()}" src="data:image/svg+xml;base64,{data}">'
+
+
 def of_text(source: str) -> list[nbformat.NotebookNode]:
-    """The slides of a markdown cell: a heading with the first sentence under it, and a question with its answers."""
+    """The slides of a markdown cell: a heading with the first sentences under it, and a question with its answers."""
     slides = []
-    text = OPTION.sub("", source)
-    heading = re.search(r"^(#{1,2}) (.+)$", text, re.MULTILINE)
-    if heading and not heading[2].startswith("Exercise"):
+    heading = re.search(r"^(#{1,2}) (.+)$", source, re.MULTILINE)
+    if heading and not re.match("Exercise|.*to think about", heading[2], re.IGNORECASE):
         whole = heading[1] == "#" or heading[2].startswith("Summary")
-        rest = text[heading.end() :].strip()
-        slides.append(slide(f"## {heading[2]}\n\n{rest if whole else first_sentence(rest)}"))
+        rest = source[heading.end() :].partition("**Guess first.**")[0].strip()
+        slides.append(slide(f"## {heading[2]}\n\n{rest if whole else first_sentences(rest)}"))
     options = list(OPTION.finditer(source))
     if options:
         question = re.search(r"\*\*Guess first\.\*\*(.*?)<details", source, re.DOTALL)
@@ -53,14 +97,15 @@ def of_text(source: str) -> list[nbformat.NotebookNode]:
     return slides
 
 
-def first_sentence(text: str) -> str:
-    """The first sentence of a text's first paragraph of prose, "" if it has none."""
-    prose = [p for p in text.split("\n\n") if p and not re.match(r"[#|`<:!]", p)]
-    if not prose:
-        return ""
-    flat = " ".join(prose[0].split())
-    end = re.search(r"[.?!](?= |$)", flat)
-    return flat[: end.end()] if end else flat
+def first_sentences(text: str, words: int = 12) -> str:
+    """The sentences with which a text's first paragraph of prose begins, up to so many words; "" if it has none."""
+    prose = [p for p in text.split("\n\n") if p and not re.match(r"[#|<:!]|```", p)]
+    said = ""
+    for sentence in re.split(r"(?<=[.?!:]) (?=\W*[A-Z])", " ".join(prose[0].split())) if prose else []:
+        if len(said.split()) >= words:
+            break
+        said += f" {sentence}"
+    return said.strip()
 
 
 def pictures(cell: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
@@ -75,9 +120,16 @@ def pictures(cell: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
     return made
 
 
+def caption(cell: nbformat.NotebookNode, following: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """What is said under a figure: the chapter's caption, or for a drawn one the words in italics after it."""
+    said = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
+    after = re.match(r"\*([^*].*?)\*", following.source, re.DOTALL)
+    return slide(said or (after[1] if after else ""), kind="-")
+
+
 def slide(text: str, kind: str = "slide") -> nbformat.NotebookNode:
     """One slide, or a fragment of the slide before it."""
-    return new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}})
+    return new_markdown_cell(FORMULA.sub(drawn, text), metadata={"slideshow": {"slide_type": kind}})
 
 
 def main() -> None:
@@ -87,7 +139,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BOOK.parent / "_build" / "slides")
     parser.add_argument("--reveal", default=SlidesExporter().reveal_url_prefix, help="address or folder of reveal.js")
     given = parser.parse_args()
-    exporter = SlidesExporter(reveal_url_prefix=given.reveal, exclude_input=True, embed_images=True)
+    exporter = SlidesExporter(
+        reveal_url_prefix=given.reveal, reveal_theme="white", embed_images=True, raw_template=PAGE
+    )
+    exporter.exclude_input = exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     given.out.mkdir(parents=True, exist_ok=True)
     for path in given.chapters:
         slides = deck(nbformat.read(path, as_version=4))
