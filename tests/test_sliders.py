@@ -165,7 +165,7 @@ def test_the_answers_above_the_gallery_hold():
         if len(sides) == 2:
             (two_small if min(sides) < 1 / 3 else two_large).append(gain)
     mean = statistics.mean
-    assert mean(small) > mean(large) + 0.2 and mean(two_large) > mean(two_small)
+    assert mean(small) > mean(large) + 0.1 and mean(two_large) > mean(two_small)
 
 
 def test_the_question_of_the_chapter_has_its_numbers(data):
