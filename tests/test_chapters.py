@@ -112,7 +112,7 @@ def test_a_chapter_says_what_for_how_long_and_what_next(path):
     whole = text(path)
     assert re.search(r"[Aa]fter this chapter you can", whole)
     notebook = nbformat.read(path, as_version=4)
-    measured = minutes.measured(path.parent).get(path.stem, {})
+    measured = minutes.measured(path.parent)[path.stem]
     wanted = minutes.line(notebook, measured.get("seconds"))
     assert wanted in whole, "python tools/minutes.py writes it"
     assert minutes.to_read(notebook) <= MINUTES
@@ -134,6 +134,6 @@ def test_the_course_has_three_dozen_exercises():
 def test_lecturers_read_the_same_minutes():
     notebooks = [nbformat.read(path, as_version=4) for path in CHAPTERS]
     measured = minutes.measured(ROOT / "book")
-    seconds = [measured.get(path.stem, {}).get("seconds") for path in CHAPTERS]
+    seconds = [measured[path.stem].get("seconds") for path in CHAPTERS]
     said = (ROOT / "book" / "lecturers.md").read_text(encoding="utf-8")
     assert minutes.together(said, notebooks, seconds) in said, "python tools/minutes.py writes it"

@@ -106,7 +106,7 @@ def test_two_passes(policy):
     (test, deep), (calibration, _) = unsure(1), unsure(2)
     small, large = (Choosing(name, calibration, test, unit=5.0) for name in ("small", "large"))
     rows = {row["share"]: row for row in two_passes([large, small], [4, 1], 2) if row["policy"] == policy}
-    assert list(rows) == list(PAPER) and rows[0.4]["run"] == "small, large"
+    assert list(rows) == list(PAPER) and rows[0.4]["run"] == "statics" and rows[0.4]["pair"] == "small, large"
     full, kept = (float(evaluate_exits(test, test.all_at(k), metrics=("mAP",))["mAP"]) for k in (4, 1))
     assert rows[0.8]["mAP"] == full and float(deep.double().mean()) == pytest.approx(0.5, abs=0.05)
     for share, row in rows.items():
@@ -156,7 +156,7 @@ def test_all_of_the_comparison_together(run):
     assert np.mean(at) == pytest.approx(means[0] - means[1], abs=0.01) and len(at) == len(PAPER)
     alone = summarise([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
     assert set(found) - set(alone) == static
-    passes = [{"run": "a, b", "policy": "two passes", "of": "paper", "share": share, "mAP": 10.0} for share in PAPER]
+    passes = [{"run": "statics", "policy": "two passes", "of": "paper", "share": share, "mAP": 10.0} for share in PAPER]
     gain = summarise(rows + [{**row, "samples": np.full(3, 10.0)} for row in passes], ways, "worth", run.unit)
     assert list(gain["gain_over_two_passes"]) == ["two passes"]
     assert gain["gain_over_two_passes"]["two passes"]["mean"] == pytest.approx(means[0] - 10, abs=0.01)

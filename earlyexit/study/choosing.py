@@ -327,7 +327,7 @@ def two_passes(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) -> 
         payable = [pair for pair in pairs if pair.calibration.gmacs[0].mean() <= budget] or pairs[:1]
         best = max(payable, key=lambda pair: pair.reached(policy, budget))
         row = row_of(best.test, [best.leave(policy, budget)[1]], repeats)
-        rows.append({"run": best.name, "policy": policy, "of": "paper", "share": share, **row})
+        rows.append({"run": "statics", "policy": policy, "of": "paper", "share": share, **row, "pair": best.name})
     return rows
 
 
