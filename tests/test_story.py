@@ -28,7 +28,7 @@ def test_curves_rise_to_full_depth_and_ours_lies_above_the_papers():
     x, y = zip(*found["the paper's way"], strict=True)
     assert max(x) == 1 and y[-1] == max(y)
     for points in found.values():
-        assert len(points) > 2 and [p[0] for p in points] == sorted(p[0] for p in points)
+        assert len(points) > 1 and [p[0] for p in points] == sorted(p[0] for p in points)
     mine, *_ = (at for at in found["ours"] if at[0] > 0.45)
     assert mine[1] > np.interp(mine[0], x, y) + 3
 
