@@ -106,7 +106,7 @@ def test_boxes_and_exits_are_the_library_s(window, card, library):
 
 
 def test_the_answer_of_the_page_is_true_of_its_scenes(card):
-    """Nothing: mostly exit 1 or 2; one object or two: nearly all 3; four: 4."""
+    """Nothing: mostly exit 1 or 2; one object or two: nearly all 3; four: mostly 4."""
 
     def leave(*counts):
         scores = [scene["scores"] for scene in card["scenes"] if len(scene["objects"]) in counts]
@@ -114,7 +114,7 @@ def test_the_answer_of_the_page_is_true_of_its_scenes(card):
 
     assert sum(exit in (1, 2) for exit in leave(0)) > 0.75 * len(leave(0)) and 1 in leave(0)
     assert leave(1, 2).count(3) > 0.8 * len(leave(1, 2))
-    assert set(leave(4)) == {4} and set(leave(3)) <= {3, 4}
+    assert set(leave(3, 4)) <= {3, 4} and leave(4).count(4) > 0.6 * len(leave(4))
 
 
 def test_everything_answers_to_the_keyboard(window, card):
