@@ -134,6 +134,9 @@ def test_a_run_on_smaller_images(tmp_path):
     assert 0.25 < small.full / large.full < 0.3
     assert small.test.found.boxes.max() > 100
     assert sorted(p.name for p in (tmp_path / "kept").iterdir())[2:] == [f"many@64-{s}.safetensors" for s in SPLITS]
+    export_scenes(tmp_path / "fresh", {"test": 5}, seed=7, workers=1)
+    fresh = open_run(tmp_path / "many", tmp_path / "data", tmp_path / "kept", tmp_path / "fresh")
+    assert (len(fresh.test), len(fresh.calibration), fresh.unit) == (5, 8, large.unit)
 
 
 def test_all_of_the_comparison_together(run):
@@ -156,10 +159,43 @@ def test_all_of_the_comparison_together(run):
     assert np.mean(at) == pytest.approx(means[0] - means[1], abs=0.01) and len(at) == len(PAPER)
     alone = summarise([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
     assert set(found) - set(alone) == static
-    passes = [{"run": "statics", "policy": "two passes", "of": "paper", "share": share, "mAP": 10.0} for share in PAPER]
+    start = {"run": "statics", "seed": 0, "policy": "two passes", "of": "paper", "mAP": 10.0}
+    passes = [{**start, "share": share} for share in PAPER]
     gain = summarise(rows + [{**row, "samples": np.full(3, 10.0)} for row in passes], ways, "worth", run.unit)
     assert list(gain["gain_over_two_passes"]) == ["two passes"]
     assert gain["gain_over_two_passes"]["two passes"]["mean"] == pytest.approx(means[0] - 10, abs=0.01)
+
+
+def test_seeds_are_compared_with_static_detectors_of_their_own(run):
+    """The rule reaches 50 and 54; statics of the same seeds 49 and 51, or those of one seed 49 for both."""
+
+    def row(policy, seed, value, **more):
+        return {"run": policy, "policy": policy, "seed": seed, "mAP": value, "samples": np.full(3, value), **more}
+
+    def rows(policy, seed, value):
+        budgets = [("own", share) for share in choosing.OWN] + [("paper", share) for share in PAPER]
+        return [row(policy, seed, value, of=of, share=share) for of, share in budgets]
+
+    ours = [*rows("worth", 3, 50.0), *rows("lots for worth", 3, 45.0)]
+    ours += [*rows("worth", 1, 54.0), *rows("lots for worth", 1, 47.0)]
+    first = [*rows("static lots", 3, 49.0), row("static", 3, 60.0, gmacs=4.0), row("static", 3, 40.0, gmacs=2.0)]
+    second = [*rows("static lots", 1, 51.0), row("static", 1, 60.0, gmacs=3.8), row("static", 1, 72.0, gmacs=4.0)]
+    ways = [way_to_oracle(run, 3)] * 2
+    both, one = (summarise([*others, *ours], ways, "worth", 4.0) for others in (second + first, first))
+    assert both["gain_over_fixed"]["0.60"]["mean"] == 6 == one["gain_over_fixed"]["0.60"]["mean"]
+    assert (both["gain_over_static"]["mean"], one["gain_over_static"]["mean"]) == (2, 3)
+    assert both["gain_over_static"]["high"] == pytest.approx(2 + 12.706 * 1, abs=0.01), "Student's t over two seeds"
+    assert both["kept"]["0.60"]["mean"] == pytest.approx((50 / 60 + 54 / 72) / 2, abs=1e-4)
+    assert one["kept"]["0.60"]["mean"] == pytest.approx(52 / 60, abs=1e-4)
+
+
+def test_seeds_that_cannot_be_compared(tmp_path, monkeypatch):
+    seeds = {"a-0": 0, "a-1": 1, "b-0": 0, "s-0": 0, "s-2": 2}
+    monkeypatch.setattr(choosing, "open_run", lambda run, *_: Choosing(run, None, None, 1.0, seeds[run]))
+    with pytest.raises(ValueError, match=r"differ in their seed, got the seeds \[0, 0\]"):
+        choosing.compare(["a-0", "b-0"], tmp_path, tmp_path)
+    with pytest.raises(ValueError, match=r"static runs of the seeds \[0, 2\] for runs of \[0, 1\]"):
+        choosing.compare(["a-0", "a-1"], tmp_path, tmp_path, static=["s-0", "s-2"])
 
 
 def test_the_way_to_the_oracle(run):

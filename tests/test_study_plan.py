@@ -97,9 +97,10 @@ def test_plan_of_choosing_trains_depth_first_and_opponents_as_long():
     assert [(t.name, t.first.name) for t in ours] == [("early-0", "deep-0"), ("early-3", "deep-3")]
     assert [(t.first.settings.exits, t.settings.exits) for t in ours] == [((3, 4), (1, 2, 3))] * 2
     assert [(t.name, t.first.name, t.settings.exits) for t in static[:2]] == [
-        ("static-1", "cut-1", (1,)),
-        ("static-3", "cut-3", (3,)),
+        ("static-1-0", "cut-1-0", (1,)),
+        ("static-3-0", "cut-3-0", (3,)),
     ]
+    assert [t.name for t in static[3:]] == ["static-1-3", "static-3-3", "static-4-3"] and static[5].settings.seed == 3
     assert static[1].first.settings.exits == static[1].first.settings.opinions == (3,)
     assert static[2].first is None and static[2].settings.exits == (4,) and static[2].settings.theta == THETA
     assert ours[1].first.settings.seed == ours[1].settings.seed == 3

@@ -52,12 +52,14 @@ class Choosing:
         name: of its run.
         calibration, test: the records.
         unit: GMACs of the paper's full depth, which shares of it are shares of.
+        seed: of the training.
     """
 
     name: str
     calibration: ExitRecords
     test: ExitRecords
     unit: float
+    seed: int = 0
 
     @property
     def full(self) -> float:
@@ -103,29 +105,35 @@ def use_size(model: EarlyExitRetinaNet, size: int | None) -> None:
 
 def static_exit(run: str | Path) -> int:
     """The last exit that a run was trained at."""
-    return max(json.loads((with_size(run)[0] / "settings.json").read_text())["settings"]["exits"])
+    return max(_settings(with_size(run)[0])["exits"])
 
 
-def open_run(run: str | Path, data: str | Path, records: str | Path) -> Choosing:
+def _settings(run: Path) -> dict:
+    return json.loads((run / "settings.json").read_text())["settings"]
+
+
+def open_run(run: str | Path, data: str | Path, records: str | Path, fresh: str | Path | None = None) -> Choosing:
     """A trained detector on the splits of `data`; its records are kept in the folder `records`.
 
-    After its folder may stand the size of the images, see `with_size`, if that is not the one of its training.
+    After its folder may stand the size of the images, see `with_size`, if that is not the one of its training. With
+    `fresh`, another folder of data, that has the test images.
     """
     name, (run, size) = Path(run).name, with_size(run)
     model, classes = load_detector(run)
     use_size(model.eval(), size)
     found = {}
-    for split in ("calibration", "test"):
+    for split, folder in (("calibration", data), ("test", fresh or data)):
         Path(records).mkdir(parents=True, exist_ok=True)
-        path = Path(records) / f"{name}-{split}.safetensors"
-        found[split] = collect_records(model, coco_split(data, split), path=path)
+        path = Path(records) / f"{name}-{split if folder == data else Path(folder).name}.safetensors"
+        found[split] = collect_records(model, coco_split(folder, split), path=path)
     scales = fit_score_scales(found["calibration"])
     found = {split: rescale_records(records, scales) for split, records in found.items()}
     config = read_config(run)
     sizes = {size: getattr(config, size) for size in ("min_size", "max_size")}
     paper = make_model(ModelConfig("detect", config.model, classes, trunk=config.trunk, **sizes))
     side = paper.transform.min_size[-1]
-    return Choosing(name, **found, unit=count_macs(paper, (side, side))[NUM_EXITS]["total"])
+    seed = _settings(run)["seed"] if (run / "settings.json").exists() else 0  # a weight file alone does not say it
+    return Choosing(name, **found, unit=count_macs(paper, (side, side))[NUM_EXITS]["total"], seed=seed)
 
 
 def side_by_side(columns: Sequence[tuple[ExitRecords, int]]) -> ExitRecords:
@@ -229,12 +237,12 @@ def policies(run: Choosing) -> dict[str, Callable[[float], tuple[Tensor, float]]
 
 
 def curve(run: Choosing, repeats: int) -> list[dict]:
-    """Rows of `row_of` with "run" and "policy"; also, unless forced, the "share" "of" the "own" or "paper" full depth.
+    """Rows of `row_of` with "run", "seed" and "policy" and, unless forced, the "share" "of" the "own" or "paper" depth.
 
     At each budget lots take the compute that a policy took on these images: "lots for worth".
     """
-    test, points = run.test, frontier(run.calibration)
-    rows = [{"run": run.name, "policy": f"exit {k}", **row_of(test, [test.all_at(k)], repeats)} for k in EXITS]
+    test, points, start = run.test, frontier(run.calibration), {"run": run.name, "seed": run.seed}
+    rows = [{**start, "policy": f"exit {k}", **row_of(test, [test.all_at(k)], repeats)} for k in EXITS]
     budgets = [("own", share, share * run.full) for share in OWN] + [("paper", s, s * run.unit) for s in PAPER]
     for name, choose in policies(run).items():
         known: dict[float, list[dict]] = {}  # where both full depths are the same, so are some budgets
@@ -244,7 +252,7 @@ def curve(run: Choosing, repeats: int) -> list[dict]:
                 made = {name: row_of(test, [exits], repeats, gmacs)}
                 made |= {} if name == "oracle" else {f"lots for {name}": lots(test, gmacs, repeats, points)}
                 known[round(budget, 9)] = [{"policy": policy, **row} for policy, row in made.items()]
-            rows += [{"run": run.name, "of": of, "share": share, **row} for row in known[round(budget, 9)]]
+            rows += [{**start, "of": of, "share": share, **row} for row in known[round(budget, 9)]]
     return rows
 
 
@@ -289,16 +297,17 @@ def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | No
 
 
 def static_rows(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) -> list[dict]:
-    """Rows of detectors that let all images leave at their own exit, and of lots between neighbours at `PAPER`."""
+    """Rows of detectors of one seed whose images all leave at their own exit, and of lots between them at `PAPER`."""
     own = [(run.test, exit) for run, exit in zip(runs, exits, strict=True)]
     points = [frontier(run.calibration)[exit - 1] for run, exit in zip(runs, exits, strict=True)]
     rows = [
-        {"run": run.name, "policy": "static", **row_of(test, [test.all_at(exit)], repeats)}
+        {"run": run.name, "seed": run.seed, "policy": "static", **row_of(test, [test.all_at(exit)], repeats)}
         for run, (test, exit) in zip(runs, own, strict=True)
     ]
     for share in PAPER:
         reached = lots_between(own, points, share * runs[0].unit, repeats)
-        rows.append({"run": "statics", "policy": "static lots", "of": "paper", "share": share, **reached})
+        start = {"run": "statics", "seed": runs[0].seed, "policy": "static lots"}
+        rows.append({**start, "of": "paper", "share": share, **reached})
     return rows + two_passes(runs, exits, repeats)
 
 
@@ -327,7 +336,8 @@ def two_passes(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) -> 
         payable = [pair for pair in pairs if pair.calibration.gmacs[0].mean() <= budget] or pairs[:1]
         best = max(payable, key=lambda pair: pair.reached(policy, budget))
         row = row_of(best.test, [best.leave(policy, budget)[1]], repeats)
-        rows.append({"run": "statics", "policy": policy, "of": "paper", "share": share, **row, "pair": best.name})
+        start = {"run": "statics", "seed": runs[0].seed, "policy": policy}
+        rows.append({**start, "of": "paper", "share": share, **row, "pair": best.name})
     return rows
 
 
@@ -375,39 +385,55 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     Returns:
         "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
         between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
-        static detectors, the mean over `PAPER`, and "gain_over_static_at" each of them; "gain_over_two_passes": above
-        each of `PASSES`, the mean; "kept": the share of the mAP of the static detector at full depth, by the share of
-        its compute.
+        static detectors of the same seed or, if there is one seed of them, of that, the mean over `PAPER`, and
+        "gain_over_static_at" each of them; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share
+        of the mAP of the static detector at full depth, by the share of its compute.
     """
-
-    def of(policy: str, kind: str, *shares: float) -> list[dict]:
-        """For each run the mean over some budgets of what a policy reaches."""
-        found: dict[str, list[dict]] = {}
-        for row in rows:
-            if row["policy"] == policy and row.get("of") == kind and row["share"] in shares:
-                found.setdefault(row["run"], []).append(row)
-        return [_mean(of_run) for of_run in found.values()]
-
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
     summary = {name: estimate_of(of_runs).rounded(3) for name, of_runs in summary.items()}
-    fixed = {share: (of(rule, "own", share), of(f"lots for {rule}", "own", share)) for share in reversed(OWN)}
-    summary["gain_over_fixed"] = {f"{share:.2f}": difference(*pair).rounded() for share, pair in fixed.items()}
-    ours, static = (of(policy, "paper", *PAPER) for policy in (rule, "static lots"))
+    fixed = {share: [_reached(rows, name, "own", share) for name in (rule, f"lots for {rule}")] for share in OWN}
+    pairs = {share: difference(*_of_same_seed(*fixed[share])).rounded() for share in reversed(OWN)}
+    summary["gain_over_fixed"] = {f"{share:.2f}": gain for share, gain in pairs.items()}
+
+    def above(opponent: str, *shares: float) -> dict | None:
+        found = [_reached(rows, policy, "paper", *shares) for policy in (rule, opponent)]
+        return difference(*_of_same_seed(*found)).rounded() if found[1] else None
+
+    static = above("static lots", *PAPER)
     if static:
-        summary["gain_over_static"] = difference(ours, static * len(ours)).rounded()
-        pairs = {share: [of(policy, "paper", share) for policy in (rule, "static lots")] for share in PAPER}
-        at = {share: difference(mine, theirs * len(mine)) for share, (mine, theirs) in pairs.items()}
-        summary["gain_over_static_at"] = {f"{share:.2f}": found.rounded() for share, found in at.items()}
-    passes = {policy: of(policy, "paper", *PAPER) for policy in PASSES}
-    gains = {policy: difference(ours, found * len(ours)).rounded() for policy, found in passes.items() if found}
-    summary |= {"gain_over_two_passes": gains} if gains else {}
-    near = [row for row in rows if row["policy"] == "static" and 0.9 * unit < row["gmacs"] < 1.01 * unit]
-    if near:  # at the paper's full depth, whatever its first read costs
-        deep = max(near, key=lambda row: row["gmacs"])
-        full = _mean([deep])
-        kept = {f"{share:.2f}": [_ratio(row, full) for row in of(rule, "paper", share)] for share in KEPT}
-        summary["kept"] = {share: estimate_of(of_runs).rounded(4) for share, of_runs in kept.items()}
+        summary["gain_over_static"] = static
+        summary["gain_over_static_at"] = {f"{share:.2f}": above("static lots", share) for share in PAPER}
+    passes = {policy: gain for policy in PASSES if (gain := above(policy, *PAPER))}
+    summary |= {"gain_over_two_passes": passes} if passes else {}
+    full = _full_depth(rows, unit)
+    if full:
+        pairs = {share: _of_same_seed(_reached(rows, rule, "paper", share), full) for share in KEPT}
+        kept = {share: [_ratio(*pair) for pair in zip(*of_seeds, strict=True)] for share, of_seeds in pairs.items()}
+        summary["kept"] = {f"{share:.2f}": estimate_of(ratios).rounded(4) for share, ratios in kept.items()}
     return summary
+
+
+def _reached(rows: Sequence[dict], policy: str, of: str, *shares: float) -> dict[int, dict]:
+    """By seed the mean over some budgets of what a policy reaches."""
+    found: dict[int, list[dict]] = {}
+    for row in rows:
+        if row["policy"] == policy and row.get("of") == of and row["share"] in shares:
+            found.setdefault(row["seed"], []).append(row)
+    return {seed: _mean(of_seed) for seed, of_seed in found.items()}
+
+
+def _full_depth(rows: Sequence[dict], unit: float) -> dict[int, dict]:
+    """By seed the static detector at the paper's full depth, whatever its first read costs."""
+    near = [row for row in rows if row["policy"] == "static" and 0.9 * unit < row["gmacs"] < 1.01 * unit]
+    return {row["seed"]: _mean([row]) for row in sorted(near, key=lambda row: row["gmacs"])}
+
+
+def _of_same_seed(ours: dict[int, dict], others: dict[int, dict]) -> tuple[list[dict], list[dict]]:
+    """Rows of both, seed by seed; others of a single seed are compared with all of ours."""
+    if len(others) == 1:
+        others = dict.fromkeys(ours, next(iter(others.values())))
+    both = [seed for seed in ours if seed in others]
+    return [ours[seed] for seed in both], [others[seed] for seed in both]
 
 
 def _mean(rows: Sequence[dict]) -> dict:
@@ -424,6 +450,7 @@ def compare(
     out: Path,
     *,
     static: Sequence[Path] = (),
+    fresh: Path | None = None,
     name: str = "scenes_many",
     rule: str = "worth",
     repeats: int = 100,
@@ -435,17 +462,21 @@ def compare(
         data: images in COCO layout, with the splits calibration and test.
         out: the folder, in which records are kept, too. What the summary says of other data stays.
         static: runs whose images all leave at the last exit that they were trained at; see `with_size` for their size.
+            Of one seed, or of several seeds of ours.
+        fresh: another folder of data, whose test images are judged in the place of those of `data`.
         name: of the data, in the summary.
         rule: the one of `RULES` that the summary is about.
         repeats: bootstrap samples over images.
     """
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {list(RULES)}, got {rule!r}")
-    opened = [open_run(run, data, out / "records") for run in runs]
-    others = [open_run(run, data, out / "records") for run in static]
+    opened, others = ([open_run(run, data, out / "records", fresh) for run in group] for group in (runs, static))
+    _refuse_same_seeds(opened, others)
     rows = [row for run in opened for row in curve(run, repeats)]
-    if others:
-        rows += static_rows(others, [static_exit(run) for run in static], repeats)
+    exits = [static_exit(run) for run in static]
+    for seed in dict.fromkeys(run.seed for run in others):
+        group = [pair for pair in zip(others, exits, strict=True) if pair[0].seed == seed]
+        rows += static_rows(*zip(*group, strict=True), repeats)
     ways = [way_to_oracle(run, repeats) for run in opened]
     path = out / "choosing_summary.json"
     summary = json.loads(path.read_text()) if path.exists() else {}
@@ -454,3 +485,12 @@ def compare(
     plain = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]
     write_table(out / f"choosing_{name}.csv", [rounded(row, 5) for row in plain])
     return write_json(path, summary)
+
+
+def _refuse_same_seeds(runs: Sequence[Choosing], static: Sequence[Choosing]) -> None:
+    """Rows are told apart by their seed; and static detectors of another seed would be left out in silence."""
+    seeds, others = [run.seed for run in runs], {run.seed for run in static}
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"runs that choose must differ in their seed, got the seeds {seeds}")
+    if len(others) > 1 and not others <= set(seeds):
+        raise ValueError(f"static runs of the seeds {sorted(others)} for runs of {seeds}: use one seed, or these")

@@ -96,11 +96,12 @@ def choosing_command(
     data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
     static: Annotated[list[Path] | None, typer.Option(help="Runs that do not choose; RUN@96: at 96 pixels.")] = None,
+    fresh: Annotated[Path | None, typer.Option(help="Other data, whose test images are judged instead.")] = None,
     name: Annotated[str, typer.Option(help="Name of the data in the summary.")] = "scenes_many",
     rule: Annotated[str, typer.Option(help="Rule of the summary: worth, or worth of detections.")] = "worth",
     repeats: Annotated[int, typer.Option(min=2, help="Bootstrap samples over images.")] = 100,
     into: Annotated[Path | None, typer.Option(help="Without RUNS: their folder; OUT/runs unless told.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Without RUNS: so many trainings that choose.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Without RUNS: so many trainings of each.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="Without RUNS: of each of their two steps.")] = 8,
     min_size: Annotated[int, typer.Option(min=32, help="Without RUNS: shorter side of the images, in pixels.")] = 128,
     jobs: Annotated[int, typer.Option(min=1, help="Without RUNS: trainings at a time.")] = 1,
@@ -118,7 +119,7 @@ def choosing_command(
         runs, others = (train_all(trainings, jobs, typer.echo) for trainings in plans)
         sizes = [Path(f"{run}@{size}") for run in others for size in (min_size * 3 // 4, min_size * 5 // 4)]
         static = [*others, *sizes, *(static or ())]
-    typer.echo(compare(runs, data, out, static=static or (), name=name, rule=rule, repeats=repeats))
+    typer.echo(compare(runs, data, out, static=static or (), fresh=fresh, name=name, rule=rule, repeats=repeats))
 
 
 def _results(data: str, out: Path | None, trial: bool) -> Path:

@@ -191,7 +191,7 @@ def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) 
 def choosing_plan(
     folder: str | Path, runs: str | Path, *, seeds: Sequence[int] = (0,), epochs: int = 8, **changes
 ) -> tuple[list[Training], list[Training]]:
-    """Detectors that choose, one for each seed, and those that do not, with the first of the seeds.
+    """Detectors that choose, one for each seed, and those that do not, three for each: cut at exits 1 and 3, and whole.
 
     Args:
         folder: images in COCO layout: the splits train, calibration, test.
@@ -213,10 +213,12 @@ def choosing_plan(
     deep = [training(f"deep-{seed}", "joint", seed, **DEEP) for seed in seeds]
     ours = [goes_on(first, f"early-{first.settings.seed}", "early", **CHOOSING) for first in deep]
     static = []
-    for k in _NOT_CHOOSING:
-        alone = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None}
-        static.append(goes_on(training(f"cut-{k}", "many", seeds[0], **alone), f"static-{k}", "many", **alone))
-    static.append(training("static-4", "many", seeds[0], **MANY, exits=(4,), theta=THETA))
+    for seed in seeds:
+        for k in _NOT_CHOOSING:
+            alone = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None}
+            first = training(f"cut-{k}-{seed}", "many", seed, **alone)
+            static.append(goes_on(first, f"static-{k}-{seed}", "many", **alone))
+        static.append(training(f"static-4-{seed}", "many", seed, **MANY, exits=(4,), theta=THETA))
     return ours, static
 
 
