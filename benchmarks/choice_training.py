@@ -27,8 +27,9 @@ from earlyexit.evaluation.matching import marginal_precision, match_records
 from earlyexit.files import write_table
 from earlyexit.model import load_detector
 from earlyexit.model.exits import worth_features
-from earlyexit.study.choosing import Choosing, open_run, way_to_oracle
+from earlyexit.study.choosing import way_to_oracle
 from earlyexit.study.findings import estimate_of
+from earlyexit.study.opponents import Choosing, open_run
 
 SIDES = (0, 16, 24, 32, 48, 1e9)  # of objects, in pixels: how many there are between each two
 BATCH, HIDDEN, STEPS, HELD_BACK = 32, 32, 400, 0.2

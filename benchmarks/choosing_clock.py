@@ -37,7 +37,9 @@ from earlyexit.model import load_detector
 from earlyexit.model.backbone import EXITS, NUM_EXITS
 from earlyexit.model.export import OnnxDetector, export_onnx, for_inference
 from earlyexit.model.inputs import network_size
-from earlyexit.study.choosing import (
+from earlyexit.study.findings import around, difference, estimate, seed_half
+from earlyexit.study.measure import PAPER_SIZE, paper_detector, time_ratio
+from earlyexit.study.opponents import (
     PAPER,
     Choosing,
     frontier,
@@ -49,8 +51,6 @@ from earlyexit.study.choosing import (
     use_size,
     with_size,
 )
-from earlyexit.study.findings import around, difference, estimate, seed_half
-from earlyexit.study.measure import PAPER_SIZE, paper_detector, time_ratio
 
 SHARE = 0.62  # of full depth's GMACs, in "time_ratio"
 DRAWS = 500  # of images to choose from

@@ -17,7 +17,7 @@ from earlyexit.data.scenes import export_scenes
 from earlyexit.files import read_table, write_json
 from earlyexit.model import load_detector
 from earlyexit.model.exits import worth_features
-from earlyexit.study.choosing import Choosing, open_run
+from earlyexit.study.opponents import Choosing, open_run
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     (folder / "run").mkdir()
     weights = Path(earlyexit.__file__).parent / "weights" / "scenes-many.safetensors"
     shutil.copy(weights, folder / "run" / "model.safetensors")
-    write_json(folder / "run" / "settings.json", {"settings": {"exits": [3]}})
+    write_json(folder / "run" / "settings.json", {"settings": {"exits": [3], "seed": 0}})
     return folder
 
 

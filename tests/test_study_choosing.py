@@ -16,19 +16,16 @@ from earlyexit.evaluation.matching import map_of, match_records
 from earlyexit.evaluation.records import Detections
 from earlyexit.evaluation.scores import evaluate_exits
 from earlyexit.study import choosing
-from earlyexit.study.choosing import (
+from earlyexit.study.choosing import curve, summarise, train_all, way_to_oracle
+from earlyexit.study.opponents import (
     PAPER,
     Choosing,
-    curve,
     lots,
     open_run,
     side_by_side,
     static_rows,
-    summarise,
-    train_all,
     two_passes,
     upper_hull,
-    way_to_oracle,
     with_size,
 )
 from earlyexit.study.plan import choosing_plan

@@ -21,7 +21,8 @@ from earlyexit import load_detector
 from earlyexit.data import scene_dataset
 from earlyexit.evaluation import ExitRecords, collect_records, match_records
 from earlyexit.evaluation.matching import Matches, map_of
-from earlyexit.study.choosing import Choosing, frontier, policies, upper_hull
+from earlyexit.study.choosing import policies
+from earlyexit.study.opponents import Choosing, frontier, upper_hull
 
 BUDGETS = [round(0.25 + 0.05 * step, 2) for step in range(16)]  # of full depth's GMACs
 RULES = {"worth": "worth", "max softmax": "the paper's rule"}  # as the study and the chapter call them

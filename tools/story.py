@@ -20,7 +20,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from earlyexit.data import scene_dataset
 from earlyexit.evaluation import EXIT_COLOURS
 from earlyexit.study import open_study, select
-from earlyexit.study.choosing import upper_hull
+from earlyexit.study.opponents import upper_hull
 
 IMAGES = Path(__file__).resolve().parent.parent / "book" / "images"
 # An easy test scene and a hard one, by id, and where the detector of chapter 10 lets them go if an exit has to be

@@ -165,7 +165,7 @@ def run_chunk(
     ids = [dataset.ids[i] for i in images]
     shared = {name: torch.cat([batch[name] for batch in told], dim=-2) for name in told[0]}
     shared |= {"image_ids": torch.tensor(ids), "truth": _truth(dataset, ids)}
-    return shared, {name: _joined(rows) for name, rows in found.items()}, sizes
+    return shared, {name: Detections.of(rows) for name, rows in found.items()}, sizes
 
 
 def use_filler(model: EarlyExitRetinaNet, filler: str | None) -> None:
@@ -198,11 +198,6 @@ def run_all_exits(
                     on_cpu = {key: value.cpu() for key, value in detection.items()}
                     found[name][NUM_EXITS * i + reached.index - 1] = on_cpu
     return told, found
-
-
-def _joined(found: list[dict]) -> Detections:
-    columns = {name: torch.cat([f[name] for f in found]) for name in ("boxes", "scores", "labels")}
-    return Detections(**columns, offsets=offsets_of(torch.tensor([len(f["boxes"]) for f in found])))
 
 
 def _truth(dataset: CocoDataset, ids: Sequence[int]) -> Truth:

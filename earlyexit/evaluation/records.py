@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,12 @@ class Detections:
     scores: Tensor  #: (D,) float32
     labels: Tensor  #: (D,) int64
     offsets: Tensor  #: (4 N + 1,) int64; those of image i at exit k are offsets[4 i + k - 1] up to the next offset
+
+    @staticmethod
+    def of(found: Sequence[dict]) -> "Detections":
+        """From 4 N dicts of "boxes", "scores" and "labels": image by image, and of each its exits 1 to 4."""
+        columns = {name: torch.cat([one[name] for one in found]) for name in ("boxes", "scores", "labels")}
+        return Detections(**columns, offsets=offsets_of(torch.tensor([len(one["labels"]) for one in found])))
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from ..evaluation.collect import collect_records
 from ..evaluation.fitting import all_choices, best_under
 from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import threshold_exits
-from ..evaluation.records import Detections, ExitRecords, offsets_of
+from ..evaluation.records import Detections, ExitRecords
 from ..evaluation.scores import bootstrap
 from ..files import plain, write_table
 from ..model.backbone import EXITS
 from ..model.factories import load_detector
-from ..study.choosing import upper_hull
+from ..study.opponents import upper_hull
 from .grade import Seed, submissions
 from .student import Student, counted
 
@@ -195,11 +195,8 @@ def _filled(trial: Trial, own: Callable) -> list[tuple[ExitRecords, Tensor]]:
 
 def with_exit_1(records: ExitRecords, found: list[dict], gmacs: float) -> ExitRecords:
     """Records with other detections at exit 1, N dicts, which cost an image that many GMACs more."""
-    each = []
-    for image, first in enumerate(found):
-        each += [first, *(records.detection(image, k) for k in EXITS[1:])]
-    columns = {name: torch.cat([one[name] for one in each]) for name in ("boxes", "scores", "labels")}
-    joined = Detections(**columns, offsets=offsets_of(torch.tensor([len(one["boxes"]) for one in each])))
+    later = [[records.detection(image, k) for k in EXITS[1:]] for image in range(len(found))]
+    joined = Detections.of([one for first, rest in zip(found, later, strict=True) for one in (first, *rest)])
     return replace(records, found=joined, gmacs=records.gmacs + torch.tensor([gmacs, 0, 0, 0])[:, None])
 
 

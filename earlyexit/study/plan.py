@@ -240,6 +240,13 @@ def train_arguments(settings: TrainSettings) -> list[str]:
     return ["-m", "earlyexit", "train", settings.data, "--resume", *as_options(given)]
 
 
+def steps_to_train(training: Training | None) -> list[tuple[str, list[str]]]:
+    """What is left to do, each a word and a command: first the training that it goes on from, if that is not there."""
+    if training is None or is_trained(training.settings):
+        return []
+    return [*steps_to_train(training.first), (f"training {training.name}", train_arguments(training.settings))]
+
+
 def training_of(run: str | Path, group: str) -> Training:
     """The training whose run lies in a folder, from its own story."""
     story = json.loads((Path(run) / "settings.json").read_text())["settings"]
