@@ -175,10 +175,6 @@ def _train(settings: TrainSettings) -> None:
     _device("auto")
     new = settings.resume and not Path(settings.out, "checkpoint.pt").exists()
     notes = [advice(settings), f"there is no run in {settings.out!r} to go on with: this begins one" if new else None]
-
-    def say_notes(of_the_data: list[str]) -> None:
-        _say([note for note in notes if note] + of_the_data)
-
     printed = []
 
     def say_row(row: dict) -> None:
@@ -186,7 +182,12 @@ def _train(settings: TrainSettings) -> None:
         typer.echo(_as_line(row))
 
     try:
-        rows = train(settings, shlex.join(["earlyexit", *sys.argv[1:]]), say_row, say_notes)
+        rows = train(
+            settings,
+            shlex.join(["earlyexit", *sys.argv[1:]]),
+            say_row,
+            lambda of_the_data: _say([*filter(None, notes), *of_the_data]),
+        )
     except KeyboardInterrupt:
         if process_state().is_main_process:
             typer.echo(f"earlyexit: stopped; {_left_behind(settings)}", err=True)

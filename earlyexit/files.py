@@ -33,19 +33,15 @@ def whole_file(path: str | Path, ending: str = "") -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp{ending}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # some libraries make files that only their owner may read
+        temporary.chmod(mode)  # some libraries make files that only their owner may read
         with open(temporary, "r+b") as file:  # a rename must not overtake the content on its way to the disk
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def provenance() -> dict[str, str]:

@@ -18,9 +18,7 @@ from pathlib import Path
 import torch
 
 with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore"
-    )  # Accelerate imports tqdm's notebook bars, which warn where no widgets are installed
+    warnings.simplefilter("ignore")  # Accelerate imports tqdm's bars for notebooks, which warn where no widgets are
     from accelerate import PartialState
     from accelerate.utils import gather_object
 

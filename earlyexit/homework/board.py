@@ -1,8 +1,8 @@
 """A board for what homework leaves open: earlyexit-board submissions/ --out board.csv
 
-Whose filler is best (assignment 3, `own`), whose rule lets the right images leave (assignment 5, `leave`)? Both are
-tried on scenes drawn from the lecturer's secret seed. A student's function runs in a process of its own and is given
-what an exit knows, never an annotation; the score is computed here.
+Who fills missing maps best (assignment 3, `own`), whose rule lets the right images leave (assignment 5, `leave`)? Both
+are tried on scenes drawn from the lecturer's secret seed. A student's function runs in a process of its own and is
+given what an exit knows, never an annotation; the score is computed here.
 """
 
 import functools

@@ -6,7 +6,7 @@ Beside each `NAME.safetensors` of the package lies `NAME.json`: the card with co
 import json
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from pathlib import Path
@@ -26,32 +26,27 @@ REMOVED_FILLERS = ("topdown",)
 LAST_WITH_THEM = "0d16035"  # the last commit whose code has them
 
 
-def _is_text(value) -> bool:
-    return isinstance(value, str)
+# What an entry of a card may be, by a word for it.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "task": lambda value: value in ("detect", "classify"),
+    "text": lambda value: isinstance(value, str),
+    "texts": lambda value: _each("text", value) and len(value) > 0,
+    "whole": lambda value: type(value) is int,
+    "wholes": lambda value: _each("whole", value),
+    "size": lambda value: type(value) is int and value > 0,
+    "number": lambda value: isinstance(value, Real) and not isinstance(value, bool),
+    "pairs": lambda value: isinstance(value, list) and all(_each("number", pair) for pair in value),
+    "limit": lambda value: value is None or (_KINDS["number"](value) and value >= 0),  # None: infinity is no JSON
+    "limits": lambda value: _each("limit", value) and len(value) == 3,
+}
 
 
-def _is_whole(value) -> bool:
-    return type(value) is int
+def _each(kind: str, values: Any) -> bool:
+    return isinstance(values, list) and all(map(_KINDS[kind], values))
 
 
-def _is_size(value) -> bool:
-    return _is_whole(value) and value > 0
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _is_limit(value) -> bool:  # None stands for infinity, which JSON does not have
-    return value is None or (_is_number(value) and value >= 0)
-
-
-def _list_of(fits, least: int = 0, most: float = math.inf):
-    return lambda value: isinstance(value, list) and least <= len(value) <= most and all(map(fits, value))
-
-
-def _entry(what: str, fits, **default) -> Any:
-    return field(metadata={"what": what, "fits": fits}, **default)
+def _entry(what: str, kind: str, **default) -> Any:
+    return field(metadata={"what": what, "fits": _KINDS[kind]}, **default)
 
 
 @dataclass(frozen=True)
@@ -61,20 +56,20 @@ class ModelConfig:
     Each entry is described where it takes effect: in `earlyexit train --help`, `EarlyExitRetinaNet` and the factories.
     """
 
-    task: str = _entry("detect or classify", lambda value: value in ("detect", "classify"))
-    model: str = _entry("the name of a model", _is_text)
-    classes: list[str] = _entry("a list of the classes' names", _list_of(_is_text, least=1))
-    trunk: str | None = _entry("the name of a trunk", _is_text, default=None)
-    filler: str = _entry("the name of a filler", _is_text, default="downsample")
-    widths: tuple[int, ...] | None = _entry("a list of numbers of channels", _list_of(_is_whole), default=None)
-    opinions: tuple[int, ...] = _entry("a list of exits", _list_of(_is_whole), default=())
-    exit_target: str = _entry("a word", _is_text, default="single")
-    first_read: str = _entry("a word", _is_text, default="published")
-    min_size: int | None = _entry("a number of pixels", _is_size, default=None)
-    max_size: int | None = _entry("a number of pixels", _is_size, default=None)
-    score_scales: list | None = _entry("a list of gains and shifts", _list_of(_list_of(_is_number)), default=None)
-    rule: str = _entry("the name of a rule", _is_text, default="max softmax")
-    thresholds: list | None = _entry("three numbers of at least 0", _list_of(_is_limit, 3, 3), default=None)
+    task: str = _entry("detect or classify", "task")
+    model: str = _entry("the name of a model", "text")
+    classes: list[str] = _entry("a list of the classes' names", "texts")
+    trunk: str | None = _entry("the name of a trunk", "text", default=None)
+    filler: str = _entry("the name of a filler", "text", default="downsample")
+    widths: tuple[int, ...] | None = _entry("a list of numbers of channels", "wholes", default=None)
+    opinions: tuple[int, ...] = _entry("a list of exits", "wholes", default=())
+    exit_target: str = _entry("a word", "text", default="single")
+    first_read: str = _entry("a word", "text", default="published")
+    min_size: int | None = _entry("a number of pixels", "size", default=None)
+    max_size: int | None = _entry("a number of pixels", "size", default=None)
+    score_scales: list | None = _entry("a list of gains and shifts", "pairs", default=None)
+    rule: str = _entry("the name of a rule", "text", default="max softmax")
+    thresholds: list | None = _entry("three numbers of at least 0", "limits", default=None)
 
     @classmethod
     def of(cls, card: dict) -> "ModelConfig":

@@ -3,8 +3,6 @@
 A set is JPEGs with annotations in the COCO layout, or the data set that reads them.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

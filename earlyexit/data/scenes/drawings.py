@@ -1,7 +1,5 @@
 """The twenty categories: their drawings, and the families, names and colours that follow from them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

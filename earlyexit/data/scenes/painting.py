@@ -1,7 +1,5 @@
 """The parts of a scene: sprites of objects, the background, and what makes it harder without being annotated."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A small drawing tool: shapes in unit coordinates, painted turned, mirrored and enlarged on a sprite."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
