@@ -180,14 +180,17 @@ def _match(records: ExitRecords) -> Matches:
     # Where no object of the class is in the image, a detection is a false alarm, if its size is in the range.
     false = np.repeat((area >= low) & (area <= high), len(COCO.iouThrs), axis=1)
     true = np.zeros_like(false)
-    for at, matched, ignored in _matched_pairs(records, rows):
+    objects = np.zeros((len(COCO.areaRng), len(records.classes), len(records)), dtype=np.int64)
+    for (slot, label), at, results in _matched_pairs(records, rows):
+        matched, ignored = (np.array([r[name] for r in results], dtype=bool) for name in ("dtMatches", "dtIgnore"))
         true[:, :, at] = matched & ~ignored
         false[:, :, at] = ~matched & ~ignored
+        objects[:, label, slot // NUM_EXITS] = [np.count_nonzero(r["gtIgnore"] == 0) for r in results]
     same = np.ones(len(area), dtype=bool)
     for name in ("labels", "scores", "images"):
         same[1:] &= rows[name][1:] == rows[name][:-1]
     columns = {name: rows[name] for name in ("images", "exits", "labels", "scores")}
-    return Matches(**columns, ties=np.cumsum(~same), true=true, false=false, objects=_count_objects(records))
+    return Matches(**columns, ties=np.cumsum(~same), true=true, false=false, objects=objects)
 
 
 def _ranked(records: ExitRecords) -> dict[str, np.ndarray]:
@@ -212,21 +215,18 @@ def _ranked(records: ExitRecords) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in rows.items()}
 
 
-def _matched_pairs(records: ExitRecords, rows: dict) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each image, exit and class with objects: rows of its detections, and (areas, IoUs, rows) matched, ignored."""
-    slots = rows["images"] * NUM_EXITS + rows["exits"] - 1
-    keys = slots * len(records.classes) + rows["labels"]
-    by_key = np.argsort(keys, kind="stable")
+def _matched_pairs(records: ExitRecords, rows: dict) -> Iterator[tuple[tuple[int, int], list[int], list[dict]]]:
+    """Each image at an exit and class with objects, the rows of its detections, and what pycocotools says by area."""
     pairs = {(image, label) for image, label, _ in _annotations(records)}
-    wanted = [(NUM_EXITS * i + k, label) for i, label in sorted(pairs) for k in range(NUM_EXITS)]
-    numbers = [slot * len(records.classes) + label for slot, label in wanted]
-    starts, ends = (np.searchsorted(keys[by_key], numbers, side) for side in ("left", "right"))
-    at = {pair: by_key[start:end] for pair, start, end in zip(wanted, starts, ends, strict=True) if end > start}
+    at = {(NUM_EXITS * image + k, label): [] for image, label in sorted(pairs) for k in range(NUM_EXITS)}
+    slots = rows["images"] * NUM_EXITS + rows["exits"] - 1
+    for position, pair in enumerate(zip(slots.tolist(), rows["labels"].tolist(), strict=True)):
+        if pair in at:
+            at[pair].append(position)
     evaluation = _evaluation(records, rows, at)
     for pair, positions in at.items():
         evaluation.ious[pair] = evaluation.computeIoU(*pair)
-        results = [evaluation.evaluateImg(*pair, area, MAX_DETECTIONS) for area in COCO.areaRng]
-        yield positions, *(np.array([r[name] for r in results], dtype=bool) for name in ("dtMatches", "dtIgnore"))
+        yield pair, positions, [evaluation.evaluateImg(*pair, area, MAX_DETECTIONS) for area in COCO.areaRng]
 
 
 def _evaluation(records: ExitRecords, rows: dict, at: dict) -> COCOeval:
@@ -257,14 +257,3 @@ def _annotations(records: ExitRecords) -> Iterator[tuple[int, int, dict]]:
     columns = (owners_of(truth.offsets), truth.labels, truth.boxes, truth.areas, truth.crowds)
     for image, label, box, area, crowd in zip(*(c.tolist() for c in columns), strict=True):
         yield image, label, {"bbox": box, "area": area, "iscrowd": int(crowd)}
-
-
-def _count_objects(records: ExitRecords) -> np.ndarray:
-    truth = records.truth
-    columns = (owners_of(truth.offsets), truth.areas, truth.crowds, truth.labels)
-    images, areas, crowds, labels = (values.numpy() for values in columns)
-    objects = np.zeros((len(COCO.areaRng), len(records.classes), len(records)), dtype=np.int64)
-    for counted, (low, high) in zip(objects, COCO.areaRng, strict=True):
-        in_range = ~crowds & (areas >= low) & (areas <= high)
-        np.add.at(counted, (labels[in_range], images[in_range]), 1)
-    return objects

@@ -174,18 +174,12 @@ class ToExit(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The tensors `inputs` give the tensors `outputs`."""
-        if self.start == 0:
-            reached = self.backbone.begin(*inputs)
-        else:
-            x, latents, logits = (*inputs, None, None)[:3]
-            so_far = [None] * self.start
-            so_far[min(self.start, 2) - 1] = logits
-            reached = Exit(self.start, tuple(so_far), {_maps(self.start)[-1]: x}, latents)
-        made = {}
+        known = dict(zip(self.inputs, inputs, strict=True))
+        reached = exit_of(self.start, known) if self.start else self.backbone.begin(*inputs)
         for k in range(self.start + 1, self.stop + 1):
             reached = self.backbone.advance(reached)
-            made |= {_maps(k)[-1]: reached.deepest, f"latents_{k}": reached.latents, f"logits_{k}": reached.logits}
-        return tuple(made[name] for name in self.outputs)
+            known |= {_maps(k)[-1]: reached.deepest, f"latents_{k}": reached.latents, f"logits_{k}": reached.logits}
+        return tuple(known[name] for name in self.outputs)
 
 
 class AtExit(nn.Module):
@@ -223,8 +217,8 @@ def parts(model: EarlyExitRetinaNet, exits: Sequence[int]) -> dict[str, ToExit |
 
 
 def exit_of(exit: int, known: Mapping[str, Tensor]) -> Exit:
-    """An exit from the tensors there, by name; latents and logits that nobody looks at may be missing."""
-    features = {name[:2]: known[name] for name in _maps(exit)}
+    """An exit from the tensors there, by name; those that nobody looks at may be missing."""
+    features = {name[:2]: known[name] for name in _maps(exit) if name in known}
     so_far = tuple(known.get(f"logits_{k}") for k in range(1, exit + 1))
     return Exit(exit, so_far, features, known.get(_told(exit)[0]))
 

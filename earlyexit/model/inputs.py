@@ -98,7 +98,8 @@ def check_targets(
     boxes, labels = (torch.cat([target[key] for target in targets]) for key in ("boxes", "labels"))
     sizes = [(x.shape[2], x.shape[1]) for x, target in zip(images, targets, strict=True) for _ in target["boxes"]]
     sizes = torch.tensor(sizes).view(-1, 2).to(boxes.device, non_blocking=True)
-    wrong = torch.stack([_bad_boxes(boxes), (labels < 0) | (labels >= num_classes), _outside(boxes, sizes)])
+    boxed = (boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1)
+    wrong = torch.stack([~boxed, (labels < 0) | (labels >= num_classes), _outside(boxes, sizes)])
     shares = (boxes <= 1).all() if len(boxes) else boxes.new_zeros((), dtype=torch.bool)
     if (_bad_pixels(images).any() | wrong.any() | shares).item():  # the one question to the device
         _refuse_pixels(images, targets)
@@ -155,10 +156,6 @@ def _cure(target: object) -> str:
     rows = target.get("annotations", [target]) if isinstance(target, Mapping) else target
     coco = isinstance(rows, list | tuple) and any(isinstance(row, Mapping) and "bbox" in row for row in rows)
     return ": earlyexit.data.CocoDataset makes targets of COCO's annotations" if coco else ""
-
-
-def _bad_boxes(boxes: Tensor) -> Tensor:
-    return ~((boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1))
 
 
 def _outside(boxes: Tensor, sizes: Tensor) -> Tensor:
