@@ -417,7 +417,7 @@ def export(
     split: Split = "test",
 ) -> None:
     """Store a run's weights in half precision, with a card: command, seed, data, versions, metrics."""
-    from .training import checkpoints as release
+    from .training import run as release
 
     check_file("--name", name)
     old = [str(path) for path in release.export_paths(run, name) if path.exists()]

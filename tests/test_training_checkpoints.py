@@ -11,7 +11,7 @@ from squares import options, refused, same, settings, weights, write_folder
 
 from earlyexit import cli
 from earlyexit.training import run
-from earlyexit.training.checkpoints import load_checkpoint, remove_half_written
+from earlyexit.training.loop import load_checkpoint, remove_half_written
 from earlyexit.training.run import train
 
 # Trains, and waits to be killed in the middle of epoch 2's checkpoint or validation, once it has printed a line. An

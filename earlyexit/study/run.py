@@ -25,8 +25,7 @@ from ..evaluation.scores import random_exit, sweep
 from ..files import plain, provenance, read_table, write_json, write_table
 from ..model.factories import dyn_retinanet_nano, load_detector
 from ..processes import Job, Say, pick_device, run_jobs
-from ..training.checkpoints import export, export_paths
-from ..training.run import train
+from ..training.run import export, export_paths, train
 from . import measure
 from .claims import at_budget, summarise, summarise_beyond
 from .findings import policy_rows

@@ -1,4 +1,4 @@
-"""From a data set and settings to a run folder: settings, batches, the loop, checkpoints, release."""
+"""From a data set and settings to a run folder: settings, batches, the loop, checkpoints, export."""
 
 import lazy_loader
 
