@@ -113,6 +113,10 @@ class Store:
             raise ValueError(f"{str(path)!r} holds records of other {others}: {what}. Choose another file")
         return found
 
+    def lacks(self, number: int) -> bool:
+        """Whether chunk `number` still has to be made."""
+        return self.finished is None and number not in self.chunks
+
     def add(self, number: int, records: ExitRecords) -> None:
         """Keep a chunk."""
         self.chunks[number] = records
@@ -240,7 +244,7 @@ def _missing(stores: dict[str | None, Store], images: int) -> dict[int, tuple[ra
     """By number of the chunk: its images, and the fillers whose store lacks it."""
     missing = {}
     for number, start in enumerate(range(0, images, CHUNK)):
-        lacking = [name for name, s in stores.items() if s.finished is None and number not in s.chunks]
+        lacking = [name for name, store in stores.items() if store.lacks(number)]
         if lacking:
             missing[number] = range(start, min(start + CHUNK, images)), lacking
     return missing

@@ -64,7 +64,9 @@ def average_precision(
         raise ValueError(f"metrics must be a list of some of {list(_OF)}, got {metrics!r}")
     images = matches.objects.shape[2]
     chosen = check_chosen(chosen, images).numpy()
-    counts = np.ones(images, dtype=np.int64) if counts is None else _checked_counts(counts, images)
+    counts = np.ones(images, dtype=np.int64) if counts is None else np.asarray(counts)
+    if counts.shape != (images,) or counts.dtype.kind not in "iu" or (counts < 0).any():
+        raise ValueError(f"counts must be {images} whole numbers of at least 0, got {counts.dtype} {counts.shape}")
     rows = _select(matches, chosen, counts)
     tables = {area: precisions(matches, area, rows, counts) for area in {_OF[name][0] for name in metrics}}
     return {name: _mean(tables[_OF[name][0]], _OF[name][1]) for name in metrics}
@@ -159,13 +161,6 @@ def _mean(table: np.ndarray, iou: float | None) -> float | None:
     values = table if iou is None else table[iou == COCO.iouThrs]
     values = values[values > -1]
     return float(100 * np.mean(values)) if len(values) else None
-
-
-def _checked_counts(counts: np.ndarray, images: int) -> np.ndarray:
-    counts = np.asarray(counts)
-    if counts.shape != (images,) or counts.dtype.kind not in "iu" or (counts < 0).any():
-        raise ValueError(f"counts must be {images} whole numbers of at least 0, got {counts.dtype} {counts.shape}")
-    return counts
 
 
 def _still_to_come(values: np.ndarray) -> np.ndarray:

@@ -35,17 +35,15 @@ def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> Early
     for block in [module for module in fast.modules() if isinstance(module, nn.Sequential)]:
         for (first, conv), (second, norm) in pairwise(list(block.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block._modules[first], block._modules[second] = fuse_conv_bn_eval(conv, norm), _after(norm)
+                block._modules[first] = fuse_conv_bn_eval(conv, norm)
+                # Those of timm hold an activation, which is left.
+                left = nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()
+                block._modules[second] = left
     if compiled:
         fast.backbone.begin = torch.compile(fast.backbone.begin, dynamic=True)
         fast.backbone.advance = torch.compile(fast.backbone.advance, dynamic=True)
         fast.predict = torch.compile(fast.predict, dynamic=True)
     return fast
-
-
-def _after(norm: nn.BatchNorm2d) -> nn.Module:
-    """What is left of a normalisation whose numbers went into the convolution: those of timm hold an activation."""
-    return nn.Sequential(norm.drop, norm.act) if hasattr(norm, "act") else nn.Identity()
 
 
 @torch.no_grad()
