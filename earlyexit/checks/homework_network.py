@@ -125,11 +125,9 @@ def hw3_zeros(answer, random: torch.Generator) -> None:
         if not isinstance(got, (list, tuple)) or len(got) != 2:
             raise SlipError("two tensors were asked for, C4 and C5")
         for name, one, width, stride in (("C4", got[0], 6, 2), ("C5", got[1], 8, 4)):
-            shape = [-(-n // stride) for n in size]
+            shape, smaller = [-(-n // stride) for n in size], [n // stride for n in size]
             slips = {
-                f"{name} is rounded down: a stride-2 stage rounds up": torch.zeros(
-                    2, width, *(n // stride for n in size)
-                ),
+                f"{name} is rounded down: a stride-2 stage rounds up": torch.zeros(2, width, *smaller),
                 f"{name} has the size of C3: each level is half of the one before": torch.zeros(2, width, *size),
                 f"{name} has the channels of C3": torch.zeros(2, 4, *shape),
                 f"{name} is one image, and the batch has two": torch.zeros(width, *shape),

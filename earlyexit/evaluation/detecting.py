@@ -103,9 +103,8 @@ def detect(
     sources, places = find_sources(words), places or Places()
     places.check(words, sources)
     exit_limits(thresholds, exit)
-    look = _Looking(
-        weights, thresholds, exit, min_score, torch.device(device), torch.bfloat16 if bf16 else torch.float32
-    )
+    kind = torch.bfloat16 if bf16 else torch.float32
+    look = _Looking(weights, thresholds, exit, min_score, torch.device(device), kind)
     outputs, bad = _Outputs(places, look.classes, min_score), []
     for source in sources:
         yield from _detect_on(source, look, outputs, bad)
@@ -174,13 +173,12 @@ class _Looking:
             raise ValueError(str(error).removeprefix("image 0 ")) from None
         macs = self.macs_at(network_size(self.model, photo))
         good = detection["scores"] >= self.min_score
-        labels = detection["labels"][good].tolist()
         row = {
             "file": shot.name,
             **({"frame": shot.frame} if shot.frame else {}),
             "boxes": detection["boxes"][good].tolist(),
             "scores": detection["scores"][good].tolist(),
-            "classes": [self.classes[label] for label in labels],
+            "classes": [self.classes[label] for label in detection["labels"][good].tolist()],
             "exit": detection["exit"],
             "confidence": float(detection["confidence"]),
             "gmacs": macs[detection["exit"]]["total"],

@@ -50,7 +50,8 @@ class Truth:
 
 
 PARTS = {"found": Detections, "truth": Truth}  # of records
-MORE = {"looks": 1, "latents_1": 0, "latents_2": 0}  # what older files lack, and the dimension of the images
+# The dimension of the images in each tensor of records; older files lack the last three.
+IMAGES = {"image_ids": 0, "logits": 1, "gmacs": 1, "looks": 1, "latents_1": 0, "latents_2": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +127,7 @@ class ExitRecords:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, which appears whole or not at all."""
-        tensors = {name: getattr(self, name).contiguous() for name in ("image_ids", "logits", "gmacs")}
-        tensors |= {name: getattr(self, name).contiguous() for name in MORE if getattr(self, name) is not None}
+        tensors = {name: value.contiguous() for name in IMAGES if (value := getattr(self, name)) is not None}
         for part, kind in PARTS.items():
             tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name).contiguous() for f in fields(kind)}
         metadata = {"about": json.dumps({"format": FORMAT, **self.about})}
@@ -145,7 +145,7 @@ class ExitRecords:
         if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise ValueError(f"{str(path)!r} holds no exit records of format {FORMAT}")
         nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in PARTS.items()}
-        flat = {name: tensors[name] for name in ("image_ids", "logits", "gmacs", *MORE) if name in tensors}
+        flat = {name: tensors[name] for name in IMAGES if name in tensors}
         return cls(**flat, **nested, about=about)
 
 
@@ -153,9 +153,8 @@ def join_records(parts: list[ExitRecords]) -> ExitRecords:
     """The images of several records, which must be about the same model, data and filler, as one."""
     if not parts or any(part.about != parts[0].about for part in parts):
         raise ValueError(f"records to join must be at least one, all made of the same, got {len(parts)} others")
-    joined = {"image_ids": torch.cat([part.image_ids for part in parts])}
-    joined |= {name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("logits", "gmacs")}
-    for name, dim in MORE.items():
+    joined = {}
+    for name, dim in IMAGES.items():
         values = [getattr(part, name) for part in parts]
         joined[name] = None if any(value is None for value in values) else torch.cat(values, dim)
     for name, kind in PARTS.items():

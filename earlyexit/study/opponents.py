@@ -126,11 +126,8 @@ def row_of(records: ExitRecords, choices: Sequence[Tensor], repeats: int, gmacs:
     shares = np.mean([torch.bincount(exits, minlength=5)[1:].numpy() / len(exits) for exits in choices], 0)
     gmacs = float(np.mean([records.mean_gmacs(exits) for exits in choices])) if gmacs is None else gmacs
     found = {"mAP": reached.value, "low": reached.low, "high": reached.high, "gmacs": gmacs}
-    return {
-        **found,
-        **dict(zip(map("exit {}".format, EXITS), shares.tolist(), strict=True)),
-        "samples": reached.samples,
-    }
+    found |= {f"exit {exit}": share for exit, share in zip(EXITS, shares.tolist(), strict=True)}
+    return {**found, "samples": reached.samples}
 
 
 def lots(records: ExitRecords, gmacs: float, repeats: int, points: Sequence[tuple[float, float]]) -> dict:

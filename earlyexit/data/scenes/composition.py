@@ -3,6 +3,7 @@
 A set is JPEGs with annotations in the COCO layout, or the data set that reads them.
 """
 
+import contextlib
 import functools
 import itertools
 import json
@@ -268,11 +269,10 @@ def export_scenes(
     for split, count in counts.items():
         _check_earlier(annotation_file(out, split), _info(size, seed), count)
     (out / "annotations").mkdir(parents=True, exist_ok=True)
-    if workers == 1 or sum(counts.values()) < 2:
-        return {split: _export_split(out, split, count, size, seed, map, progress) for split, count in counts.items()}
+    alone = workers == 1 or sum(counts.values()) < 2
     # A fresh interpreter per worker: forking a process that has threads (as torch does) can hang.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        run = functools.partial(pool.imap, chunksize=32)
+    with contextlib.nullcontext() if alone else multiprocessing.get_context("spawn").Pool(workers) as pool:
+        run = map if alone else functools.partial(pool.imap, chunksize=32)
         return {split: _export_split(out, split, count, size, seed, run, progress) for split, count in counts.items()}
 
 
