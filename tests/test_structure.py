@@ -10,7 +10,7 @@ PACKAGE = ROOT / "earlyexit"
 spec = importlib.util.spec_from_file_location("house", ROOT / "tools" / "house.py")
 house = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(house)
-FILES, LINES = 68, 15_200
+FILES, LINES = 66, 15_120
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_house_stays_small():
     """What was reached; whoever adds a room or a long function says why here."""
     files, lines = house.count(PACKAGE)
     assert files <= FILES and lines <= LINES
-    assert len(house.files_with(PACKAGE, "filler")) <= 15
+    assert len(house.files_with(PACKAGE, "filler")) <= 14
     assert house.long_functions(PACKAGE) == []
 
 
