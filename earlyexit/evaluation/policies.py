@@ -138,8 +138,7 @@ def early_share(scores: Tensor, proportions: Tensor, *, rounds: int = 200, seed:
         drawn = torch.randint(scores.shape[1], (scores.shape[1],), generator=generator)
         exits = threshold_exits(scores, calibrate_thresholds(scores[:, drawn], proportions))
         shares.append((exits < NUM_EXITS).double().mean())
-    low, high = torch.stack(shares).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
-    return low, high
+    return tuple(torch.stack(shares).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist())
 
 
 def few_images(scores: Tensor, proportions: Tensor) -> list[str]:

@@ -213,10 +213,9 @@ def worth_features(reached: Exit, looks: bool = False) -> Tensor:
     logits = torch.cat([told_apart(logits).sort(1, descending=True).values for logits in reached.so_far], 1)
     columns = [logits, logits.sigmoid(), reached.latents.float().mean(1)]
     if looks:
-        scores = pad_sequence([found["scores"].float() for found in reached.found], batch_first=True)
-        scores = F.pad(scores, (0, TOP))
-        boxes = pad_sequence([found["boxes"].float() for found in reached.found], batch_first=True)
-        boxes = F.pad(boxes, (0, 0, 0, TOP))
+        scores, boxes = ([found[name].float() for found in reached.found] for name in ("scores", "boxes"))
+        scores = F.pad(pad_sequence(scores, batch_first=True), (0, TOP))
+        boxes = F.pad(pad_sequence(boxes, batch_first=True), (0, 0, 0, TOP))
         sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1).sqrt()
         columns += [torch.stack([(scores > level).sum(1) for level in LEVELS], 1).float().log1p()]
         columns += [scores.topk(TOP, 1).values]
