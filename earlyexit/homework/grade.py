@@ -112,12 +112,13 @@ def submissions(folder: Path) -> list[tuple[str, str, Path]]:
     """Each student with each assignment of the class, and the notebook that there is or should be.
 
     Raises:
-        ValueError: if no folder in `folder` has the notebook of an assignment.
+        typer.BadParameter: if no folder in `folder` has the notebook of an assignment.
     """
     students = sorted(path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith("."))
     assignments = sorted({path.stem for path in Path(folder).glob("*/hw*.ipynb")} & ROOMS.keys())
     if not assignments:
-        raise ValueError(f"no notebooks in '{folder}': it should have a folder for each student, STUDENT/hw1.ipynb")
+        what = "it should have a folder for each student, STUDENT/hw1.ipynb"
+        raise typer.BadParameter(f"no notebooks in '{folder}': {what}")
     return [(one.name, assignment, one / f"{assignment}.ipynb") for one in students for assignment in assignments]
 
 
@@ -164,10 +165,7 @@ def main(
     """Mark all submissions; what is already marked with this seed is not run again."""
     kept = out.with_suffix(".feedback")
     kept.mkdir(parents=True, exist_ok=True)
-    try:
-        given = submissions(folder)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    given = submissions(folder)
     files = {(who, name): kept / f"{digest(path, who, seed)}.json" for who, name, path in given}
     waiting = [(who, name, path) for who, name, path in given if not files[who, name].exists()]
     with ProcessPoolExecutor(jobs, initializer=_begin) as pool:
