@@ -17,15 +17,18 @@ from uuid import uuid4
 from . import __version__
 
 
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then rename it: a crash leaves the old file or the new one."""
-    with whole_file(path) as temporary:
+def write_whole(path: str | Path, write: Callable[[Path], object], *, sync: bool = True) -> Path:
+    """Let `write` fill a temporary file beside `path`, then rename it: a crash leaves the old file or the new one.
+
+    Without `sync` that does not hold for a crash of the machine, but of many files none waits for the disk.
+    """
+    with whole_file(path, sync=sync) as temporary:
         write(temporary)
     return Path(path)
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path, ending: str = "") -> Iterator[Path]:
+def whole_file(path: str | Path, ending: str = "", *, sync: bool = True) -> Iterator[Path]:
     """A temporary file beside `path` to be filled, which takes its place at the end, unless an exception does.
 
     Its name has an `ending` of choice, for what is written by something that looks at it.
@@ -37,8 +40,9 @@ def whole_file(path: str | Path, ending: str = "") -> Iterator[Path]:
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # some libraries make files that only their owner may read
-        with open(temporary, "r+b") as file:  # a rename must not overtake the content on its way to the disk
-            os.fsync(file.fileno())
+        if sync:  # a rename must not overtake the content on its way to the disk
+            with open(temporary, "r+b") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

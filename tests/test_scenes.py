@@ -131,7 +131,7 @@ def test_export(tmp_path):
         assert set(annotation["causes"]) == {"scale", "contrast", "clutter", "occlusion", "blur", "noise"}
     stored = np.asarray(Image.open(tmp_path / "train" / "000000000002.jpg"), dtype=float)
     assert np.abs(stored - scenes[2].image).mean() < 6
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_export_is_the_same_with_another_number_of_workers(tmp_path):

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -300,16 +299,14 @@ def _export_split(out: Path, split: str, count: int, size: int, seed: int, run: 
     found = [{"id": number, **one} for number, one in enumerate(itertools.chain(*objects), 1)]
     categories = [{"id": n, "name": name, "supercategory": FAMILY_OF[name]} for n, name in enumerate(CLASS_NAMES, 1)]
     coco = {"info": _info(size, seed), "images": images, "annotations": found, "categories": categories}
-    _write(path, json.dumps(coco, separators=(",", ":")).encode())
-    return path
+    return write_whole(path, lambda file: file.write_text(json.dumps(coco, separators=(",", ":"))))
 
 
 def _write_image(folder: Path, split: str, size: int, seed: int, index: int) -> tuple[dict, list[dict]]:
     """The record of an image that is drawn into the folder, and those of its objects without their ids."""
     scene = make_scene(split, index, size, seed)
-    name, buffer = f"{index:012d}.jpg", BytesIO()
-    Image.fromarray(scene.image).save(buffer, "JPEG", **JPEG_OPTIONS)
-    _write(folder / name, buffer.getvalue())
+    name, image = f"{index:012d}.jpg", Image.fromarray(scene.image)
+    write_whole(folder / name, lambda file: image.save(file, "JPEG", **JPEG_OPTIONS), sync=False)
     difficulty, found = round(scene.difficulty, 6), []
     for item in scene.objects:
         x0, y0, x1, y1 = item.box
@@ -323,13 +320,3 @@ def _write_image(folder: Path, split: str, size: int, seed: int, index: int) -> 
 
 def _info(size: int, seed: int) -> dict:
     return {"description": "scenes", "seed": seed, "size": size, "generator_version": GENERATOR_VERSION}
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write to a temporary name first, so that an interrupted run leaves no half file under `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
