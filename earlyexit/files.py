@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a result file says of how it came about."""
+"""Files that appear whole or not at all, what a result file says of how it came about, and how far a long work is."""
 
 import contextlib
 import csv
@@ -9,12 +9,17 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from . import __version__
+
+EVERY = 30.0  # seconds between two lines of `progress`
+Item = TypeVar("Item")
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object], *, sync: bool = True) -> Path:
@@ -108,3 +113,20 @@ def _value(text: str) -> float | int | str | None:
         return json.loads(text)
     except ValueError:
         return text or None
+
+
+def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """The items, one by one, while standard error says `what` is done and how many of the `total` there have been."""
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, what, total, leave=False)
+        return
+    said = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - said >= EVERY:
+            said = time.monotonic()
+            sys.stderr.write(f"{what}: {number}{f' of {total}' if total else ''}\n")
+            sys.stderr.flush()

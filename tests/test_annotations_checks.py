@@ -10,9 +10,9 @@ from squares import nano, write_folder
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from earlyexit.data.coco import coco_split, first_images
-from earlyexit.data.streams import find_sources, shots
 from earlyexit.evaluation.coco import evaluate
 from earlyexit.evaluation.collect import collect_records
+from earlyexit.evaluation.pictures import find_sources, shots
 from prepare.boxes import ImageBoxes, fill_size
 from prepare.cleaning import Report
 

@@ -10,11 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from earlyexit.data import streams
-from earlyexit.data.streams import Shot, Source
-from earlyexit.evaluation import detecting
+from earlyexit.evaluation import detecting, pictures
 from earlyexit.evaluation.detecting import Places, detect
-from earlyexit.evaluation.pictures import EXIT_COLOURS, paint_detection, small_copy
+from earlyexit.evaluation.pictures import EXIT_COLOURS, Shot, Source, paint_detection, small_copy
 
 FOUND = {"boxes": torch.tensor([[40.0, 30, 120, 90]]), "scores": torch.tensor([0.9]), "labels": torch.tensor([1])}
 MACS = {1: 2.0, 2: 4.0, 3: 6.0, 4: 8.0}
@@ -175,12 +173,12 @@ def test_a_film_is_summed_up(photos, monkeypatch, kind):
 
 def test_a_real_film_goes_in_and_comes_out(photos):
     pytest.importorskip("cv2")
-    with streams.film_writer(photos / "film.mp4", (160, 120), 10) as write:
+    with pictures.film_writer(photos / "film.mp4", (160, 120), 10) as write:
         for colour in (20, 20, 240):
             write(Image.new("RGB", (160, 120), (colour,) * 3))
     lines = list(detect(["film.mp4"], "any", places=Places(photos / "out")))
     assert "frames per exit 1: 2, 2: 0, 3: 0, 4: 1" in lines[1]
-    painted = [shot.image.size for shot in streams.shots(Source(str(photos / "out" / "film.mp4"), "film"))]
+    painted = [shot.image.size for shot in pictures.shots(Source(str(photos / "out" / "film.mp4"), "film"))]
     assert painted == [(480, 360)] * 3
 
 

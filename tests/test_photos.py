@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from earlyexit.data import coco_split, open_photo, read_header, size_problem
 from earlyexit.data.photos import TURNS, Header
-from earlyexit.data.streams import Source, shots
+from earlyexit.evaluation.pictures import Source, shots
 
 # How an upright photo lies in a file that has this EXIF orientation.
 LYING = {**TURNS, 6: TURNS[8], 8: TURNS[6]}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earlyexit.data import streams
-from earlyexit.data.streams import Source, film_writer, find_sources, shots
+from earlyexit.evaluation import pictures
+from earlyexit.evaluation.pictures import Source, film_writer, find_sources, shots
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
@@ -153,4 +153,4 @@ def test_a_film_that_is_none(tmp_path):
     (tmp_path / "film.mp4").write_text("no film")
     (shot,) = shots(*find_sources([str(tmp_path)]))
     assert (shot.image, shot.note) == (None, "is not a readable film")
-    assert streams.RATE == 25
+    assert pictures.RATE == 25

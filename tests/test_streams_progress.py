@@ -3,9 +3,9 @@
 import pytest
 from squares import CLASSES, Squares, nano
 
-from earlyexit.data import streams as module
-from earlyexit.data.streams import progress
+from earlyexit import files as module
 from earlyexit.evaluation.coco import exit_confidences
+from earlyexit.files import progress
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from earlyexit.data.annotations import (
     is_id,
     label,
 )
-from earlyexit.data.streams import progress
-from earlyexit.files import write_whole
+from earlyexit.files import progress, write_whole
 
 ROUNDING = 0.02  # pixels; COCO's coordinates have two decimals, so a box at the border may stick out by one of them
 

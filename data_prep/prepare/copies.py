@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from earlyexit.data import open_photo
-from earlyexit.data.streams import progress
+from earlyexit.files import progress
 
 SIDE = 8  # of the small picture by which photos are compared
 # Root mean square difference of copies, in steps of 255, once one picture is made as bright as the other. JPEG at

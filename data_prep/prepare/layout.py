@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from earlyexit.data import Coco, annotation_file, load_coco, stays_inside, take_images
-from earlyexit.data.streams import progress
-from earlyexit.files import write_whole
+from earlyexit.files import progress, write_whole
 
 SPLITS = ("train", "calibration", "test")
 LINKS = ("hard", "symlink", "copy")

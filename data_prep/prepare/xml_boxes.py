@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from earlyexit.data import list_files
-from earlyexit.data.streams import progress
+from earlyexit.files import progress
 
 from .boxes import Box, ImageBoxes, order_corners, show_box
 from .cleaning import Report

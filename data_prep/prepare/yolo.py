@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from earlyexit.data import Coco, annotation_file, list_files, read_coco
-from earlyexit.data.streams import progress
-from earlyexit.files import write_whole
+from earlyexit.files import progress, write_whole
 
 from .boxes import Box, ImageBoxes, fill_size, find_images
 from .cleaning import Report

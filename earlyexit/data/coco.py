@@ -22,10 +22,9 @@ from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VisionDataset
 from torchvision.transforms import v2
 
-from ..files import write_json, write_whole
+from ..files import progress, write_json, write_whole
 from .annotations import category_ids, check_plausible, check_records, image_problem, image_size, outline_box, tidy
 from .photos import Header, PhotoFiles, open_photo, read_header, size_problem, stays_inside
-from .streams import progress
 
 
 class CocoDataset(CocoDetection):

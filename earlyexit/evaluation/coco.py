@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from ..data.coco import CocoDataset, index_coco, make_loader, without_traceback
-from ..data.streams import progress as shown
+from ..files import progress as shown
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import exit_confidence, told_apart

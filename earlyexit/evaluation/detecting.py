@@ -15,14 +15,24 @@ import numpy as np
 import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ..data.streams import Shot, Source, film_writer, find_sources, shots
 from ..files import check_file, plain, write_json, write_table, write_whole
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.exits import exit_limits
 from ..model.factories import load_detector
 from ..model.inputs import network_size
 from .cost import count_macs
-from .pictures import draw_detection, image_grid, paint_detection, save_figure, small_copy
+from .pictures import (
+    Shot,
+    Source,
+    draw_detection,
+    film_writer,
+    find_sources,
+    image_grid,
+    paint_detection,
+    save_figure,
+    shots,
+    small_copy,
+)
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 ON_SHEET = 60  # photos on a sheet at most

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
+from ...files import progress as shown
 from ...files import write_whole
 from ..coco import CocoDataset, annotation_file, keep_single_objects
-from ..streams import progress as shown
 from .drawings import ALL_COLOURS, CLASS_NAMES, FAMILY_OF
 from .painting import (
     Place,
