@@ -9,8 +9,8 @@ from made_study import made_costs, made_early, made_models
 from earlyexit.files import plain
 from earlyexit.study import claims, open_study
 from earlyexit.study.claims import summarise, summarise_beyond
-from earlyexit.study.finished import Models, load_models
-from earlyexit.study.tables import fillers_table
+from earlyexit.study.measure import load_models
+from earlyexit.study.tables import Models, fillers_table
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import pytest
 from made_study import made_models
 
 from earlyexit.study.findings import Estimate, at_gmacs, difference, estimate, seed_half, spearman
-from earlyexit.study.finished import Models
-from earlyexit.study.tables import rows_at
+from earlyexit.study.tables import Models, rows_at
 
 NOISE = 1.96 * math.sqrt(2)  # 1.96 standard deviations of the samples -1 and 1
 

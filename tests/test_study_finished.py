@@ -8,15 +8,9 @@ from made_study import made_models
 
 from earlyexit.files import write_table
 from earlyexit.study import finished, open_study
-from earlyexit.study.finished import (
-    Models,
-    Study,
-    gpu_times,
-    load_models,
-    model_path,
-    write_model,
-)
-from earlyexit.study.tables import accuracy_table
+from earlyexit.study.finished import Study, gpu_times
+from earlyexit.study.measure import load_models, model_path, write_model
+from earlyexit.study.tables import Models, accuracy_table
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = {

@@ -16,14 +16,17 @@ from earlyexit.evaluation import collect, cost
 from earlyexit.evaluation.coco import coco_metrics, detect_all
 from earlyexit.study import measure as module
 from earlyexit.study.findings import policy_rows
-from earlyexit.study.finished import check_model, describe_data, model_path, write_model
 from earlyexit.study.measure import (
+    check_model,
+    describe_data,
     latency_table,
     measure,
+    model_path,
     same_size,
     time_ratio,
     times_of_budgets,
     times_of_exits,
+    write_model,
 )
 from earlyexit.study.plan import Training, training_of
 from earlyexit.study.tables import times_tables

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from earlyexit import JointLoss, cli, dyn_retinanet_nano
 from earlyexit.model.heads import FILLERS
-from earlyexit.study.finished import deciding
+from earlyexit.study.measure import deciding
 from earlyexit.study.plan import (
     ABLATIONS,
     FAIR_EXITS,

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from made_study import made_models
 
-from earlyexit.study import plots
-from earlyexit.study.finished import Models
+from earlyexit.study import finished as plots
 from earlyexit.study.tables import (
+    Models,
     difficulty_table,
     fillers_table,
     random_table,

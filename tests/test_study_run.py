@@ -12,7 +12,7 @@ from earlyexit.data.coco import first_images
 from earlyexit.evaluation.policies import exit_proportions
 from earlyexit.files import read_table, write_table
 from earlyexit.study import open_study, run
-from earlyexit.study.finished import describe_data, model_path, write_model
+from earlyexit.study.measure import describe_data, model_path, write_model
 from earlyexit.study.plan import plan
 from earlyexit.study.run import check_numbers, differing
 

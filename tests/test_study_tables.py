@@ -8,11 +8,12 @@ from made_study import FULL_GMACS, made_early, made_models
 
 from earlyexit.files import write_table
 from earlyexit.study import open_study, tables
-from earlyexit.study.finished import Models, load_models
+from earlyexit.study.measure import load_models
 from earlyexit.study.plan import ABLATIONS, plan
 from earlyexit.study.tables import (
     BEYOND_TABLES,
     TABLES,
+    Models,
     accuracy_table,
     budgets_table,
     compute_table,

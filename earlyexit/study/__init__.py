@@ -10,10 +10,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "findings": ["SETTING", "extremes", "spearman", "traits_of"],
-        "finished": ["Study", "gpu_times", "interval_text", "open_study"],
-        "plan": ["RECIPE", "SHORTER", "THETA", "paper_baseline", "paper_figures", "paper_pairs", "paper_sweep"],
-        "plots": [
+        "finished": [
+            "Study",
             "draw_examples",
+            "gpu_times",
+            "interval_text",
+            "open_study",
             "plot_compute",
             "plot_correlations",
             "plot_evaluation",
@@ -26,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_thirds",
             "select",
         ],
+        "plan": ["RECIPE", "SHORTER", "THETA", "paper_baseline", "paper_figures", "paper_pairs", "paper_sweep"],
         "run": ["check_numbers"],
     },
 )

@@ -14,7 +14,6 @@ import numpy as np
 
 from ..evaluation.policies import NUM_SETTINGS, exit_proportions
 from .findings import SETTING, Estimate, around, difference, estimate, gaps, seed_half, spearman
-from .finished import Models
 from .plan import (
     DATASETS,
     GROUPS,
@@ -27,7 +26,7 @@ from .plan import (
     paper_pairs,
     paper_sweep,
 )
-from .tables import BOTH, at_same_compute, mean_correlation, rows_at
+from .tables import BOTH, Models, at_same_compute, mean_correlation, rows_at
 
 VERDICTS = {1: "yes", 0: "within noise", -1: "no"}
 FULL = NUM_SETTINGS  # the setting at which nobody leaves early

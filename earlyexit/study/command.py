@@ -74,7 +74,7 @@ def beyond_command(
 
     Needs the results of `earlyexit study` in the same folder. It may be stopped and started again at any point.
     """
-    from .finished import model_path
+    from .measure import model_path
     from .plan import plan
     from .run import export_early, write_fresh
 

@@ -23,7 +23,6 @@ from ..evaluation.scores import Interval, bootstrap
 from ..files import plain
 from ..model.backbone import EXITS
 from ..model.exits import RULES, make_rule
-from .finished import limits
 
 NORMAL = 1.960  # standard deviations on each side of a 95 % interval
 RANDOM_REPEATS = 10  # section 4.4.1
@@ -336,6 +335,11 @@ def rule_score(records: ExitRecords, here: Tensor, calibration: ExitRecords, the
     interval = bootstrap(score, len(records), repeats=RULE_REPEATS)
     found = {"score": interval.value, "low": interval.low, "high": interval.high}
     return {"points": points, **found, "samples": [round(float(sample), 4) for sample in interval.samples]}
+
+
+def limits(thresholds: Sequence[float | None]) -> list[float]:
+    """Thresholds as they were before `plain`: None stands for never."""
+    return [math.inf if threshold is None else threshold for threshold in thresholds]
 
 
 def policy_rows(records: ExitRecords, result: dict) -> list[dict]:

@@ -1,125 +1,32 @@
-"""Results of a study as files: one JSON for each model, tables as CSV, and the finished study that the chapters open.
+"""A finished study, opened, told and drawn: the paper's Figures 5 to 10, compute and time, and what goes beyond.
 
-The file of a model is the unit in which the study is resumed, also on another machine.
+Rows are what `Study.table` gives; published curves have an axis of their own. Curves run over the compute that is saved
+or left, in percent of full depth: so that detectors of different sizes share an axis.
 """
 
-import hashlib
 import json
-import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..data.coco import SPLITS, coco_split
-from ..files import plain, read_table, write_whole
-from ..training.settings import FREE_TO_CHANGE, TrainSettings, as_json, changes
-from ..weights import refuse_removed
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..data.coco import SPLITS, CocoDataset
+from ..evaluation.pictures import EXIT_COLOURS, TRUTH_COLOUR, draw_boxes, show_image
+from ..files import read_table
+from .plan import paper_baseline, paper_exit_counts, paper_pairs, paper_sweep
 
 RESULTS = Path(__file__).parent / "results"  # those that come with the package
 WIDTH = 76  # of what is printed
-_ELSEWHERE = FREE_TO_CHANGE | {"data", "out"}  # where things lie decides nothing
-
-
-def model_path(out: str | Path, name: str) -> Path:
-    """The file with all numbers of one model."""
-    return Path(out) / "models" / f"{name}.json"
-
-
-def load_models(out: str | Path) -> dict[str, dict]:
-    """All models that have been measured, by name; `ValueError` names a file that holds something else."""
-    return {path.stem: _read_model(path) for path in sorted((Path(out) / "models").glob("*.json"))}
-
-
-def _read_model(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no result of the study ({error}): remove it to measure again") from None
-
-
-def write_model(path: Path, value: dict) -> None:
-    """Write compact JSON, whole or not at all; NaN and infinity, which JSON does not know, become null."""
-    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A line for each kind of numbers, so that a change shows where it is.
-    text = text.replace('},"', '},\n"').replace('],"', '],\n"')
-    write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
-
-
-def limits(thresholds: Sequence[float | None]) -> list[float]:
-    """Thresholds as they were before `plain`: None stands for never."""
-    return [math.inf if threshold is None else threshold for threshold in thresholds]
-
-
-def describe_data(folder: str | Path) -> dict[str, dict]:
-    """The splits by what decides results: {"train": {"images": n, "annotations": hash}, "calibration": ..., ...}.
-
-    The bytes of the images are left out: another JPEG library writes other bytes for the same scene.
-    """
-    described = {}
-    for split in SPLITS:
-        dataset = coco_split(folder, split)
-        digest = hashlib.sha256(json.dumps([dataset.classes, dataset.category_ids]).encode())
-        for image_id in dataset.ids:
-            info = dataset.coco.imgs[image_id]
-            boxes = [[a["category_id"], a["bbox"]] for a in dataset.objects(image_id)]
-            digest.update(json.dumps([image_id, info["width"], info["height"], boxes]).encode())
-        described[split] = {"images": len(dataset), "annotations": digest.hexdigest()[:16]}
-    return described
-
-
-def deciding(settings: TrainSettings | dict) -> dict:
-    """Settings without those that decide nothing, as JSON gives them back; what a dict lacks has its default."""
-    return as_json(settings if isinstance(settings, dict) else asdict(settings), _ELSEWHERE)
-
-
-def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -> bool:
-    """Whether a model has been measured already; `ValueError` if with other settings or data: none is replaced."""
-    if not path.exists():
-        return False
-    found = _read_model(path)
-    refuse_removed(found["settings"], path)
-    before = {**deciding(found["settings"]), **found["data"], "repeats": found["repeats"]}
-    changed = changes(before, {**deciding(settings), **data, "repeats": repeats})
-    if changed:
-        what = ", ".join(changed.values())
-        raise ValueError(f"{str(path)!r} was made with other settings: {what}. Choose another --out, or remove it")
-    return True
-
-
-@dataclass(frozen=True)
-class Models:
-    """The results of all models of a study by name, as `load_models` gives them; and by what they are compared for."""
-
-    by_name: dict[str, dict]
-
-    def group(self, group: str) -> list[dict]:
-        """The models of a group; those of baseline and proposed in the order of their seeds."""
-        found = [model for model in self.by_name.values() if model["group"] == group]
-        return sorted(found, key=lambda model: (model["settings"]["seed"], model["name"]))
-
-    def pairs(self, first: str, second: str) -> tuple[list[dict], list[dict]]:
-        """The models of two groups with the seeds that both have."""
-        groups = [{m["settings"]["seed"]: m for m in self.group(group)} for group in (first, second)]
-        seeds = [seed for seed in groups[0] if seed in groups[1]]
-        return tuple([group[seed] for seed in seeds] for group in groups)
-
-    def grid(self) -> dict[tuple[float, float], dict]:
-        """The models of the grid by (theta, lambda)."""
-        return {(m["settings"]["theta"], m["settings"]["lambda_"]): m for m in self.group("grid")}
-
-    def fair(self) -> dict[str, dict]:
-        """The models that were each trained with its own way to fill missing levels, "downsample" or "zero", by it."""
-        return {m["name"].removeprefix("fair-"): m for m in self.group("fair")}
-
-    def main(self) -> dict[str, list[dict]]:
-        """The groups that have seeds, as far as they are there."""
-        return {group: self.group(group) for group in ("baseline", "proposed") if self.group(group)}
-
-    def series(self) -> dict[str, list[dict]]:
-        """Groups of seeds as one, all others one by one."""
-        return self.main() | {m["name"]: [m] for group in ("fair", "grid") for m in self.group(group)}
+# One meaning for a colour in the whole course: exits have `EXIT_COLOURS`, all else has others.
+PAPER_COLOUR = "#CC79A7"
+COLOURS = {"proposed": "#56B4E9", "baseline": "#A6761D", "published": "#56B4E9", "fair": "#5E3C99"}
+GREY = "#777777"  # chance: lots
+PART_COLOURS = {"backbone": "#4D4D4D", "neck": "#999999", "head p3": "#5E3C99", "head p4-p7": "#B2ABD2"}
+LATE = ("head p4", "head p5", "head p6", "head p7")
+THIRD_COLOURS = ("#BFD3E6", "#8C96C6", "#88419D")
+MARKERS = {1: "o", 16: "s"}
 
 
 class Study:
@@ -191,3 +98,176 @@ def gpu_times() -> dict | None:
 def open_study(data: str = "scenes") -> Study:
     """The study of one kind of data that comes with the package; `ValueError` if there is none."""
     return Study(RESULTS / data)
+
+
+def select(rows: Sequence[dict], **wanted) -> list[dict]:
+    """The rows that have all of the given values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def plot_curve(ax: Axes, rows: Sequence[dict], *, label: str, colour: str, y: str = "mAP") -> None:
+    """One curve of `y` over the compute saved, in percent, with the band from "low" to "high"."""
+    rows = sorted(rows, key=lambda row: row["saved"])
+    x = [row["saved"] for row in rows]
+    ax.plot(x, [row[y] for row in rows], color=colour, label=label)
+    ax.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.2, lw=0)
+    ax.set(xlabel="GMACs saved (%)", ylabel=y if y != "mAP" else "mAP (%)")
+
+
+def _published(dataset: str, *pair: float) -> tuple[list[float], list[float]]:
+    """The compute that a published model saves, in percent, and its mAP; the proposed one's unless told."""
+    rows, full = paper_sweep(dataset, *pair), paper_baseline(dataset)["gmacs"]
+    return [100 * (1 - row["gmacs"] / full) for row in rows], [row["mAP"] for row in rows]
+
+
+def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> None:
+    """Figure 7: proposed, baseline and lots, and the published curve on an axis of its own at the right."""
+    for name in ("proposed", "baseline"):
+        rows = select(sweep, model=name, filler="downsample")
+        plot_curve(ax, rows, label=name, colour=COLOURS[name])
+    plot_curve(ax, select(random, model="proposed"), label="proposed, lots", colour=GREY)
+    ax.set_ylim(bottom=0)
+    right = ax.twinx()
+    right.plot(*_published("coco_single"), "--", color=PAPER_COLOUR, label="proposed, published")
+    right.set_ylabel("published mAP (%)", color=PAPER_COLOUR)
+    right.tick_params(axis="y", colors=PAPER_COLOUR)
+    right.set_ylim(bottom=0)
+    handles, labels = zip(*(axis.get_legend_handles_labels() for axis in (ax, right)), strict=True)
+    ax.legend(sum(handles, []), sum(labels, []), fontsize=9)
+
+
+def plot_hyperparameters(
+    axes: Sequence[Axes], rows: Sequence[dict] | None = None, dataset: str = "coco_single"
+) -> None:
+    """Figures 5 and 6 as small multiples: each of ten panels has all pairs of theta and lambda in grey, one in colour.
+
+    Args:
+        axes: ten, in the order of `paper_pairs`.
+        rows: of the study's table "theta"; without them the curves of `dataset` are drawn as published.
+    """
+    curves = {pair: _published(dataset, *pair) for pair in paper_pairs()}
+    for theta, lambda_ in curves if rows is not None else ():
+        found = sorted(select(rows, theta=theta, **{"lambda": lambda_}), key=lambda row: row["saved"])
+        curves[theta, lambda_] = [row["saved"] for row in found], [row["mAP"] for row in found]
+    for ax, (pair, curve) in zip(axes, curves.items(), strict=True):
+        for other in curves.values():
+            ax.plot(*other, color="#CCCCCC", lw=0.8)
+        ax.plot(*curve, color=PAPER_COLOUR if rows is None else COLOURS["proposed"], lw=2)
+        ax.set_title("θ {:g}, λ {:g}".format(*pair), fontsize=9)
+
+
+def plot_fillers(ax: Axes, rows: Sequence[dict], way: str) -> None:
+    """Figure 8: what downsampling gains over zero-filling, the "published" way or the "fair" way, with its band."""
+    found = [{**row, "gain": row["difference"]} for row in select(rows, way=way)]
+    plot_curve(ax, found, label=f"{way} way", colour=COLOURS[way], y="gain")
+    ax.axhline(0, color="black", lw=0.8)
+    ax.set_ylabel("downsampling minus zero-filling,\nsame GMACs (points of mAP)")
+    ax.legend(fontsize=9)
+
+
+def plot_shares(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None:
+    """Figure 9: stacked shares of images that left at each exit; lines are the wanted shares, dots the paper's."""
+    indices = sorted({row["index"] for row in rows})
+    counts = {row["index"]: row["exits"] for row in paper_exit_counts()}
+    bottom, wanted = np.zeros(len(indices)), np.zeros(len(indices))
+    for exit, colour in EXIT_COLOURS.items():
+        found = sorted(select(rows, model=model, exit=exit), key=lambda row: row["index"])
+        heights = [row["realised"] for row in found]
+        ax.bar(indices, heights, 1, bottom, color=colour, alpha=0.6, label=f"exit {exit}")
+        bottom, wanted = bottom + heights, wanted + [row["wanted"] for row in found]
+        published = [100 * sum(counts[i][:exit]) / sum(counts[i]) for i in indices]
+        if exit < 4:
+            ax.step(indices, wanted, where="mid", color="black", lw=1, label="wanted" if exit == 1 else None)
+            ax.plot(indices, published, ".", color=PAPER_COLOUR, label="published" if exit == 1 else None)
+    ax.set(xlabel="threshold index", ylabel="images (%)", xlim=(0.5, 34.5), ylim=(0, 100))
+    ax.legend(fontsize=9, ncols=2)
+
+
+def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]) -> None:
+    """Figure 10: images by their ids, such as a model's "easiest" and "hardest", with their objects in boxes."""
+    for ax, image_id in zip(axes, ids, strict=False):
+        image, target = dataset[dataset.ids.index(image_id)]
+        show_image(ax, image)
+        names = [dataset.classes[label] for label in target["labels"].tolist()]
+        draw_boxes(ax, target["boxes"], names, colour=TRUTH_COLOUR)
+
+
+def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "downsample") -> None:
+    """Stacked bars of GMACs by part at each exit; the line is what exit 1 takes, below which nothing can be saved."""
+    found = [
+        {**row, "part": "head p4-p7" if row["part"] in LATE else row["part"]}
+        for row in select(rows, model=model, filler=filler)
+    ]
+    bottom = np.zeros(4)
+    for part, colour in PART_COLOURS.items():
+        heights = [sum(row["gmacs"] for row in select(found, exit=exit, part=part)) for exit in EXIT_COLOURS]
+        ax.bar([str(exit) for exit in EXIT_COLOURS], heights, 0.7, bottom, color=colour, label=part)
+        bottom = bottom + heights
+    saved = 100 * (1 - bottom[0] / bottom[3])
+    ax.axhline(bottom[0], color="black", lw=0.8, ls=":")
+    ax.set(xlabel="exit", ylabel="GMACs", title=f"{model}: at most {saved:.1f} % can be saved")
+    ax.set_ylim(0, 1.2 * max(bottom))  # room for the legend
+    ax.legend(fontsize=9, loc="upper center", ncols=4)
+
+
+def plot_saving(ax: Axes, rows: Sequence[dict]) -> None:
+    """Time saved, with intervals, against GMACs saved at each exit; on the line a saved multiply-add is saved time."""
+    for exit, colour in EXIT_COLOURS.items():
+        for row in select(rows, exit=exit):
+            face = colour if row["model"] == "nano" else "white"
+            ax.plot([row["gmacs_saved"]] * 2, [row["low"], row["high"]], color=colour, lw=1)
+            ax.plot(row["gmacs_saved"], row["time_saved"], MARKERS.get(row["batch_size"], "^"), color=colour, mfc=face)
+    for model, face in (("nano", "black"), ("regnet_y_800mf", "white")):
+        for size in sorted({row["batch_size"] for row in select(rows, model=model)}):
+            ax.plot([], [], MARKERS.get(size, "^"), color="black", mfc=face, label=f"{model}, batch of {size}")
+    for exit, colour in EXIT_COLOURS.items():
+        ax.plot([], [], "s", color=colour, label=f"exit {exit}")
+    most = max(row["gmacs_saved"] for row in rows)
+    ax.plot([0, most], [0, most], ":", color="black", lw=0.8)
+    ax.set(xlabel="GMACs saved (%)", ylabel="time saved (%)")
+    ax.legend(fontsize=9)
+
+
+def plot_correlations(ax: Axes, rows: Sequence[dict], of: str = "exit taken") -> None:
+    """Section 5.4: rank correlations of traits of the images with the exit taken, with intervals, by model."""
+    found = [r for r in rows if r["measure"] == "rank correlation" and r["of"] == of and r["value"] is not None]
+    traits = list(dict.fromkeys(row["with"] for row in found))
+    for shift, model in ((-0.12, "proposed"), (0.12, "baseline")):
+        for row in select(found, model=model):
+            at, first = traits.index(row["with"]) + shift, row["with"] == traits[0]
+            ax.plot([row["low"], row["high"]], [at, at], color=COLOURS[model])
+            ax.plot(row["value"], at, "o", color=COLOURS[model], label=model if first else None)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(traits)), traits)
+    ax.set_xlabel(f"rank correlation with the {of}")
+    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def plot_thirds(ax: Axes, rows: Sequence[dict], model: str = "proposed") -> None:
+    """mAP at each exit within the easy, the middle and the hard third of the images, with intervals."""
+    found = [r for r in select(rows, model=model, measure="mAP") if r["of"] != "exit taken"]
+    for number, third in enumerate(dict.fromkeys(row["with"] for row in found)):
+        of = select(found, **{"with": third})
+        x = [int(row["of"].removeprefix("exit ")) + (number - 1) * 0.2 for row in of]
+        y = [row["value"] for row in of]
+        error = [[r["value"] - r["low"] for r in of], [r["high"] - r["value"] for r in of]]
+        ax.errorbar(x, y, error, fmt="o", color=THIRD_COLOURS[number], label=third)
+    ax.set(xlabel="exit", ylabel="mAP (%)", xticks=list(EXIT_COLOURS), ylim=0)
+    ax.legend(fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
+
+
+def plot_exits(ax: Axes, rows: Sequence[dict], *, label: str, colour: str) -> None:
+    """mAP over the share of full depth's GMACs, a point for each forced exit; rows have "share" and "mAP"."""
+    rows = sorted(rows, key=lambda row: row["exit"])
+    ax.plot([100 * row["share"] for row in rows], [row["mAP"] for row in rows], "o-", color=colour, label=label)
+    ax.set(xlabel="GMACs (% of full depth)", ylabel="mAP (%)", xlim=(20, 103), ylim=0)
+
+
+def plot_rules(ax: Axes, rows: Sequence[dict]) -> None:
+    """The score of each rule of leaving: 0 is leaving by lot, 1 an oracle."""
+    for place, row in enumerate(reversed(rows)):
+        ax.plot([row["low"], row["high"]], [place, place], color=COLOURS["proposed"])
+        ax.plot(row["score"], place, "o", color=COLOURS["proposed"])
+    ax.set_yticks(range(len(rows)), [row["rule"] for row in reversed(rows)])
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_xlabel("(mAP of the rule - of lots) / (of an oracle - of lots)")

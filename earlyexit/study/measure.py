@@ -5,15 +5,17 @@
 is what the study starts for each model; it may be stopped at any point and started again. Whatever is chosen,
 thresholds, router and the scales of scores, is chosen on the calibration split; numbers are of the test split.
 Ablations are there to choose a recipe by, so they are measured on the calibration split. Each time is that of the whole
-detector, from images to boxes.
+detector, from images to boxes. The file of a model is the unit in which the study is resumed, also on another machine.
 """
 
 import functools
+import hashlib
 import itertools
 import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +23,24 @@ import torch
 import typer
 from torch import Tensor
 
-from ..data.coco import CocoDataset, coco_split
+from ..data.coco import SPLITS, CocoDataset, coco_split
 from ..evaluation.coco import exit_confidences, is_single_object
 from ..evaluation.collect import collect_records
 from ..evaluation.cost import count_macs, measure_latency, one_thread, take_turns
 from ..evaluation.policies import threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import fit_score_scales, rescale_records, skip_empty
-from ..files import provenance, read_table
+from ..files import plain, provenance, read_table, write_whole
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.export import OnnxDetector, export_onnx, for_inference
 from ..model.factories import dyn_retinanet_regnet_y_800mf, load_detector
 from ..model.inputs import network_size
 from ..processes import pick_device
+from ..training.settings import FREE_TO_CHANGE, TrainSettings, as_json, changes
+from ..weights import refuse_removed
 from . import findings
-from .findings import estimate
-from .finished import describe_data, limits, model_path, write_model
+from .findings import estimate, limits
 from .plan import BEYOND, GROUPS, Training, training_of
 
 REPEATS = 100  # bootstrap samples: 34 settings of two fillers take a minute
@@ -45,6 +48,7 @@ LEAST = 3  # test images: one for each third
 EMPTY = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # probabilities from which on an image is taken for empty
 PAPER_SIZE = (800, 1216)  # a photo of 3:2, resized to 1333x800 at most and padded to a multiple of 32
 NANO_SIZE = (128, 128)
+_ELSEWHERE = FREE_TO_CHANGE | {"data", "out"}  # where things lie decides nothing
 ROUNDS = 5  # of timing: what differs from round to round is noise of the machine
 
 
@@ -131,6 +135,68 @@ def _beyond(training: Training, model: EarlyExitRetinaNet, repeats: int) -> dict
         size, full = network_size(model, coco_split(settings.data, "test")[0][0]), records.all_at(NUM_EXITS)
         result["empty"] = skip_empty(records, full, EMPTY, count_macs(model, size)[1]["backbone"])
     return {"seconds": round(time.perf_counter() - started, 1), **result}
+
+
+def model_path(out: str | Path, name: str) -> Path:
+    """The file with all numbers of one model."""
+    return Path(out) / "models" / f"{name}.json"
+
+
+def load_models(out: str | Path) -> dict[str, dict]:
+    """All models that have been measured, by name; `ValueError` names a file that holds something else."""
+    return {path.stem: _read_model(path) for path in sorted((Path(out) / "models").glob("*.json"))}
+
+
+def _read_model(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no result of the study ({error}): remove it to measure again") from None
+
+
+def write_model(path: Path, value: dict) -> None:
+    """Write compact JSON, whole or not at all; NaN and infinity, which JSON does not know, become null."""
+    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A line for each kind of numbers, so that a change shows where it is.
+    text = text.replace('},"', '},\n"').replace('],"', '],\n"')
+    write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def describe_data(folder: str | Path) -> dict[str, dict]:
+    """The splits by what decides results: {"train": {"images": n, "annotations": hash}, "calibration": ..., ...}.
+
+    The bytes of the images are left out: another JPEG library writes other bytes for the same scene.
+    """
+    described = {}
+    for split in SPLITS:
+        dataset = coco_split(folder, split)
+        digest = hashlib.sha256(json.dumps([dataset.classes, dataset.category_ids]).encode())
+        for image_id in dataset.ids:
+            info = dataset.coco.imgs[image_id]
+            boxes = [[a["category_id"], a["bbox"]] for a in dataset.objects(image_id)]
+            digest.update(json.dumps([image_id, info["width"], info["height"], boxes]).encode())
+        described[split] = {"images": len(dataset), "annotations": digest.hexdigest()[:16]}
+    return described
+
+
+def deciding(settings: TrainSettings | dict) -> dict:
+    """Settings without those that decide nothing, as JSON gives them back; what a dict lacks has its default."""
+    return as_json(settings if isinstance(settings, dict) else asdict(settings), _ELSEWHERE)
+
+
+def check_model(path: Path, settings: TrainSettings, data: dict, repeats: int) -> bool:
+    """Whether a model has been measured already; `ValueError` if with other settings or data: none is replaced."""
+    if not path.exists():
+        return False
+    found = _read_model(path)
+    refuse_removed(found["settings"], path)
+    before = {**deciding(found["settings"]), **found["data"], "repeats": found["repeats"]}
+    changed = changes(before, {**deciding(settings), **data, "repeats": repeats})
+    if changed:
+        what = ", ".join(changed.values())
+        raise ValueError(f"{str(path)!r} was made with other settings: {what}. Choose another --out, or remove it")
+    return True
 
 
 def paper_detector(**options) -> EarlyExitRetinaNet:

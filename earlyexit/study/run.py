@@ -29,9 +29,10 @@ from ..training.run import export, export_paths, train
 from . import measure
 from .claims import at_budget, summarise, summarise_beyond
 from .findings import policy_rows
-from .finished import Models, check_model, describe_data, interval_text, load_models, model_path
+from .finished import interval_text
+from .measure import check_model, describe_data, load_models, model_path
 from .plan import GROUPS, NECK, Training, is_trained, plan, train_arguments
-from .tables import BEYOND_TABLES, TABLES, compute_table, times_tables
+from .tables import BEYOND_TABLES, TABLES, Models, compute_table, times_tables
 
 BENCHMARK = Path("benchmarks/evaluation.json")  # in a checkout, from where `make study` runs
 TIMED = 128  # test images

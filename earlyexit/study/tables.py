@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,11 +13,45 @@ from ..model.backbone import EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.heads import FILLERS
 from .findings import Estimate, around, at_gmacs, difference, estimate_of, rounded, seed_half
-from .finished import Models, deciding
+from .measure import deciding
 
 BOTH = ("downsample", "zero")  # fillers, the second compared at the compute of the first
 INDICES = range(1, NUM_SETTINGS + 1)
 POINTS = {"mAP": "mAP", "lots": "random", "oracle": "oracle"}  # of a rule, by the names in its table
+
+
+@dataclass(frozen=True)
+class Models:
+    """The results of all models of a study by name, as `load_models` gives them; and by what they are compared for."""
+
+    by_name: dict[str, dict]
+
+    def group(self, group: str) -> list[dict]:
+        """The models of a group; those of baseline and proposed in the order of their seeds."""
+        found = [model for model in self.by_name.values() if model["group"] == group]
+        return sorted(found, key=lambda model: (model["settings"]["seed"], model["name"]))
+
+    def pairs(self, first: str, second: str) -> tuple[list[dict], list[dict]]:
+        """The models of two groups with the seeds that both have."""
+        groups = [{m["settings"]["seed"]: m for m in self.group(group)} for group in (first, second)]
+        seeds = [seed for seed in groups[0] if seed in groups[1]]
+        return tuple([group[seed] for seed in seeds] for group in groups)
+
+    def grid(self) -> dict[tuple[float, float], dict]:
+        """The models of the grid by (theta, lambda)."""
+        return {(m["settings"]["theta"], m["settings"]["lambda_"]): m for m in self.group("grid")}
+
+    def fair(self) -> dict[str, dict]:
+        """The models that were each trained with its own way to fill missing levels, "downsample" or "zero", by it."""
+        return {m["name"].removeprefix("fair-"): m for m in self.group("fair")}
+
+    def main(self) -> dict[str, list[dict]]:
+        """The groups that have seeds, as far as they are there."""
+        return {group: self.group(group) for group in ("baseline", "proposed") if self.group(group)}
+
+    def series(self) -> dict[str, list[dict]]:
+        """Groups of seeds as one, all others one by one."""
+        return self.main() | {m["name"]: [m] for group in ("fair", "grid") for m in self.group(group)}
 
 
 def rows_of(model: dict, kind: str, filler: str | None = None) -> list[dict]:
