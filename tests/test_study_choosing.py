@@ -1,5 +1,6 @@
 """The comparison of who chooses with who does not: on records made by hand, and with numbers worked out by hand."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,18 @@ def test_the_way_to_the_oracle(run):
     ways = way_to_oracle(run, 3)
     assert set(ways) == {"worth", "worth of detections", "max softmax"}
     assert all(abs(way["mAP"]) < 0.5 and len(way["samples"]) == 3 for way in ways.values()), "logits are noise here"
+
+
+def test_detectors_that_find_nothing(run):
+    """As after a first short training: there is no way to an oracle that is not above lots, and no share to keep."""
+    nothing = Detections.of(
+        [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}] * 600
+    )
+    blind = Choosing("blind", *(replace(records, found=nothing) for records in (run.calibration, run.test)), unit=4.0)
+    rows = curve(blind, 3) + static_rows([blind, blind], [1, 4], 3)
+    found = summarise(rows, [way_to_oracle(blind, 3)], "worth", 4.0)
+    assert math.isnan(found["rule_score"]["mean"]) and math.isnan(found["kept"]["0.60"]["mean"])
+    assert found["gain_over_static"]["mean"] == found["gain_over_fixed"]["0.60"]["mean"] == 0
 
 
 def test_training_what_is_not_there_yet(tmp_path, monkeypatch):

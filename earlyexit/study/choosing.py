@@ -18,7 +18,7 @@ from ..evaluation.fitting import all_choices, best_under, fit_worth
 from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.scores import bootstrap, oracle
-from ..files import write_json, write_table
+from ..files import plain, write_json, write_table
 from ..model.backbone import EXITS
 from ..processes import Job, Say, run_jobs
 from .findings import difference, estimate, estimate_of, rounded
@@ -114,7 +114,7 @@ def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | No
         others: by the name of a rule its scores (N,) of the test images at exit 1; the lowest go on.
 
     Returns:
-        By rule "mAP", which is that way as a fraction, and its "samples".
+        By rule "mAP", which is that way as a fraction, and its "samples"; NaN where the oracle is not above lots.
     """
     two, reached = side_by_side([(run.test, 1), (run.test, 4)]), run.test.exit(1, found=True)
     matches, orders = match_records(two), {"max softmax": run.test.confidence[0], **(others or {})}
@@ -138,11 +138,17 @@ def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | No
     base, most = drawn["lots"], drawn["oracle"]
     return {
         name: {
-            "mAP": (drawn[name].value - base.value) / (most.value - base.value),
-            "samples": (drawn[name].samples - base.samples) / (most.samples - base.samples),
+            "mAP": float(_share(drawn[name].value - base.value, most.value - base.value)),
+            "samples": _share(drawn[name].samples - base.samples, most.samples - base.samples),
         }
         for name in orders
     }
+
+
+def _share(part: float | np.ndarray, whole: float | np.ndarray) -> np.ndarray:
+    """The quotient, NaN where the whole is none: of detectors that find nothing yet there is nothing to share."""
+    whole = np.asarray(whole, dtype=float)
+    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 
 def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float) -> dict:
@@ -213,7 +219,7 @@ def _mean(rows: Sequence[dict]) -> dict:
 
 
 def _ratio(first: dict, second: dict) -> dict:
-    return {name: first[name] / second[name] for name in ("mAP", "samples")}
+    return {name: _share(first[name], second[name]) for name in ("mAP", "samples")}
 
 
 def compare(
@@ -254,9 +260,9 @@ def compare(
     summary = json.loads(path.read_text()) if path.exists() else {}
     summary[name] = summarise(rows, ways, rule, opened[0].unit)
     summary["exit1_mmacs"] = estimate([1000 * float(run.test.gmacs[0].mean()) for run in opened]).rounded()
-    plain = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]
-    write_table(out / f"choosing_{name}.csv", [rounded(row, 5) for row in plain])
-    return write_json(path, summary)
+    told = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]
+    write_table(out / f"choosing_{name}.csv", [rounded(row, 5) for row in told])
+    return write_json(path, plain(summary))
 
 
 def _refuse_same_seeds(runs: Sequence[Choosing], static: Sequence[Choosing]) -> None:
