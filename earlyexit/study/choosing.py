@@ -135,14 +135,13 @@ def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | No
         return lambda counts: float(np.mean([map_of(matches, exits, counts) for exits in chosen[name]]))
 
     drawn = {name: bootstrap(area(name), len(two), repeats=repeats) for name in chosen}
-    base, most = drawn["lots"], drawn["oracle"]
-    return {
-        name: {
-            "mAP": float(_share(drawn[name].value - base.value, most.value - base.value)),
-            "samples": _share(drawn[name].samples - base.samples, most.samples - base.samples),
-        }
-        for name in orders
-    }
+    rows = {name: {"mAP": found.value, "samples": found.samples} for name, found in drawn.items()}
+    return {name: _way(rows[name], rows["lots"], rows["oracle"]) for name in orders}
+
+
+def _way(row: dict, base: dict, most: dict) -> dict:
+    """How far a row is from a base to the most that can be reached, as a fraction: "mAP" and "samples"."""
+    return {name: _share(row[name] - base[name], most[name] - base[name]) for name in ("mAP", "samples")}
 
 
 def _share(part: float | np.ndarray, whole: float | np.ndarray) -> np.ndarray:
@@ -161,13 +160,17 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         unit: GMACs of the paper's full depth.
 
     Returns:
-        "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
-        between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
-        static detectors of the same seed or, if there is one seed of them, of that, the mean over `PAPER`, and
+        "rule_score", "paper_rule_score": the way from lots to the oracle if images go on from exit 1 to exit 4, and
+        with "_of_all_exits" that of the means over `OWN`, if they may leave anywhere; "gain_over_fixed": mAP of `rule`
+        above lots between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots
+        between static detectors of the same seed or, if there is one seed of them, of that, the mean over `PAPER`, and
         "gain_over_static_at" each of them; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share
         of the mAP of the static detector at full depth, by the share of its compute.
     """
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
+    for name, policy in (("rule_score", rule), ("paper_rule_score", "max softmax")):
+        means = [_reached(rows, row, "own", *OWN).values() for row in (policy, f"lots for {policy}", "oracle")]
+        summary[f"{name}_of_all_exits"] = [_way(*of_seed) for of_seed in zip(*means, strict=True)]
     summary = {name: estimate_of(of_runs).rounded(3) for name, of_runs in summary.items()}
     fixed = {share: [_reached(rows, name, "own", share) for name in (rule, f"lots for {rule}")] for share in OWN}
     pairs = {share: difference(*_of_same_seed(*fixed[share])).rounded() for share in reversed(OWN)}
