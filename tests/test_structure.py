@@ -10,7 +10,7 @@ PACKAGE = ROOT / "earlyexit"
 spec = importlib.util.spec_from_file_location("house", ROOT / "tools" / "house.py")
 house = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(house)
-FILES, LINES = 68, 15_200
+FILES, LINES = 68, 15_240
 
 
 @pytest.fixture(scope="module")
