@@ -338,6 +338,9 @@ def calibrate(
     budget: Annotated[
         float | None, typer.Option(help="Instead of an index: the mean compute as a share of full depth, e.g. 0.6.")
     ] = None,
+    clock: Annotated[
+        bool, typer.Option("--clock", help="The budget is of time, as measured here and now, one image at a time.")
+    ] = False,
     into: Annotated[
         Path | None, typer.Option(help="Store rule and thresholds in this run's weights (its folder, or a file), too.")
     ] = None,
@@ -345,6 +348,7 @@ def calibrate(
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave, or that a budget allows."""
     from .data import annotation_file
+    from .evaluation.cost import time_exits
     from .evaluation.fitting import calibrate_rule, scores_of_rule
     from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images
     from .weights import own_weights, store_in_card
@@ -353,6 +357,8 @@ def calibrate(
         weights = str(own_weights(into))
     elif rule in ("router", "worth", "worth of detections"):
         raise ValueError(f"--rule {rule} is fitted to these images, and lost with this command: add --into RUN")
+    if clock and budget is None:
+        raise ValueError("--clock says what a budget counts: add --budget, a share of full depth's time such as 0.8")
     model, dataset = _model_and_data(data, split, weights)
     before, scales, notes = model.rule, model.score_scales, []
     model.to(_device(device))
@@ -361,7 +367,11 @@ def calibrate(
         scores = scores_of_rule(model, dataset, rule, progress=True)
         limits, notes = calibrate_thresholds(scores, shares), few_images(scores, shares)
     else:
-        limits = calibrate_rule(model, dataset, index, rule, budget, progress=True)
+        costs = time_exits(model, dataset) if clock else None
+        if clock:
+            each = ", ".join(f"{cost:.1f}" for cost in costs)
+            notes = [f"exits 1 to 4 take {each} ms here, and the budget is {budget * costs[-1]:.1f} ms an image"]
+        limits = calibrate_rule(model, dataset, index, rule, budget, costs=costs, progress=True)
     other = type(model.rule) is not type(before) and into is None
     only = f"these thresholds are for the rule {rule!r}, which {weights!r} do not have: --into RUN stores both"
     _say([*([only] if other else []), *notes])

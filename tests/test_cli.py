@@ -23,6 +23,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from earlyexit import __version__, cli
 from earlyexit.data import open_photo
+from earlyexit.evaluation import cost
 from earlyexit.model.factories import load_detector
 from earlyexit.training import loop
 from earlyexit.weights import FOLDER, read_about
@@ -257,6 +258,18 @@ def test_calibrate_worth_keeps_a_budget(folder, finished_run, tmp_path):
     result = run("evaluate", folder, "--weights", own, "--split", "train")
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["gmacs"] <= 0.95 * found["gmacs_full"] + 1e-6
+
+
+def test_calibrate_for_a_budget_of_time(folder, finished_run, tmp_path, monkeypatch):
+    """Exits 1 to 3 take as long as half of full depth here: the cheapest of them has nothing left to save."""
+    monkeypatch.setattr(cost, "time_exits", lambda model, dataset: [4.0, 4.2, 4.4, 8.0])
+    own = shutil.copytree(finished_run, tmp_path / "run")
+    arguments = ["calibrate", folder, "--into", own, "--split", "train", "--rule", "worth"]
+    done = run(*arguments, "--budget", 0.75, "--clock")
+    assert done.exit_code == 0 and "take 4.0, 4.2, 4.4, 8.0 ms here, and the budget is 6.0 ms an image" in done.stderr
+    costs = load_file(own / "model.safetensors")["rule.costs"]
+    assert costs[0].tolist() == pytest.approx([0, 0.2 / 8, 0.4 / 8, 0.5])
+    assert "--clock says what a budget counts" in str(run(*arguments, "--clock").exception)
 
 
 def test_nobody_leaves_is_stored_too(folder, finished_run, tmp_path, no_counting):

@@ -1,5 +1,6 @@
 """Rules fitted to records: a planted relation is found, a budget is kept, and a file keeps what was fitted."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -163,6 +164,21 @@ def test_calibrating_worth_makes_scores_comparable_first(records, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(fitted.buffers(), model.rule.buffers(), strict=True))
     with pytest.raises(ValueError, match="'worth' goes by a budget.*got none"):
         fitting.calibrate_rule(model, None, 17, "worth")
+
+
+def test_a_budget_of_time(records):
+    """Times in proportion to the compute change nothing; others are kept instead, as closely."""
+    times = [3.0, 3.2, 6.0, 8.0]
+    timed, same = records.priced(times), records.priced(records.gmacs.mean(1).tolist())
+    assert timed.gmacs.mean(1).tolist() == pytest.approx(times) and timed.looks.shape == records.looks.shape
+    assert torch.equal(timed.gmacs[0] / 3, records.gmacs[0] / records.gmacs[0].mean()), "larger images take longer"
+    rules = [fit_worth(of, budget=share)[0] for of, share in ((records, 0.3), (same, 0.3), (timed, 0.42))]
+    compute, as_much, time = (threshold_exits(rule_scores(records, rule), (0.5, 0.5, 0.5)) for rule in rules)
+    assert torch.equal(compute, as_much)
+    assert 0.41 * 8 < timed.mean_gmacs(time) <= 0.42 * 8 and records.mean_gmacs(compute) <= 0.3 * 4
+    for costs in ([1.0, 2.0, 3.0], [0.0, 1, 2, 3], [1, 2, 3, math.inf]):
+        with pytest.raises(ValueError, match="four finite numbers above 0"):
+            records.priced(costs)
 
 
 def test_a_budget_for_any_rule(records, monkeypatch):

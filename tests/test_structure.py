@@ -10,7 +10,7 @@ PACKAGE = ROOT / "earlyexit"
 spec = importlib.util.spec_from_file_location("house", ROOT / "tools" / "house.py")
 house = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(house)
-FILES, LINES = 66, 15_120
+FILES, LINES = 64, 15_140
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The comparison of who chooses with who does not: on records made by hand, and with numbers worked out by hand."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -142,7 +143,14 @@ def test_all_of_the_comparison_together(run):
     ways = [way_to_oracle(run, 3)]
     found = summarise(rows, ways, "worth", run.unit)
     static = {"gain_over_static", "gain_over_static_at", "kept"}
-    assert set(found) == {"rule_score", "paper_rule_score", "gain_over_fixed", *static}
+    scores = {f"{name}{of}" for name in ("rule_score", "paper_rule_score") for of in ("", "_of_all_exits")}
+    assert set(found) == {*scores, "gain_over_fixed", *static}
+    all_exits = [
+        np.mean([r["mAP"] for r in rows if r["policy"] == policy and r.get("of") == "own"])
+        for policy in ("worth", "lots for worth", "oracle")
+    ]
+    way = (all_exits[0] - all_exits[1]) / (all_exits[2] - all_exits[1])
+    assert found["rule_score_of_all_exits"]["mean"] == pytest.approx(way, abs=1e-3)
     assert list(found["gain_over_fixed"]) == ["0.70", "0.60", "0.50", "0.42"]
     full = next(r for r in rows if r["policy"] == "static" and r["gmacs"] == 4.0)
     ours = next(r for r in rows if (r["policy"], r.get("of"), r.get("share")) == ("worth", "paper", 0.6))
@@ -169,17 +177,21 @@ def test_seeds_are_compared_with_static_detectors_of_their_own(run):
     def row(policy, seed, value, **more):
         return {"run": policy, "policy": policy, "seed": seed, "mAP": value, "samples": np.full(3, value), **more}
 
-    def rows(policy, seed, value):
+    def rows(policy, seed, value):  # all budgets
         budgets = [("own", share) for share in choosing.OWN] + [("paper", share) for share in PAPER]
         return [row(policy, seed, value, of=of, share=share) for of, share in budgets]
 
-    ours = [*rows("worth", 3, 50.0), *rows("lots for worth", 3, 45.0)]
-    ours += [*rows("worth", 1, 54.0), *rows("lots for worth", 1, 47.0)]
+    ours = [*rows("worth", 3, 50.0), *rows("lots for worth", 3, 45.0), *rows("oracle", 3, 60.0)]
+    ours += [*rows("worth", 1, 54.0), *rows("lots for worth", 1, 47.0), *rows("oracle", 1, 61.0)]
+    for seed in (3, 1):
+        ours += [*rows("max softmax", seed, 48.0), *rows("lots for max softmax", seed, 48.0)]
     first = [*rows("static lots", 3, 49.0), row("static", 3, 60.0, gmacs=4.0), row("static", 3, 40.0, gmacs=2.0)]
     second = [*rows("static lots", 1, 51.0), row("static", 1, 60.0, gmacs=3.8), row("static", 1, 72.0, gmacs=4.0)]
     ways = [way_to_oracle(run, 3)] * 2
     both, one = (summarise([*others, *ours], ways, "worth", 4.0) for others in (second + first, first))
     assert both["gain_over_fixed"]["0.60"]["mean"] == 6 == one["gain_over_fixed"]["0.60"]["mean"]
+    assert one["rule_score_of_all_exits"]["mean"] == pytest.approx((5 / 15 + 7 / 14) / 2, abs=1e-3)
+    assert one["paper_rule_score_of_all_exits"]["mean"] == 0
     assert (both["gain_over_static"]["mean"], one["gain_over_static"]["mean"]) == (2, 3)
     assert both["gain_over_static"]["high"] == pytest.approx(2 + 12.706 * 1, abs=0.01), "Student's t over two seeds"
     assert both["kept"]["0.60"]["mean"] == pytest.approx((50 / 60 + 54 / 72) / 2, abs=1e-4)
@@ -200,6 +212,18 @@ def test_the_way_to_the_oracle(run):
     ways = way_to_oracle(run, 3)
     assert set(ways) == {"worth", "worth of detections", "max softmax"}
     assert all(abs(way["mAP"]) < 0.5 and len(way["samples"]) == 3 for way in ways.values()), "logits are noise here"
+
+
+def test_detectors_that_find_nothing(run):
+    """As after a first short training: there is no way to an oracle that is not above lots, and no share to keep."""
+    nothing = Detections.of(
+        [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}] * 600
+    )
+    blind = Choosing("blind", *(replace(records, found=nothing) for records in (run.calibration, run.test)), unit=4.0)
+    rows = curve(blind, 3) + static_rows([blind, blind], [1, 4], 3)
+    found = summarise(rows, [way_to_oracle(blind, 3)], "worth", 4.0)
+    assert math.isnan(found["rule_score"]["mean"]) and math.isnan(found["kept"]["0.60"]["mean"])
+    assert found["gain_over_static"]["mean"] == found["gain_over_fixed"]["0.60"]["mean"] == 0
 
 
 def test_training_what_is_not_there_yet(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from earlyexit import count_macs, dyn_retinanet_nano, load_detector
 from earlyexit.data.coco import coco_split
 from earlyexit.evaluation import collect, cost
 from earlyexit.evaluation.coco import coco_metrics, detect_all
+from earlyexit.evaluation.cost import same_size
 from earlyexit.study import measure as module
 from earlyexit.study.findings import policy_rows
 from earlyexit.study.measure import (
@@ -22,7 +23,6 @@ from earlyexit.study.measure import (
     latency_table,
     measure,
     model_path,
-    same_size,
     time_ratio,
     times_of_budgets,
     times_of_exits,

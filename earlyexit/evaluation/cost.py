@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.coco import CocoDataset
 from ..model.backbone import EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import network_size
@@ -149,6 +150,19 @@ def measure_latency(
             times = {"median_ms": float(np.median(values)), "p95_ms": float(np.quantile(values, 0.95))}
             rows.append({"batch_size": size, "exit": exit, **times, "gmacs": macs[exit]["total"], **same})
     return rows
+
+
+def time_exits(model: EarlyExitRetinaNet, dataset: CocoDataset) -> list[float]:
+    """Milliseconds of an image at exits 1 to 4, one at a time, with the device and threads of now: medians of 20."""
+    rows = measure_latency(model, same_size(dataset, 16), batch_sizes=(1,), repeats=20)
+    return [row["median_ms"] for row in rows]
+
+
+def same_size(dataset: CocoDataset, most: int = 64) -> list[Tensor]:
+    """Up to `most` images of the most common size, in the order of their ids."""
+    sizes = [(dataset.coco.imgs[i]["height"], dataset.coco.imgs[i]["width"]) for i in dataset.ids]
+    common = max(sizes, key=sizes.count)
+    return [dataset[number][0] for number in [n for n, size in enumerate(sizes) if size == common][:most]]
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ Both are judged by images that had no part in choosing them.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -304,6 +305,7 @@ def calibrate_rule(
     rule: str | None = None,
     budget: float | None = None,
     *,
+    costs: Sequence[float] | None = None,
     progress: bool = False,
 ) -> tuple[float, float, float]:
     """Thresholds of exits 1-3 from a calibration split, whose images the model was not trained on; it gets the rule.
@@ -314,6 +316,7 @@ def calibrate_rule(
         index: a row of `exit_proportions`, 1 to 34: so many images leave at each exit.
         rule: a name of `RULES`, the model's own unless given; a router or a `Worth` is fitted to the images first.
         budget: instead of `index`, the largest mean compute, as a share of that of full depth.
+        costs: what counts as compute, if not multiply-adds: measured times of exits 1 to 4, see `time_exits`.
         progress: see `evaluate`.
     """
     if budget is None:
@@ -322,6 +325,7 @@ def calibrate_rule(
     if rule is not None:
         model.rule = make_rule(rule, model.exit_target)
     records = collect_records(model, dataset, progress=progress)
+    records = records if costs is None else records.priced(costs)
     if not isinstance(model.rule, Worth):
         scores, gmacs = _fitted_scores(model, records, rule), budget * float(records.gmacs[-1].mean())
         return thresholds_for_budget(records, gmacs=gmacs, scores=scores, repeats=2).thresholds

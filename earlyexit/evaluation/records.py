@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -104,6 +105,14 @@ class ExitRecords:
         """(N,) multiply-adds if image i leaves at exit chosen[i]; with `looks`, neck and head at all before it, too."""
         before = self.looks.cumsum(0) - self.looks if looks else 0
         return at_exits(self.gmacs + before, chosen)
+
+    def priced(self, costs: Sequence[float]) -> "ExitRecords":
+        """The same images with other costs in the place of multiply-adds: means at exits 1 to 4, e.g. milliseconds."""
+        if len(costs) != NUM_EXITS or not all(0 < cost < math.inf for cost in costs):
+            raise ValueError(f"costs must be four finite numbers above 0, of exits 1 to 4, got {list(costs)}")
+        scale = (torch.tensor(costs, dtype=self.gmacs.dtype) / self.gmacs.mean(1))[:, None]
+        looks = None if self.looks is None else self.looks * scale
+        return replace(self, gmacs=self.gmacs * scale, looks=looks)
 
     def exit(self, index: int, *, found: bool = False) -> Exit:
         """All N images at an exit, as a rule sees them while the model runs, without maps; of latents the mean alone.

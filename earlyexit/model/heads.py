@@ -175,9 +175,8 @@ def retinanet_anchors(scale: float) -> AnchorGenerator:
 def anchors_without_finest(anchors: AnchorGenerator) -> AnchorGenerator:
     """The anchors of a pyramid without its finest level: each level has the sizes of the one below it, too.
 
-    Without P3 nobody would look for the smallest objects, although P4 can see many of them: an object is not lost
-    because its cell is large, but because no anchor fits it. Twice the anchors cost little, since the towers of the
-    head, which are most of it, stay the same.
+    Without P3 no anchor would fit the smallest objects, so that nothing could be learnt of them. Twice the anchors cost
+    little, since the towers of the head, which are most of it, stay the same. Small objects stay harder than with P3.
     """
     sizes = tuple(below + own for below, own in zip(anchors.sizes, anchors.sizes[1:], strict=False))
     return AnchorGenerator(sizes, anchors.aspect_ratios[1:])

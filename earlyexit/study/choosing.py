@@ -18,7 +18,7 @@ from ..evaluation.fitting import all_choices, best_under, fit_worth
 from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.scores import bootstrap, oracle
-from ..files import write_json, write_table
+from ..files import plain, write_json, write_table
 from ..model.backbone import EXITS
 from ..processes import Job, Say, run_jobs
 from .findings import difference, estimate, estimate_of, rounded
@@ -114,7 +114,7 @@ def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | No
         others: by the name of a rule its scores (N,) of the test images at exit 1; the lowest go on.
 
     Returns:
-        By rule "mAP", which is that way as a fraction, and its "samples".
+        By rule "mAP", which is that way as a fraction, and its "samples"; NaN where the oracle is not above lots.
     """
     two, reached = side_by_side([(run.test, 1), (run.test, 4)]), run.test.exit(1, found=True)
     matches, orders = match_records(two), {"max softmax": run.test.confidence[0], **(others or {})}
@@ -135,14 +135,19 @@ def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | No
         return lambda counts: float(np.mean([map_of(matches, exits, counts) for exits in chosen[name]]))
 
     drawn = {name: bootstrap(area(name), len(two), repeats=repeats) for name in chosen}
-    base, most = drawn["lots"], drawn["oracle"]
-    return {
-        name: {
-            "mAP": (drawn[name].value - base.value) / (most.value - base.value),
-            "samples": (drawn[name].samples - base.samples) / (most.samples - base.samples),
-        }
-        for name in orders
-    }
+    rows = {name: {"mAP": found.value, "samples": found.samples} for name, found in drawn.items()}
+    return {name: _way(rows[name], rows["lots"], rows["oracle"]) for name in orders}
+
+
+def _way(row: dict, base: dict, most: dict) -> dict:
+    """How far a row is from a base to the most that can be reached, as a fraction: "mAP" and "samples"."""
+    return {name: _share(row[name] - base[name], most[name] - base[name]) for name in ("mAP", "samples")}
+
+
+def _share(part: float | np.ndarray, whole: float | np.ndarray) -> np.ndarray:
+    """The quotient, NaN where the whole is none: of detectors that find nothing yet there is nothing to share."""
+    whole = np.asarray(whole, dtype=float)
+    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 
 def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float) -> dict:
@@ -155,13 +160,17 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         unit: GMACs of the paper's full depth.
 
     Returns:
-        "rule_score", "paper_rule_score": the way from lots to the oracle; "gain_over_fixed": mAP of `rule` above lots
-        between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots between
-        static detectors of the same seed or, if there is one seed of them, of that, the mean over `PAPER`, and
+        "rule_score", "paper_rule_score": the way from lots to the oracle if images go on from exit 1 to exit 4, and
+        with "_of_all_exits" that of the means over `OWN`, if they may leave anywhere; "gain_over_fixed": mAP of `rule`
+        above lots between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots
+        between static detectors of the same seed or, if there is one seed of them, of that, the mean over `PAPER`, and
         "gain_over_static_at" each of them; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share
         of the mAP of the static detector at full depth, by the share of its compute.
     """
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
+    for name, policy in (("rule_score", rule), ("paper_rule_score", "max softmax")):
+        means = [_reached(rows, row, "own", *OWN).values() for row in (policy, f"lots for {policy}", "oracle")]
+        summary[f"{name}_of_all_exits"] = [_way(*of_seed) for of_seed in zip(*means, strict=True)]
     summary = {name: estimate_of(of_runs).rounded(3) for name, of_runs in summary.items()}
     fixed = {share: [_reached(rows, name, "own", share) for name in (rule, f"lots for {rule}")] for share in OWN}
     pairs = {share: difference(*_of_same_seed(*fixed[share])).rounded() for share in reversed(OWN)}
@@ -213,7 +222,7 @@ def _mean(rows: Sequence[dict]) -> dict:
 
 
 def _ratio(first: dict, second: dict) -> dict:
-    return {name: first[name] / second[name] for name in ("mAP", "samples")}
+    return {name: _share(first[name], second[name]) for name in ("mAP", "samples")}
 
 
 def compare(
@@ -254,9 +263,9 @@ def compare(
     summary = json.loads(path.read_text()) if path.exists() else {}
     summary[name] = summarise(rows, ways, rule, opened[0].unit)
     summary["exit1_mmacs"] = estimate([1000 * float(run.test.gmacs[0].mean()) for run in opened]).rounded()
-    plain = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]
-    write_table(out / f"choosing_{name}.csv", [rounded(row, 5) for row in plain])
-    return write_json(path, summary)
+    told = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]
+    write_table(out / f"choosing_{name}.csv", [rounded(row, 5) for row in told])
+    return write_json(path, plain(summary))
 
 
 def _refuse_same_seeds(runs: Sequence[Choosing], static: Sequence[Choosing]) -> None:

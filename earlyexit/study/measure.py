@@ -26,7 +26,7 @@ from torch import Tensor
 from ..data.coco import SPLITS, CocoDataset, coco_split
 from ..evaluation.coco import exit_confidences, is_single_object
 from ..evaluation.collect import collect_records
-from ..evaluation.cost import count_macs, measure_latency, one_thread, take_turns
+from ..evaluation.cost import count_macs, measure_latency, one_thread, same_size, take_turns
 from ..evaluation.policies import threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import fit_score_scales, rescale_records, skip_empty
@@ -203,13 +203,6 @@ def paper_detector(**options) -> EarlyExitRetinaNet:
     """The paper's detector for COCO with random weights, in eval mode."""
     torch.manual_seed(0)
     return dyn_retinanet_regnet_y_800mf(80, **options).eval()
-
-
-def same_size(dataset: CocoDataset, most: int = 64) -> list[Tensor]:
-    """Up to `most` images of the most common size, in the order of their ids."""
-    sizes = [(dataset.coco.imgs[i]["height"], dataset.coco.imgs[i]["width"]) for i in dataset.ids]
-    common = max(sizes, key=sizes.count)
-    return [dataset[number][0] for number in [n for n, size in enumerate(sizes) if size == common][:most]]
 
 
 def latency_table(model: EarlyExitRetinaNet, dataset: CocoDataset, *, rounds: int = ROUNDS) -> list[dict]:
