@@ -136,6 +136,15 @@ def test_a_rule_of_ones_own(model, scenes):
     torch.testing.assert_close(found[4]["scores"], full[4]["scores"], rtol=1e-4, atol=1e-5)
 
 
+def test_scores_are_where_thresholds_are(records):
+    """Logits would be calibrated, and their thresholds refused when an image comes."""
+    with pytest.raises(ValueError, match=r"from 0 to 1, as thresholds are .*, got -?[0-9.]+ to [0-9.]+ of function"):
+        rule_scores(records, lambda reached: reached.logits.amax(1))
+    with pytest.raises(ValueError, match="got nan to nan"):
+        rule_scores(records, lambda reached: reached.logits[:, 0] * math.nan)
+    assert rule_scores(records, lambda reached: reached.logits.amax(1).sigmoid()).shape == (4, len(records))
+
+
 @pytest.mark.parametrize("probability", [0, -1, 1.5, math.nan])
 def test_empty_is_a_probability(probability):
     with pytest.raises(ValueError, match=f"empty must be a probability above 0, got {probability}"):
@@ -177,11 +186,26 @@ def test_rules_tell_images_of_one_class_apart():
     assert features.isfinite().all() and (features.std(0) > 1e-3).all()
 
 
-def test_one_class_on_records():
-    """Scores differ from image to image, thresholds share them out, and accuracy is not 100 for nothing."""
+@pytest.fixture
+def one_class():
+    """Made records of 60 images of the only class."""
     records = made_records(images=60, classes=2, objects=(1,), crowds=0)
     records = replace(records, logits=records.logits[..., :1])
     records.truth.labels[:] = 0
+    return records
+
+
+OF_CLASSIFIERS = [name for name in RULES if name not in (*WORTH, "router") and not make_rule(name).needs]
+
+
+@pytest.mark.parametrize("name", OF_CLASSIFIERS)
+def test_every_rule_tells_images_of_one_class_apart(name, one_class):
+    assert all(len(scores.unique()) > 30 for scores in rule_scores(one_class, make_rule(name)))
+
+
+def test_one_class_on_records(one_class):
+    """Scores differ from image to image, thresholds share them out, and accuracy is not 100 for nothing."""
+    records = one_class
     assert len(records.confidence.unique()) > 200
     thresholds = calibrate_thresholds(records.confidence, (0.4, 0.3, 0.2, 0.1))
     taken = threshold_exits(records.confidence, thresholds).bincount(minlength=5)[1:]

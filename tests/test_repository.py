@@ -40,6 +40,17 @@ def test_address_agrees_everywhere():
     assert set_repository.check(ROOT) == []
 
 
+@pytest.mark.parametrize("name", ["exercises", "homework", "first_cell", "story", "sliders", "budget", "gallery"])
+def test_tools_that_write_refuse_what_they_do_not_know(name, monkeypatch, capsys):
+    """`--chek` must not write."""
+    tool = importlib.import_module(name)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--chek"])
+    monkeypatch.setattr(Path, "write_text", lambda *_: pytest.fail("it wrote"))
+    with pytest.raises(SystemExit) as ended:
+        (tool.main if hasattr(tool, "main") else tool.PART.main)()
+    assert ended.value.code == 2 and "unrecognized arguments: --chek" in capsys.readouterr().err
+
+
 @pytest.fixture
 def copy_of_files(tmp_path):
     for glob in set_repository.PATTERNS:

@@ -1,6 +1,7 @@
 """How the package is built: what may import what, and how many rooms there are; and that the checks can say no."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def test_the_house_stays_small():
     assert files <= FILES and lines <= LINES
     assert len(house.files_with(PACKAGE, "filler")) <= 14
     assert house.long_functions(PACKAGE) == []
+
+
+def test_contributing_asks_of_every_file_what_it_answers():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## The house")[1].split("Four recipes")[0]
+    room, listed = "", set()
+    for row in text.splitlines():
+        names = re.findall(r"`([^`]+)`", row.split("|")[1]) if row.startswith("|") else []
+        if "**" in row:
+            (room,) = names
+        else:
+            listed |= {room + name.removeprefix("earlyexit/") for name in names}
+    files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
+    doors = {name for name in files if name.endswith(("__init__.py", "__main__.py"))}
+    folders = tuple(name for name in listed if name.endswith("/"))
+    assert all((PACKAGE / name).exists() for name in listed)
+    assert {name for name in files - doors - listed if not name.startswith(folders)} == set()
 
 
 def test_the_graph_is_that_of_the_package(graph):

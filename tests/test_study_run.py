@@ -49,9 +49,35 @@ def test_study_goes_on_from_the_results_alone(finished, single, monkeypatch):
     assert summary["claims"][0]["ours"]["mean"] == 10
     story = json.loads((finished / "manifest.json").read_text())
     assert story["seconds"]["training"] == 1800 and story["seeds"] == [0, 1, 2]
-    before = {path.name: path.read_bytes() for path in finished.glob("*.csv")}
+    tables = {path.name: path.read_bytes() for path in finished.glob("*.csv")}
     run.run_study(trainings, "scenes", finished, repeats=2, say=lines.append)
-    assert {path.name: path.read_bytes() for path in finished.glob("*.csv")} == before and len(before) == 10
+    assert {path.name: path.read_bytes() for path in finished.glob("*.csv")} == tables and len(tables) == 10
+
+
+def test_the_manifest_is_of_the_code_that_measured(finished, single, monkeypatch):
+    """A new claim, say, needs new verdicts; a new sample beside old numbers would hide that the code has moved on."""
+    path, lines = finished / "manifest.json", []
+
+    def told(count=None):
+        """The manifest's sample after the study of the first `count` models."""
+        run.run_study(plan("scenes", single, "nowhere")[:count], "scenes", finished, repeats=2, say=lines.append)
+        return json.loads(path.read_text())["fingerprint"]["zero, scores"]
+
+    assert told() == 7
+    (finished / "study_summary.json").unlink()
+    monkeypatch.setattr(run, "fingerprint", lambda: {"zero, scores": 8.0})
+    assert told() == 7 and lines[-1].endswith("its manifest.json stays, since the models do")
+    assert json.loads((finished / "study_summary.json").read_text())["claims"]
+    assert told(6) == 8  # of other models
+    monkeypatch.setattr(run, "fingerprint", lambda: {"zero, scores": 9.0})
+    (finished / "latency.csv").rename(finished / "latency")
+    monkeypatch.setattr(run, "_costs", lambda *_: made_costs())
+    assert told(6) == 9  # measured anew
+    (finished / "latency").rename(finished / "latency.csv")
+    monkeypatch.setattr(run, "fingerprint", lambda: {"zero, scores": 10.0})
+    assert told(6) == 9
+    path.write_text("{broken")
+    assert told(6) == 10
 
 
 def test_failed_models_leave_tables_of_the_others(finished, single, monkeypatch):

@@ -3,6 +3,7 @@
 import builtins
 import json
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -87,6 +88,26 @@ def test_a_trunk_of_your_own():
         dyn_retinanet_nano(trunk=wrong)
     with pytest.raises(ValueError, match="has the weights that you gave it, got trunk_weights='DEFAULT'"):
         dyn_retinanet_nano(trunk=own, trunk_weights="DEFAULT")
+
+
+@pytest.mark.parametrize("values", [[123.7, 116.3, 103.5], [0.5], 0.5, [0.5, 0.5, -0.1], [0.5, 0.5, float("nan")]])
+@pytest.mark.parametrize("what", ["mean", "std"])
+def test_colours_of_a_trunk_of_your_own(what, values):
+    """Images come as numbers from 0 to 1: with a mean of bytes the network would see three flat colours."""
+    own = replace(convolutions(16, 24, 32, 48, 64), **{what: values})
+    with pytest.raises(ValueError, match=f"the {what} of the trunk 'Chain' must be three numbers from 0 to 1, got"):
+        dyn_retinanet_nano(trunk=own)
+
+
+def test_a_file_of_a_trunk_of_your_own(tmp_path):
+    """Its card cannot name the trunk, which goes with it; whoever forgets that is told."""
+    widths, path = (16, 24, 32, 48, 64), tmp_path / "x.safetensors"
+    model = nano(trunk=convolutions(*widths)).eval()
+    save_weights(model, path, about={"task": "detect", "model": "nano", "classes": ["a", "b", "c", "d"]})
+    again, _ = load_detector(path, trunk=convolutions(*widths))
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+    with pytest.raises(ValueError, match="load_detector.*with trunk=... if it is yours"):
+        load_detector(path)
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from only_check import only_check
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 LEVELS = ("warm-up", "core", "stretch")
@@ -119,7 +120,7 @@ def _parts_of(notebook: nbformat.NotebookNode) -> list[tuple]:
 
 def main() -> int:
     """Write or compare; return the exit status."""
-    differ = []
+    check, differ = only_check(__doc__), []
     for source in sources():
         chapter = BOOK / f"{source.stem}.ipynb"
         page = BOOK / "solutions" / chapter.name
@@ -128,12 +129,12 @@ def main() -> int:
             there = nbformat.read(path, as_version=4) if path.exists() else new_notebook()
             if _parts_of(there) != _parts_of(wanted):
                 differ.append(path)
-                if "--check" not in sys.argv[1:]:
+                if not check:
                     path.parent.mkdir(exist_ok=True)
                     nbformat.write(wanted, path)
     for path in differ:
-        print(f"{path.relative_to(BOOK)}: {'differs from its source' if '--check' in sys.argv[1:] else 'written'}")
-    return int(bool(differ) and "--check" in sys.argv[1:])
+        print(f"{path.relative_to(BOOK)}: {'differs from its source' if check else 'written'}")
+    return int(bool(differ) and check)
 
 
 if __name__ == "__main__":

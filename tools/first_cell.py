@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from only_check import only_check
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,7 +42,7 @@ def write(book: Path) -> list[Path]:
 
 def main() -> int:
     """Copy or compare; return the exit status."""
-    if "--check" in sys.argv[1:]:
+    if only_check(__doc__):
         problems = [f"{path.name}: another first code cell than 01_data.ipynb" for path in differing(ROOT / "book")]
         print("\n".join(problems) or "the first cell is the same in all chapters")
         return 1 if problems else 0

@@ -86,9 +86,12 @@ def pack(folder: Path, out: Path) -> Path:
 
 def main() -> int:
     """Write or compare; return the exit status."""
+    from only_check import only_check  # beside this file, which a benchmark loads from afar
+
+    check = only_check(__doc__)
     sources = {path.name: nbformat.read(path, as_version=4) for path in sorted(SOURCE.glob("*.ipynb"))}
     release = {name: released(source) for name, source in sources.items()}
-    if "--check" in sys.argv[1:]:
+    if check:
         there = {path.name: path.read_text() for path in RELEASE.glob("*.ipynb")}
         differ = [name for name in release if there.get(name) != nbformat.writes(release[name]) + "\n"]
         print(

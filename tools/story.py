@@ -15,6 +15,7 @@ import re
 import sys
 from pathlib import Path
 
+from only_check import only_check
 from torchvision.transforms.v2.functional import to_pil_image
 
 from earlyexit.data import scene_dataset
@@ -186,9 +187,10 @@ def without_scenes(svg: str) -> str:
 
 def main() -> int:
     """Draw or compare; return the exit status."""
+    check = only_check(__doc__)
     for name, drawn in ((name, draw_it()) for name, draw_it in PICTURES.items()):
         path = IMAGES / name
-        if "--check" not in sys.argv[1:]:
+        if not check:
             path.write_text(drawn, encoding="utf-8")
             print(f"wrote {name}")
         elif not path.exists() or without_scenes(path.read_text(encoding="utf-8")) != without_scenes(drawn):

@@ -122,9 +122,13 @@ def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
 
 
 def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
-    """(4, N) what a rule says of every image at every exit: the scores by which `model(images, rule=rule)` decides."""
+    """(4, N) scores of each image at each exit, as `model(images, rule=rule)` has them; `ValueError` beyond [0, 1]."""
     scores = [rule(records.exit(k, found=bool(getattr(rule, "needs", ())))) for k in EXITS]
-    return torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
+    scores = torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
+    if not torch.allclose(scores.float(), scores.float().clamp(0, 1), atol=1e-4):
+        got = f"got {float(scores.min()):g} to {float(scores.max()):g} of {type(rule).__name__}"
+        raise ValueError(f"scores of a rule must be from 0 to 1, as thresholds are (a sigmoid sees to it), {got}")
+    return scores
 
 
 def early_share(scores: Tensor, proportions: Tensor, *, rounds: int = 200, seed: int = 0) -> tuple[float, float]:

@@ -23,10 +23,11 @@ ONE_CLASS = "one class: the exits say by a sigmoid how surely it is there, for a
 class Rule(nn.Module):
     """How sure the images at an exit are that they may leave: an image leaves where its score reaches a threshold.
 
-    `forward(reached: Exit)` gives (N,) scores of the images at an exit and, if the rule likes, an (N,) mask of those
-    that leave for good without neck, head and detections. The same object decides in `model(images, rule=rule)`, in
-    ONNX graphs and on records (`rule_scores`). Any function from an `Exit` to scores will do in its place; what is set
-    as `model.rule` and stored with the weights is a `Rule`.
+    `forward(reached: Exit)` gives (N,) scores in [0, 1] of the images at one of the four exits and, if the rule likes,
+    an (N,) mask of those that leave for good without neck, head and detections. The same object decides in
+    `model(images, rule=rule)`, in ONNX graphs and on records (`rule_scores`), whose exits have logits, mean latents and
+    detections, but no maps. Any function from an `Exit` to scores will do in its place; what is set as `model.rule` and
+    stored with the weights is a `Rule`.
     """
 
     needs: tuple[str, ...] = ()  #: ("detections",) if it looks at `Exit.found`; neck and head then run at each exit
@@ -137,16 +138,9 @@ def rule_features(reached: Exit) -> Tensor:
     logarithm of the sum of the exponential logits, and the largest softmax value of the exit before.
     """
     logits = told_apart(reached.logits)
-    top = logits.softmax(1).topk(2, dim=1).values
+    first, second = logits.softmax(1).topk(2, dim=1).values.unbind(1)
     before = exit_confidence(reached.so_far[max(reached.index - 2, 0)])
-    columns = [
-        top[:, 0],
-        top[:, 0] - top[:, 1],
-        Certainty()(reached),
-        Agreement()(reached),
-        logits.logsumexp(1),
-        before,
-    ]
+    columns = [first, first - second, Certainty()(reached), Agreement()(reached), logits.logsumexp(1), before]
     return torch.stack(columns, dim=1)
 
 

@@ -58,13 +58,18 @@ def as_trunk(model: Trunk | nn.Module, name: str = "") -> Trunk:
         name: stands in messages.
 
     Raises:
-        ValueError: if the network cannot be run stage by stage, or its maps have another layout or other strides.
+        ValueError: if the network cannot be run stage by stage, or its maps have another layout or other strides; and
+            if a trunk says other widths than its maps have, or a mean or std that images in [0, 1] cannot have.
     """
     name = name or type(model).__name__
     if isinstance(model, Trunk):
         widths = measured_widths(model.stem, model.stages, name)
         if widths != tuple(model.widths):
             raise ValueError(f"the widths of the trunk {name!r} must be {widths}, got {tuple(model.widths)}")
+        for what, got, least in (("mean", model.mean, 0), ("std", model.std, 1e-6)):
+            values = torch.as_tensor(got, dtype=torch.float64)
+            if values.shape != (3,) or not ((values >= least) & (values <= 1)).all():
+                raise ValueError(f"the {what} of the trunk {name!r} must be three numbers from 0 to 1, got {got}")
         return model
     if isinstance(model, RegNet):
         stem, stages = model.stem, tuple(model.trunk_output.children())

@@ -36,6 +36,7 @@ from .tables import BEYOND_TABLES, TABLES, Models, compute_table, times_tables
 
 BENCHMARK = Path("benchmarks/evaluation.json")  # in a checkout, from where `make study` runs
 TIMED = 128  # test images
+MADE = ("name", "commit", "date", "machine")  # of each model, in the manifest
 TIME_BUDGET = 0.62
 EXPORTED_BUDGET = 0.5  # whose thresholds are stored with the weights
 SAMPLE = {"train": 32, "calibration": 16, "test": 32}  # scenes of the fingerprint
@@ -105,16 +106,30 @@ def _write_results(trainings: Sequence[Training], data: str, out: Path, rounds: 
         return
     _write_tables(out, {name: table(models) for name, table in TABLES.items()}, say)
     tabled, folder = time.perf_counter(), trainings[0].settings.data
+    is_told = _is_told(out, found)
     summary = summarise(models, *_costs(data, folder, out, rounds, say), BENCHMARK)
     write_json(out / "study_summary.json", plain(summary))
     for claim in summary["claims"]:
         say(f"{claim['holds']:12} {claim['claim']} {interval_text(claim)}")
+    if is_told:
+        say(f"wrote {out}; its manifest.json stays, since the models do")
+        return
     seconds = {part: sum(model["seconds"][part] for model in found) for part in ("training", "images", "numbers")}
     seconds |= {"tables": tabled - started, "compute and latency": time.perf_counter() - tabled}
     about = {"numpy": numpy.__version__, "data": {"name": data, **describe_data(folder)}}
     about |= {"seconds": {name: round(value, 1) for name, value in seconds.items()}, "fingerprint": fingerprint()}
-    _write_manifest(out, found, ("name", "commit", "date", "machine"), about)
+    _write_manifest(out, found, MADE, about)
     say(f"wrote {out}")
+
+
+def _is_told(out: Path, models: Iterable[dict]) -> bool:
+    """Whether all is measured and told: a new sample would be of today's code, which has measured nothing of it."""
+    measured = all((out / f"{name}.csv").exists() for name in ("compute", "latency"))
+    try:
+        told = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["models"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # missing or damaged
+    return measured and told == [{key: model[key] for key in MADE} for model in models]
 
 
 def _write_beyond(trainings: Sequence[Training], out: Path, say: Say) -> None:
@@ -223,13 +238,9 @@ def export_early(out: str | Path, runs: str | Path, name: str | Path) -> Path:
 
 def fingerprint() -> dict[str, float]:
     """Losses after a few steps of three of the study's trainings, and what the weights "scenes" reach; seconds."""
-    state = torch.get_rng_state()
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            trainings = _sampled(Path(name))
-            return {**_trained(trainings), **_measured(trainings)}
-    finally:
-        torch.set_rng_state(state)
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as name:
+        trainings = _sampled(Path(name))
+        return {**_trained(trainings), **_measured(trainings)}
 
 
 def differing(before: dict[str, float], now: dict[str, float]) -> list[str]:

@@ -165,7 +165,7 @@ def load_weights(model: nn.Module, weights: str | Path) -> None:
         made |= {"classes": len(about["classes"])} if "classes" in about else {}
         hint = f"another number of classes? They are of {made or 'an unknown model'}"
         if about.get("task") == "detect":
-            hint = f"earlyexit.load_detector({str(weights)!r}) makes the detector that they are of: {made}"
+            hint = f"earlyexit.load_detector({str(weights)!r}), with trunk=... if it is yours, makes the model: {made}"
         what = textwrap.shorten(str(error), 300)  # PyTorch lists every weight, each in a line of its own
         raise ValueError(f"the weights {str(weights)!r} do not fit; {hint}. {what}") from error
 
