@@ -88,8 +88,11 @@ beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, and compar
 		--fresh data/scenes-fresh-single --out $(RESULTS) --jobs 2
 	$(MAKE) choosing
 
-choosing: $(STAMP) $(SCENES) ## train and compare who chooses with who does not, for chapter 11; resumable, hours
-	$(BIN)/earlyexit choosing --data data/scenes --into runs/choosing --out $(RESULTS)
+choosing: $(STAMP) $(SCENES) $(FRESH) ## train and compare who chooses with who does not, for chapter 11; resumable, hours
+	$(BIN)/earlyexit choosing --data data/scenes --into runs/choosing --seeds 3 --jobs 2 --out $(RESULTS)
+	$(BIN)/earlyexit choosing --data data/scenes --into runs/choosing --seeds 3 --out $(RESULTS) \
+		--fresh data/scenes-fresh --name scenes_many_fresh
+	$(BIN)/earlyexit choosing scenes-early --data data/scenes-single --out $(RESULTS) --name scenes_single
 
 # 3,330 scenes leave 2,011 test images with one object. The annotations of a split appear after its images.
 $(SCENES): | $(STAMP)

@@ -40,6 +40,7 @@ from .plan import Training, steps_to_train
 OWN = (0.42, 0.5, 0.6, 0.7)  # budgets as shares of the detector's own full depth
 KEPT = (0.7, 0.6, 0.5)  # those of `PAPER` at which the share of the mAP that is kept is told
 GOING_ON = (0.25, 0.5, 0.75)  # shares of the images that go on from exit 1 to exit 4
+MAIN = "scenes_many"  # the data that the summary is about in the first place
 RULES = {"worth": False, "worth of detections": True}  # and whether it looks at them
 
 
@@ -232,7 +233,7 @@ def compare(
     *,
     static: Sequence[Path] = (),
     fresh: Path | None = None,
-    name: str = "scenes_many",
+    name: str = MAIN,
     rule: str = "worth",
     repeats: int = 100,
 ) -> Path:
@@ -262,7 +263,8 @@ def compare(
     path = out / "choosing_summary.json"
     summary = json.loads(path.read_text()) if path.exists() else {}
     summary[name] = summarise(rows, ways, rule, opened[0].unit)
-    summary["exit1_mmacs"] = estimate([1000 * float(run.test.gmacs[0].mean()) for run in opened]).rounded()
+    if name == MAIN:
+        summary["exit1_mmacs"] = estimate([1000 * float(run.test.gmacs[0].mean()) for run in opened]).rounded()
     told = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]
     write_table(out / f"choosing_{name}.csv", [rounded(row, 5) for row in told])
     return write_json(path, plain(summary))
