@@ -348,8 +348,7 @@ def calibrate(
 ) -> None:
     """Print the thresholds of exits 1-3 with which the paper's shares of images leave, or that a budget allows."""
     from .data import annotation_file
-    from .evaluation.cost import time_exits
-    from .evaluation.fitting import calibrate_rule, scores_of_rule
+    from .evaluation.fitting import scores_of_rule
     from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images
     from .weights import own_weights, store_in_card
 
@@ -367,11 +366,7 @@ def calibrate(
         scores = scores_of_rule(model, dataset, rule, progress=True)
         limits, notes = calibrate_thresholds(scores, shares), few_images(scores, shares)
     else:
-        costs = time_exits(model, dataset) if clock else None
-        if clock:
-            each = ", ".join(f"{cost:.1f}" for cost in costs)
-            notes = [f"exits 1 to 4 take {each} ms here, and the budget is {budget * costs[-1]:.1f} ms an image"]
-        limits = calibrate_rule(model, dataset, index, rule, budget, costs=costs, progress=True)
+        limits, notes = _within_budget(model, dataset, index, rule, budget, clock)
     other = type(model.rule) is not type(before) and into is None
     only = f"these thresholds are for the rule {rule!r}, which {weights!r} do not have: --into RUN stores both"
     _say([*([only] if other else []), *notes])
@@ -382,6 +377,19 @@ def calibrate(
         path = store_in_card(into, {key: value for key, value in stored.items() if value is not None}, model)
         there = () if annotation_file(data, "test").exists() else ("--split", split)
         typer.echo(f"stored in {path}\n{next_step('evaluate', data, '--weights', into, *there)}", err=True)
+
+
+def _within_budget(model, dataset, index: int, rule: str | None, budget: float, clock: bool) -> tuple[tuple, list[str]]:
+    """The thresholds of a budget, a share of full depth's compute or, by the clock, of its time; and what to say."""
+    from .evaluation.cost import time_exits
+    from .evaluation.fitting import calibrate_rule
+
+    costs, notes = None, []
+    if clock:
+        costs = time_exits(model, dataset)
+        each = ", ".join(f"{cost:.1f}" for cost in costs)
+        notes = [f"exits 1 to 4 take {each} ms here, and the budget is {budget * costs[-1]:.1f} ms an image"]
+    return calibrate_rule(model, dataset, index, rule, budget, costs=costs, progress=True), notes
 
 
 @app.command()
