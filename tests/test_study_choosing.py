@@ -118,6 +118,20 @@ def test_a_single_detector_has_no_second_pass(run):
     assert two_passes([run], [4], 2) == []
 
 
+def test_budgets_that_no_static_detector_keeps_compare_nothing(run):
+    """The cheapest of these takes half of the unit."""
+    dear = replace(run, unit=4.0)
+    rows = static_rows([dear, dear], [3, 4], 2)
+    found = {row["share"]: row["gmacs"] for row in rows if row["policy"] == "static lots"}
+    assert list(found) == [0.5, 0.6, 0.7, 0.8] and found[0.5] == pytest.approx(2.0)
+    ways, mine = [way_to_oracle(dear, 2)], curve(dear, 2)
+    found = summarise(mine + rows, ways, "worth", 4.0)
+    gains = [gain["mean"] for gain in found["gain_over_static_at"].values()]
+    assert list(found["gain_over_static_at"]) == ["0.50", "0.60", "0.70", "0.80"]
+    assert found["gain_over_static"]["mean"] == pytest.approx(np.mean(gains), abs=0.01)
+    assert "gain_over_static" not in summarise(mine + static_rows([dear], [4], 2), ways, "worth", 4.0)
+
+
 def test_the_size_of_a_run(tmp_path):
     assert with_size("runs/static-3@96") == (Path("runs/static-3"), 96)
     assert with_size(tmp_path / "a@b") == (tmp_path / "a@b", None)

@@ -172,3 +172,43 @@ def price_for(gain, extra, share):
 def price_for(gain, extra, share):
     least = gain.sort(descending=True).values[int(share * len(gain)) - 1]
     return max(float(least) / extra, 0.0)
+
+
+# %% 11.mixture_time core: The time of a mixture
+def mixture_time(g, t, share):
+    """What an exit takes of full depth's GMACs and time, and the mean GMACs wanted.
+
+    All three are shares. Returns the mean time of images that leave there or at exit 4.
+    """
+    ...
+
+
+# %% solution
+def mixture_time(g, t, share):
+    """What an exit takes of full depth's GMACs and time, and the mean GMACs wanted.
+
+    All three are shares. Returns the mean time of images that leave there or at exit 4.
+    """
+    leave = (1 - share) / (1 - g)
+    return leave * t + (1 - leave)
+
+
+# %% wrong: more images must leave
+def mixture_time(g, t, share):
+    return 1 - (1 - share) * (1 - t)
+
+
+# %% wrong: multiply-adds again
+def mixture_time(g, t, share):
+    leave = (1 - share) / (1 - g)
+    return leave * g + (1 - leave)
+
+
+# %% wrong: who stays takes time
+def mixture_time(g, t, share):
+    return (1 - share) / (1 - g) * t
+
+
+# %% wrong: how many images leave
+def mixture_time(g, t, share):
+    return (1 - share) / (1 - g)

@@ -83,6 +83,19 @@ def ch11_price_for(answer, random: torch.Generator) -> None:
         same(got, max(price, 0.0), f"the price for a share of {share:g}", slips)
 
 
+def ch11_mixture_time(answer, random: torch.Generator) -> None:
+    """The time of images of which so many leave at an exit that the mean compute is a share of full depth's."""
+    g, share, t = (0.1 + 0.25 * torch.arange(3) + 0.2 * torch.rand(3, generator=random)).tolist()
+    leave = (1 - share) / (1 - g)
+    slips = {
+        "who leaves is not free, but takes a share g: more images must leave": 1 - (1 - share) * (1 - t),
+        "these are the multiply-adds again: an exit takes t of the time": share,
+        "who stays takes time, too: all of full depth's": leave * t,
+        "this is how many images leave": leave,
+    }
+    same(called(answer, g, t, share), 1 - leave * (1 - t), "the mean time", slips)
+
+
 # Assignment 2, exits, and who leaves
 
 

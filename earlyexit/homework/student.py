@@ -15,6 +15,7 @@ import fcntl
 import functools
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -36,7 +37,7 @@ from torch import Tensor
 from ..checks.verdicts import SlipError, called, pulled
 
 START, LIMIT = 120.0, 5.0  # seconds for the notebook; of the processor for a cell or a call, which may last PATIENCE
-PATIENCE = 4  # times that by the clock: the machine may have other things to do
+PATIENCE = 4  # times that by the clock, and more where the machine has more to do than it has cores
 MEMORY, FILE, FOLDER = 6 << 30, 64 << 20, 256 << 20  # bytes of address space, of a file or a message, of all files
 CPU, PROCESSES = 300, 1024  # seconds of processor; processes and threads beside all others (no limit for root)
 # Where it is allowed: no network, no other process in sight, and with bubblewrap a file system that can only be read.
@@ -59,11 +60,13 @@ class Student:
 
     Args:
         start: seconds that the notebook may take.
-        limit: seconds of the processor that one cell or one call may take; the clock allows `PATIENCE` times as many.
+        limit: seconds of the processor that one cell or one call may take; the clock allows `PATIENCE` times as many,
+            and more on a busy machine.
     """
 
     def __init__(self, notebook: Path, *, start: float = START, limit: float = LIMIT):
-        self.limit, self.lost = PATIENCE * limit, None
+        busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+        self.limit, self.lost = math.ceil(PATIENCE * limit * max(1.0, busy)), None
         self.folder = Path(tempfile.mkdtemp(prefix="homework-"))
         shutil.copy(notebook, self.folder / "answer.ipynb")
         for weights in notebook.parent.glob("*.safetensors"):  # trained by the student, and handed in with the notebook

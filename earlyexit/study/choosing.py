@@ -164,8 +164,8 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         "rule_score", "paper_rule_score": the way from lots to the oracle if images go on from exit 1 to exit 4, and
         with "_of_all_exits" that of the means over `OWN`, if they may leave anywhere; "gain_over_fixed": mAP of `rule`
         above lots between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots
-        between static detectors of the same seed or, if there is one seed of them, of that, the mean over `PAPER`, and
-        "gain_over_static_at" each of them; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share
+        between static detectors of the same seed or, if there is one seed of them, of that, the mean over those of
+        `PAPER` that they keep, and "gain_over_static_at" each; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share
         of the mAP of the static detector at full depth, by the share of its compute.
     """
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
@@ -178,13 +178,13 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     summary["gain_over_fixed"] = {f"{share:.2f}": gain for share, gain in pairs.items()}
 
     def above(opponent: str, *shares: float) -> dict | None:
-        found = [_reached(rows, policy, "paper", *shares) for policy in (rule, opponent)]
-        return difference(*_of_same_seed(*found)).rounded() if found[1] else None
+        there = [share for share in shares if _reached(rows, opponent, "paper", share)]
+        found = [_reached(rows, policy, "paper", *there) for policy in (rule, opponent)]
+        return difference(*_of_same_seed(*found)).rounded() if there else None
 
-    static = above("static lots", *PAPER)
+    static = {f"{share:.2f}": gain for share in PAPER if (gain := above("static lots", share))}
     if static:
-        summary["gain_over_static"] = static
-        summary["gain_over_static_at"] = {f"{share:.2f}": above("static lots", share) for share in PAPER}
+        summary |= {"gain_over_static": above("static lots", *PAPER), "gain_over_static_at": static}
     passes = {policy: gain for policy in PASSES if (gain := above(policy, *PAPER))}
     summary |= {"gain_over_two_passes": passes} if passes else {}
     full = _full_depth(rows, unit)

@@ -181,11 +181,16 @@ def static_rows(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) ->
         {"run": run.name, "seed": run.seed, "policy": "static", **row_of(test, [test.all_at(exit)], repeats)}
         for run, (test, exit) in zip(runs, own, strict=True)
     ]
-    for share in PAPER:
+    for share in _payable(points, runs[0].unit):
         reached = lots_between(own, points, share * runs[0].unit, repeats)
         start = {"run": "statics", "seed": runs[0].seed, "policy": "static lots"}
         rows.append({**start, "of": "paper", "share": share, **reached})
     return rows + two_passes(runs, exits, repeats)
+
+
+def _payable(points: Sequence[tuple[float, float]], unit: float) -> list[float]:
+    """Those of `PAPER` that the cheapest of some detectors does not exceed: with less, nothing would be compared."""
+    return [share for share in PAPER if share * unit >= min(points)[0]]
 
 
 def lots_between(
@@ -205,10 +210,11 @@ def two_passes(runs: Sequence[Choosing], exits: Sequence[int], repeats: int) -> 
     Which of the detectors on the frontier are the two is chosen, at each of `PAPER`, on the calibration split.
     """
     own = list(zip(runs, exits, strict=True))
-    hull = upper_hull([frontier(run.calibration)[exit - 1] for run, exit in own])
+    points = [frontier(run.calibration)[exit - 1] for run, exit in own]
+    hull = upper_hull(points)
     pairs = [_Pair(own[a], own[b]) for a, b in itertools.combinations(hull, 2)]
     rows = []
-    for policy, share in itertools.product(PASSES if pairs else (), PAPER):
+    for policy, share in itertools.product(PASSES if pairs else (), _payable(points, runs[0].unit)):
         budget = share * runs[0].unit
         payable = [pair for pair in pairs if pair.calibration.gmacs[0].mean() <= budget] or pairs[:1]
         best = max(payable, key=lambda pair: pair.reached(policy, budget))
