@@ -1,6 +1,6 @@
 """Does choosing who leaves pay in time, too? Mixtures of exits against detectors that do not choose, in one run.
 
-    python benchmarks/choosing_clock.py RUN --static RUN [--static RUN@96 ...] --out earlyexit/study/results/scenes
+    python benchmarks/choosing_clock.py RUN --static RUN [--static RUN ...] --out earlyexit/study/results/scenes
 
 after `earlyexit choosing` with the same runs and folder, whose records it reads. All detectors take turns on the same
 test images, in batches of 1 and of 16, in PyTorch on one thread of the CPU. The images are few, and chosen so that
@@ -48,8 +48,6 @@ from earlyexit.study.opponents import (
     row_of,
     static_exit,
     upper_hull,
-    use_size,
-    with_size,
 )
 
 SHARE = 0.62  # of full depth's GMACs, in "time_ratio"
@@ -58,11 +56,8 @@ ANY = (0.5, 0.5, 0.5)  # thresholds of scores that are 0 or 1
 
 
 def fast_detector(run: str | Path):
-    """The detector of a run, for inference, with the size that the run's name asks for."""
-    folder, size = with_size(run)
-    model = load_detector(folder)[0]
-    use_size(model, size)
-    return for_inference(model)
+    """The detector of a run, for inference."""
+    return for_inference(load_detector(run)[0])
 
 
 def mixtures(run: Choosing) -> dict[float, tuple[dict, Tensor]]:

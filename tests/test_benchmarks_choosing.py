@@ -82,7 +82,8 @@ def test_the_clock(clock, folder, monkeypatch):
     out = folder / "out"
     out.mkdir()
     write_json(out / "choosing_summary.json", {"mine": {"kept": 1}, "exit1_mmacs": 2})
-    runs = [folder / "run", "--static", folder / "run", "--static", f"{folder / 'run'}@96"]
+    (folder / "again").symlink_to(folder / "run")
+    runs = [folder / "run", "--static", folder / "run", "--static", folder / "again"]
     few = ["--images", 16, "--photos", 3, "--size", "64,96", "--rounds", 2, "--repeats", 2]
     options = [*runs, "--data", folder / "data", "--out", out, "--name", "mine", *few]
     monkeypatch.setattr(sys, "argv", ["choosing_clock.py", *map(str, options)])
@@ -91,7 +92,7 @@ def test_the_clock(clock, folder, monkeypatch):
     assert set(summary["mine"]["time_gain"]) == {"batch1", "batch16"} and summary["mine"]["kept"] == 1
     assert set(summary["time_ratio"]) == {"small", "small batch16", "large"} and summary["exit1_mmacs"] == 2
     rows = read_table(out / "choosing_clock.csv")
-    assert [row["detector"] for row in rows[:9]][-4:] == ["run own", "run full", "run", "run@96"]
+    assert [row["detector"] for row in rows[:9]][-4:] == ["run own", "run full", "run", "again"]
     assert min(row["ms"] for row in rows) > 0
 
 

@@ -16,6 +16,7 @@ from earlyexit.data.scenes import export_scenes
 from earlyexit.evaluation.matching import map_of, match_records
 from earlyexit.evaluation.records import Detections
 from earlyexit.evaluation.scores import evaluate_exits
+from earlyexit.files import read_table
 from earlyexit.study import choosing
 from earlyexit.study.choosing import curve, summarise, train_all, way_to_oracle
 from earlyexit.study.opponents import (
@@ -27,7 +28,6 @@ from earlyexit.study.opponents import (
     static_rows,
     two_passes,
     upper_hull,
-    with_size,
 )
 from earlyexit.study.plan import choosing_plan
 
@@ -132,23 +132,27 @@ def test_budgets_that_no_static_detector_keeps_compare_nothing(run):
     assert "gain_over_static" not in summarise(mine + static_rows([dear], [4], 2), ways, "worth", 4.0)
 
 
-def test_the_size_of_a_run(tmp_path):
-    assert with_size("runs/static-3@96") == (Path("runs/static-3"), 96)
-    assert with_size(tmp_path / "a@b") == (tmp_path / "a@b", None)
-
-
-def test_a_run_on_smaller_images(tmp_path):
-    """A quarter of the pixels, little more than a quarter of the compute; unit and boxes are of the whole image."""
+def test_opening_a_run(tmp_path):
+    """Its records are kept; thresholds come from its own calibration images, also for fresh test images."""
     export_scenes(tmp_path / "data", {"calibration": 8, "test": 8}, workers=1)
     shutil.copy(Path(earlyexit.__file__).parent / "weights" / "scenes-many.safetensors", tmp_path / "many")
-    small, large = (open_run(tmp_path / name, tmp_path / "data", tmp_path / "kept") for name in ("many@64", "many"))
-    assert (small.name, small.unit, small.test.about["settings"]["max_size"]) == ("many@64", large.unit, 128)
-    assert 0.25 < small.full / large.full < 0.3
-    assert small.test.found.boxes.max() > 100
-    assert sorted(p.name for p in (tmp_path / "kept").iterdir())[2:] == [f"many@64-{s}.safetensors" for s in SPLITS]
+    seen = open_run(tmp_path / "many", tmp_path / "data", tmp_path / "kept")
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [f"many-{s}.safetensors" for s in SPLITS]
     export_scenes(tmp_path / "fresh", {"test": 5}, seed=7, workers=1)
     fresh = open_run(tmp_path / "many", tmp_path / "data", tmp_path / "kept", tmp_path / "fresh")
-    assert (len(fresh.test), len(fresh.calibration), fresh.unit) == (5, 8, large.unit)
+    assert (len(fresh.test), len(fresh.calibration), fresh.unit) == (5, 8, seen.unit)
+
+
+def test_detectors_for_larger_images_are_judged_by_the_same_unit(run, tmp_path, monkeypatch):
+    """Theirs, the paper's full depth on such images, is another."""
+    found = {"mine-0": run, "large-0": replace(run, name="large-0", unit=9.0)}
+    monkeypatch.setattr(choosing, "open_run", lambda name, *_: found[name])
+    monkeypatch.setattr(choosing, "static_exit", lambda _: 1)
+    choosing.compare(["mine-0"], tmp_path, tmp_path, static=["large-0", "mine-0"], repeats=2)
+    rows = [row for row in read_table(tmp_path / "choosing_scenes_many.csv") if row["policy"] == "static lots"]
+    assert [row["share"] for row in rows] == list(PAPER) and {row["gmacs"] for row in rows} == {1.0}
+    worth = [row for row in read_table(tmp_path / "choosing_scenes_many.csv") if row["policy"] == "worth"]
+    assert max(row["gmacs"] for row in worth if row["of"] == "paper") <= 0.85 * run.unit
 
 
 def test_all_of_the_comparison_together(run):

@@ -100,12 +100,22 @@ def test_plan_of_choosing_trains_depth_first_and_opponents_as_long():
         ("static-1-0", "cut-1-0", (1,)),
         ("static-3-0", "cut-3-0", (3,)),
     ]
-    assert [t.name for t in static[3:]] == ["static-1-3", "static-3-3", "static-4-3"] and static[5].settings.seed == 3
+    sizes = ["static-3-320-0", "static-1-320-0", "static-3-192-0", "static-4-192-0"]
+    assert [t.name for t in static[2:7]] == ["static-4-0", *sizes]
+    assert [t.name for t in static[7:]] == ["static-1-3", "static-3-3", "static-4-3", "static-3-320-3"]
+    for larger in (static[3], static[10]):
+        assert {(t.settings.min_size, t.settings.max_size, t.settings.exits) for t in (larger, larger.first)} == {
+            (320, 640, (3,))
+        }
+    assert static[6].settings.min_size == 192 and static[6].settings.exits == (4,) and static[10].settings.seed == 3
+    same = [*static[:3], *static[7:10]]
     assert static[1].first.settings.exits == static[1].first.settings.opinions == (3,)
     assert static[2].first is None and static[2].settings.exits == (4,) and static[2].settings.theta == THETA
     assert ours[1].first.settings.seed == ours[1].settings.seed == 3
     assert ours[1].settings.warm_start == "runs/deep-3/model.safetensors" and ours[1].settings.only_early
-    for training in [*ours, ours[1].first, *static, static[0].first]:
+    for training in static:
+        check_settings(training.settings)
+    for training in [*ours, ours[1].first, *same, static[0].first]:
         check_settings(training.settings)
         assert training.settings.min_size == 256 and training.settings.data == "many" and training.settings.allow_empty
         assert training.settings.epochs == 10

@@ -173,7 +173,8 @@ def test_advice_about_batch_statistics(changes, images):
 @pytest.mark.parametrize("changes", [{"freeze": 1}, {"norm": "frozen", "batch_size": 8}])
 def test_advice_about_frozen_random_weights(changes):
     assert "keep random weights here" in advice(settings("DATA", "RUN", **changes))
-    assert "keep random weights" not in str(advice(settings("DATA", "RUN", init="scenes", **changes)))
+    for start in ("init", "warm_start"):
+        assert "keep random weights" not in str(advice(settings("DATA", "RUN", **{start: "scenes"}, **changes)))
 
 
 # The model of a training

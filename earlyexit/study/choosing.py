@@ -7,6 +7,7 @@ prices, is fitted to the calibration split; numbers are of the test split.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,8 +166,8 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         with "_of_all_exits" that of the means over `OWN`, if they may leave anywhere; "gain_over_fixed": mAP of `rule`
         above lots between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots
         between static detectors of the same seed or, if there is one seed of them, of that, the mean over those of
-        `PAPER` that they keep, and "gain_over_static_at" each; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share
-        of the mAP of the static detector at full depth, by the share of its compute.
+        `PAPER` that they keep, and "gain_over_static_at" each; "gain_over_two_passes": above each of `PASSES`, the
+        mean; "kept": the share of the mAP of the static detector at full depth, by the share of its compute.
     """
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
     for name, policy in (("rule_score", rule), ("paper_rule_score", "max softmax")):
@@ -243,8 +244,8 @@ def compare(
         runs: folders of trainings that differ in their seed alone.
         data: images in COCO layout, with the splits calibration and test.
         out: the folder, in which records are kept, too. What the summary says of other data stays.
-        static: runs whose images all leave at the last exit that they were trained at; see `with_size` for their size.
-            Of one seed, or of several seeds of ours.
+        static: runs whose images all leave at the last exit that they were trained at, of one seed, or of several
+            seeds of ours.
         fresh: another folder of data, whose test images are judged in the place of those of `data`.
         name: of the data, in the summary.
         rule: the one of `RULES` that the summary is about.
@@ -254,6 +255,7 @@ def compare(
         raise ValueError(f"the rule must be one of {list(RULES)}, got {rule!r}")
     opened, others = ([open_run(run, data, out / "records", fresh) for run in group] for group in (runs, static))
     _refuse_same_seeds(opened, others)
+    others = [replace(run, unit=opened[0].unit) for run in others]  # some are trained on images of another size
     rows = [row for run in opened for row in curve(run, repeats)]
     exits = [static_exit(run) for run in static]
     for seed in dict.fromkeys(run.seed for run in others):

@@ -95,7 +95,7 @@ def choosing_command(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs that choose, one a seed; else trained.")] = None,
     data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
-    static: Annotated[list[Path] | None, typer.Option(help="Runs that do not choose; RUN@96: at 96 pixels.")] = None,
+    static: Annotated[list[Path] | None, typer.Option(help="Runs that do not choose.")] = None,
     fresh: Annotated[Path | None, typer.Option(help="Other data, whose test images are judged instead.")] = None,
     name: Annotated[str, typer.Option(help="Name of the data in the summary.")] = "scenes_many",
     rule: Annotated[str, typer.Option(help="Rule of the summary: worth, or worth of detections.")] = "worth",
@@ -117,8 +117,7 @@ def choosing_command(
         changes = {"min_size": min_size, "max_size": 2 * min_size} if min_size != 128 else {}
         plans = choosing_plan(data, into or out / "runs", seeds=range(seeds), epochs=epochs, **changes)
         runs, others = (train_all(trainings, jobs, typer.echo) for trainings in plans)
-        sizes = [Path(f"{run}@{size}") for run in others for size in (min_size * 3 // 4, min_size * 5 // 4)]
-        static = [*others, *sizes, *(static or ())]
+        static = [*others, *(static or ())]
     typer.echo(compare(runs, data, out, static=static or (), fresh=fresh, name=name, rule=rule, repeats=repeats))
 
 

@@ -1,7 +1,7 @@
 """What choosing who leaves has to beat: exits for everybody and lots between them, and detectors that do not choose.
 
-Each of those was trained for the exit that it is cut off at, and runs on images of one size. Two of them, of a small
-and of a large compute, make two passes, one after the other.
+Each of those was trained for the exit that it is cut off at, and for the size of images that it runs on. Two of them,
+of a small and of a large compute, make two passes, one after the other.
 """
 
 import itertools
@@ -24,7 +24,6 @@ from ..evaluation.policies import limit_for, random_exits
 from ..evaluation.records import Detections, ExitRecords
 from ..evaluation.scores import bootstrap, fit_score_scales, rescale_records
 from ..model.backbone import EXITS, NUM_EXITS
-from ..model.detector import EarlyExitRetinaNet
 from ..model.exits import DetectionScore
 from ..model.factories import load_detector, make_model, read_config
 from ..weights import ModelConfig
@@ -57,22 +56,9 @@ class Choosing:
         return float(self.test.gmacs[-1].mean())
 
 
-def with_size(run: str | Path) -> tuple[Path, int | None]:
-    """The folder of a run, and of "runs/static-3@96" the shorter side of the images in pixels, else None."""
-    folder, at, size = str(run).rpartition("@")
-    return (Path(folder), int(size)) if at and size.isdigit() else (Path(run), None)
-
-
-def use_size(model: EarlyExitRetinaNet, size: int | None) -> None:
-    """Let a detector resize images to another shorter side, and to a longer one in proportion; None changes nothing."""
-    if size:
-        sides = model.transform
-        sides.min_size, sides.max_size = (size,), round(sides.max_size * size / sides.min_size[-1])
-
-
 def static_exit(run: str | Path) -> int:
     """The last exit that a run was trained at."""
-    return max(_settings(with_size(run)[0])["exits"])
+    return max(_settings(Path(run))["exits"])
 
 
 def _settings(run: Path) -> dict:
@@ -82,17 +68,14 @@ def _settings(run: Path) -> dict:
 def open_run(run: str | Path, data: str | Path, records: str | Path, fresh: str | Path | None = None) -> Choosing:
     """A trained detector on the splits of `data`; its records are kept in the folder `records`.
 
-    After its folder may stand the size of the images, see `with_size`, if that is not the one of its training. With
-    `fresh`, another folder of data, that has the test images.
+    With `fresh`, another folder of data, that has the test images.
     """
-    name, (run, size) = Path(run).name, with_size(run)
-    model, classes = load_detector(run)
-    use_size(model.eval(), size)
-    found = {}
+    run, found = Path(run), {}
+    name, (model, classes) = run.name, load_detector(run)
     for split, folder in (("calibration", data), ("test", fresh or data)):
         Path(records).mkdir(parents=True, exist_ok=True)
         path = Path(records) / f"{name}-{split if folder == data else Path(folder).name}.safetensors"
-        found[split] = collect_records(model, coco_split(folder, split), path=path)
+        found[split] = collect_records(model.eval(), coco_split(folder, split), path=path)
     scales = fit_score_scales(found["calibration"])
     found = {split: rescale_records(records, scales) for split, records in found.items()}
     config = read_config(run)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..data.coco import coco_split
 from ..files import read_table
+from ..model.backbone import NUM_EXITS
 from ..model.heads import FILLERS
 from ..training.settings import TrainSettings, as_options, check_resumable, preset
 from ..weights import refuse_removed
@@ -118,7 +119,10 @@ MANY = {"exit_target": "present", "allow_empty": True}
 # ones on that backbone, which stands still, so that depth loses nothing. Early heads are narrow, the first read cheap.
 CHOOSING = {**RECIPE, **MANY, "widths": (32, 24, 40, 0), "first_read": "merged"}
 DEEP = {**CHOOSING, "exits": (3, 4), "opinions": (3,), "exit_weights": None}
-_NOT_CHOOSING = (1, 3)  # exits at which a detector of its own is cut off, trained in the same two steps
+# Exits that a detector of its own is cut off at, trained in the same two steps, or the whole one trained; and exits and
+# sizes of images as shares of `_SIDE`, with which they lie near the best, the best of them first.
+_NOT_CHOOSING = (1, 3, 4)
+_SIZES, _SIDE = ((3, 5 / 4), (1, 5 / 4), (3, 3 / 4), (4, 3 / 4)), 128
 _NO_OPTION = {"data", "resume", "progress"}
 
 
@@ -191,7 +195,10 @@ def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) 
 def choosing_plan(
     folder: str | Path, runs: str | Path, *, seeds: Sequence[int] = (0,), epochs: int = 8, **changes
 ) -> tuple[list[Training], list[Training]]:
-    """Detectors that choose, one for each seed, and those that do not, three for each: cut at exits 1 and 3, and whole.
+    """Detectors that choose, one for each seed, and those that do not.
+
+    Of these there are for each seed three on images of the same size, cut off at exits 1 and 3, and whole, and one on
+    larger images, cut off at exit 3; and for the first seed the others of `_SIZES`, to see what other sizes are worth.
 
     Args:
         folder: images in COCO layout: the splits train, calibration, test.
@@ -212,13 +219,20 @@ def choosing_plan(
 
     deep = [training(f"deep-{seed}", "joint", seed, **DEEP) for seed in seeds]
     ours = [goes_on(first, f"early-{first.settings.seed}", "early", **CHOOSING) for first in deep]
+
+    def alone(k: int, name: str, seed: int, **size) -> Training:
+        if k == NUM_EXITS:
+            parts = {**MANY, "exits": (k,), "theta": THETA, "first_read": "merged"}
+            return training(f"static-{name}", "many", seed, **parts, **size)
+        parts = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None, **size}
+        return goes_on(training(f"cut-{name}", "many", seed, **parts), f"static-{name}", "many", **parts)
+
     static = []
     for seed in seeds:
-        for k in _NOT_CHOOSING:
-            alone = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None}
-            first = training(f"cut-{k}-{seed}", "many", seed, **alone)
-            static.append(goes_on(first, f"static-{k}-{seed}", "many", **alone))
-        static.append(training(f"static-4-{seed}", "many", seed, **MANY, exits=(4,), theta=THETA))
+        static += [alone(k, f"{k}-{seed}", seed) for k in _NOT_CHOOSING]
+        for k, share in _SIZES if seed == seeds[0] else _SIZES[:1]:
+            size = round(share * (whole.min_size or _SIDE))
+            static.append(alone(k, f"{k}-{size}-{seed}", seed, min_size=size, max_size=2 * size))
     return ours, static
 
 

@@ -265,7 +265,7 @@ def _write_story(s: TrainSettings, command: str, dataset: CocoDataset, card: dic
 
 def advice(settings: TrainSettings) -> str | None:
     """A sentence about frozen parts that nobody trained, or about statistics of few images; None if all is well."""
-    if not settings.init and (settings.freeze or settings.norm == "frozen"):
+    if not (settings.init or settings.warm_start) and (settings.freeze or settings.norm == "frozen"):
         return "--freeze and --norm frozen keep random weights here: they are for pretrained ones, see --init"
     images = settings.batch_size // max(1, process_state().num_processes * settings.accumulate)
     if settings.norm != "batch" or images >= SMALL_BATCH:
