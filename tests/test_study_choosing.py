@@ -18,7 +18,7 @@ from earlyexit.evaluation.records import Detections
 from earlyexit.evaluation.scores import evaluate_exits
 from earlyexit.files import read_table
 from earlyexit.study import choosing
-from earlyexit.study.choosing import curve, summarise, train_all, way_to_oracle
+from earlyexit.study.choosing import at_any_size, by_worth, curve, summarise, train_all, way_to_oracle
 from earlyexit.study.opponents import (
     PAPER,
     Choosing,
@@ -155,6 +155,28 @@ def test_detectors_for_larger_images_are_judged_by_the_same_unit(run, tmp_path, 
     assert max(row["gmacs"] for row in worth if row["of"] == "paper") <= 0.85 * run.unit
 
 
+def test_the_size_of_images_is_chosen_on_the_calibration_split():
+    """A detector of half the cost, otherwise the same, is taken where compute is short; one too dear is not."""
+    run = Choosing("mine-0", *(with_latents(unsure(seed)[0]) for seed in (2, 1)), unit=4.0)
+    splits = (run.calibration, run.test)
+    cheap, dear = (
+        Choosing(name, *(r.priced((share * r.gmacs.mean(1)).tolist()) for r in splits), unit=share * run.unit)
+        for name, share in (("cheap", 0.5), ("dear", 20.0))
+    )
+    rows = at_any_size([run, dear, cheap], "worth", 2)
+    assert [row["share"] for row in rows] == list(PAPER) and [row["run"] for row in rows[:2]] == ["cheap", "cheap"]
+    for row in rows:
+        taken = cheap if row["run"] == "cheap" else run
+        exits, gmacs = by_worth(taken.calibration, taken.test, "worth", min(row["share"] * run.unit, taken.full))
+        assert row["gmacs"] == gmacs and row["mAP"] == map_of(match_records(taken.test), exits)
+    assert {row["run"] for row in at_any_size([run, dear], "worth", 2)} == {"mine-0"}
+    known = curve(run, 2) + static_rows([run, run], [1, 4], 2)
+    found = summarise(known + rows, [way_to_oracle(run, 2)], "worth", run.unit)
+    gains = [gain["mean"] for gain in found["gain_over_static_at_any_size_at"].values()]
+    assert np.mean(gains) == pytest.approx(found["gain_over_static_at_any_size"]["mean"], abs=0.01)
+    assert found["gain_over_static_at_any_size"]["mean"] > found["gain_over_static"]["mean"]
+
+
 def test_all_of_the_comparison_together(run):
     """A static detector at full depth that is this one keeps all of its mAP where the rule goes as deep."""
     rows = curve(run, 3) + [row for row in static_rows([run, run], [1, 4], 3) if not row["policy"].startswith("two")]
@@ -219,7 +241,7 @@ def test_seeds_are_compared_with_static_detectors_of_their_own(run):
 def test_seeds_that_cannot_be_compared(tmp_path, monkeypatch):
     seeds = {"a-0": 0, "a-1": 1, "b-0": 0, "s-0": 0, "s-2": 2}
     monkeypatch.setattr(choosing, "open_run", lambda run, *_: Choosing(run, None, None, 1.0, seeds[run]))
-    with pytest.raises(ValueError, match=r"differ in their seed, got the seeds \[0, 0\]"):
+    with pytest.raises(ValueError, match=r"differ in their seed or image size, got the seeds \[0, 0\]"):
         choosing.compare(["a-0", "b-0"], tmp_path, tmp_path)
     with pytest.raises(ValueError, match=r"static runs of the seeds \[0, 2\] for runs of \[0, 1\]"):
         choosing.compare(["a-0", "a-1"], tmp_path, tmp_path, static=["s-0", "s-2"])

@@ -18,6 +18,7 @@ from ..data.coco import coco_split
 from ..evaluation.fitting import all_choices, best_under, fit_worth
 from ..evaluation.matching import map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
+from ..evaluation.records import ExitRecords
 from ..evaluation.scores import bootstrap, oracle
 from ..files import plain, write_json, write_table
 from ..model.backbone import EXITS
@@ -43,6 +44,7 @@ KEPT = (0.7, 0.6, 0.5)  # those of `PAPER` at which the share of the mAP that is
 GOING_ON = (0.25, 0.5, 0.75)  # shares of the images that go on from exit 1 to exit 4
 MAIN = "scenes_many"  # the data that the summary is about in the first place
 RULES = {"worth": False, "worth of detections": True}  # and whether it looks at them
+AT_ANY_SIZE = "the rule at any size"
 
 
 def train_all(trainings: Sequence[Training], jobs: int, say: Say) -> list[Path]:
@@ -62,6 +64,14 @@ def train_all(trainings: Sequence[Training], jobs: int, say: Say) -> list[Path]:
     return runs
 
 
+def by_worth(calibration: ExitRecords, test: ExitRecords, rule: str, budget: float) -> tuple[Tensor, float]:
+    """Exits (N,) of the test images and their mean GMACs, by the one of `RULES` fitted for a budget in GMACs."""
+    least, full = (float(calibration.gmacs[k].mean()) for k in (0, -1))
+    fitted, thresholds = fit_worth(calibration, budget=max(budget, least * 1.001) / full, looks=RULES[rule])
+    exits = threshold_exits(rule_scores(test, fitted), thresholds)
+    return exits, float(test.spent(exits, looks=RULES[rule]).mean())
+
+
 def policies(run: Choosing) -> dict[str, Callable[[float], tuple[Tensor, float]]]:
     """By name: the exits (N,) of the test images and their mean GMACs, for a budget in GMACs."""
     test, calibration = run.test, run.calibration
@@ -73,17 +83,11 @@ def policies(run: Choosing) -> dict[str, Callable[[float], tuple[Tensor, float]]
         exits = threshold_exits(test.confidence, thresholds)
         return exits, test.mean_gmacs(exits)
 
-    def worth(budget: float, looks: bool) -> tuple[Tensor, float]:
-        share = max(budget, least * 1.001) / float(calibration.gmacs[-1].mean())
-        rule, thresholds = fit_worth(calibration, budget=share, looks=looks)
-        exits = threshold_exits(rule_scores(test, rule), thresholds)
-        return exits, float(test.spent(exits, looks=looks).mean())
-
     def best(budget: float) -> tuple[Tensor, float]:
         (found,) = oracle(test, [max(budget, float(test.gmacs[0].mean()))], metrics=("mAP",))
         return found["chosen"], found["gmacs"]
 
-    rules = {name: lambda budget, looks=looks: worth(budget, looks) for name, looks in RULES.items()}
+    rules = {name: lambda budget, name=name: by_worth(calibration, test, name, budget) for name in RULES}
     return {**rules, "max softmax": paper, "oracle": best}
 
 
@@ -104,6 +108,26 @@ def curve(run: Choosing, repeats: int) -> list[dict]:
                 made |= {} if name == "oracle" else {f"lots for {name}": lots(test, gmacs, repeats, points)}
                 known[round(budget, 9)] = [{"policy": policy, **row} for policy, row in made.items()]
             rows += [{**start, "of": of, "share": share, **row} for row in known[round(budget, 9)]]
+    return rows
+
+
+def at_any_size(runs: Sequence[Choosing], rule: str, repeats: int) -> list[dict]:
+    """Rows of a rule at each of `PAPER`, of detectors for images of several sizes: the best on the calibration split.
+
+    The first is the one whose unit counts. Detectors whose exit 1 costs more than a budget are not asked.
+    """
+    rows = []
+    for share in PAPER:
+        budget, tried = share * runs[0].unit, []
+        for run in runs:
+            if float(run.calibration.gmacs[0].mean()) <= budget or run is runs[0]:
+                most = min(budget, float(run.calibration.gmacs[-1].mean()))
+                exits, _ = by_worth(run.calibration, run.calibration, rule, most)
+                tried.append((map_of(match_records(run.calibration), exits), run, most))
+        _, run, most = max(tried, key=lambda found: found[0])
+        exits, gmacs = by_worth(run.calibration, run.test, rule, most)
+        row = row_of(run.test, [exits], repeats, gmacs)
+        rows.append({"run": run.name, "seed": run.seed, "policy": AT_ANY_SIZE, "of": "paper", "share": share, **row})
     return rows
 
 
@@ -166,8 +190,9 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         with "_of_all_exits" that of the means over `OWN`, if they may leave anywhere; "gain_over_fixed": mAP of `rule`
         above lots between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots
         between static detectors of the same seed or, if there is one seed of them, of that, the mean over those of
-        `PAPER` that they keep, and "gain_over_static_at" each; "gain_over_two_passes": above each of `PASSES`, the
-        mean; "kept": the share of the mAP of the static detector at full depth, by the share of its compute.
+        `PAPER` that they keep, and "gain_over_static_at" each; with "_at_any_size" those of `at_any_size`, if there are
+        such rows; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share of the mAP of the static
+        detector at full depth, by the share of its compute.
     """
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
     for name, policy in (("rule_score", rule), ("paper_rule_score", "max softmax")):
@@ -178,14 +203,16 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     pairs = {share: difference(*_of_same_seed(*fixed[share])).rounded() for share in reversed(OWN)}
     summary["gain_over_fixed"] = {f"{share:.2f}": gain for share, gain in pairs.items()}
 
-    def above(opponent: str, *shares: float) -> dict | None:
-        there = [share for share in shares if _reached(rows, opponent, "paper", share)]
-        found = [_reached(rows, policy, "paper", *there) for policy in (rule, opponent)]
+    def above(opponent: str, *shares: float, ours: str = rule) -> dict | None:
+        there = [share for share in shares if all(_reached(rows, name, "paper", share) for name in (ours, opponent))]
+        found = [_reached(rows, policy, "paper", *there) for policy in (ours, opponent)]
         return difference(*_of_same_seed(*found)).rounded() if there else None
 
-    static = {f"{share:.2f}": gain for share in PAPER if (gain := above("static lots", share))}
-    if static:
-        summary |= {"gain_over_static": above("static lots", *PAPER), "gain_over_static_at": static}
+    for ours, end in ((rule, ""), (AT_ANY_SIZE, "_at_any_size")):
+        static = {f"{share:.2f}": gain for share in PAPER if (gain := above("static lots", share, ours=ours))}
+        if static:
+            summary[f"gain_over_static{end}"] = above("static lots", *PAPER, ours=ours)
+            summary[f"gain_over_static{end}_at"] = static
     passes = {policy: gain for policy in PASSES if (gain := above(policy, *PAPER))}
     summary |= {"gain_over_two_passes": passes} if passes else {}
     full = _full_depth(rows, unit)
@@ -241,7 +268,8 @@ def compare(
     """Compare detectors that choose with those that do not; writes `choosing_summary.json` and a CSV in `out`.
 
     Args:
-        runs: folders of trainings that differ in their seed alone.
+        runs: folders of trainings that differ in their seed alone, or in the size of their images, too. Of each seed
+            the first is compared in full, the others as `at_any_size` says.
         data: images in COCO layout, with the splits calibration and test.
         out: the folder, in which records are kept, too. What the summary says of other data stays.
         static: runs whose images all leave at the last exit that they were trained at, of one seed, or of several
@@ -256,7 +284,10 @@ def compare(
     opened, others = ([open_run(run, data, out / "records", fresh) for run in group] for group in (runs, static))
     _refuse_same_seeds(opened, others)
     others = [replace(run, unit=opened[0].unit) for run in others]  # some are trained on images of another size
+    by_seed = [[run for run in opened if run.seed == seed] for seed in dict.fromkeys(run.seed for run in opened)]
+    opened = [first for first, *_ in by_seed]
     rows = [row for run in opened for row in curve(run, repeats)]
+    rows += [row for group in by_seed if len(group) > 1 for row in at_any_size(group, rule, repeats)]
     exits = [static_exit(run) for run in static]
     for seed in dict.fromkeys(run.seed for run in others):
         group = [pair for pair in zip(others, exits, strict=True) if pair[0].seed == seed]
@@ -274,8 +305,13 @@ def compare(
 
 def _refuse_same_seeds(runs: Sequence[Choosing], static: Sequence[Choosing]) -> None:
     """Rows are told apart by their seed; and static detectors of another seed would be left out in silence."""
-    seeds, others = [run.seed for run in runs], {run.seed for run in static}
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"runs that choose must differ in their seed, got the seeds {seeds}")
-    if len(others) > 1 and not others <= set(seeds):
-        raise ValueError(f"static runs of the seeds {sorted(others)} for runs of {seeds}: use one seed, or these")
+    kinds, seeds = [(run.seed, run.unit) for run in runs], {run.seed for run in runs}
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(
+            f"runs that choose must differ in their seed or image size, got the seeds {[run.seed for run in runs]}"
+        )
+    others = {run.seed for run in static}
+    if len(others) > 1 and not others <= seeds:
+        raise ValueError(
+            f"static runs of the seeds {sorted(others)} for runs of {sorted(seeds)}: use one seed, or these"
+        )

@@ -92,7 +92,7 @@ def beyond_command(
 
 
 def choosing_command(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Runs that choose, one a seed; else trained.")] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs that choose, one a seed or more, for images of other sizes; else trained.")] = None,
     data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
     static: Annotated[list[Path] | None, typer.Option(help="Runs that do not choose.")] = None,
