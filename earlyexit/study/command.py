@@ -92,7 +92,9 @@ def beyond_command(
 
 
 def choosing_command(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Runs that choose, one a seed or more, for images of other sizes; else trained.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Runs that choose, by seed and image size; else trained.")
+    ] = None,
     data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
     static: Annotated[list[Path] | None, typer.Option(help="Runs that do not choose.")] = None,
