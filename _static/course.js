@@ -10,6 +10,8 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const box of boxes) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
+      const caption = box.querySelector(":scope > figcaption");
+      if (caption) box.style.setProperty("--caption", `${caption.offsetHeight}px`);
       fade(box);
     }
   };
