@@ -192,7 +192,7 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         between static detectors of the same seed or, if there is one seed of them, of that, the mean over those of
         `PAPER` that they keep, and "gain_over_static_at" each; with "_at_any_size" those of `at_any_size`, if there are
         such rows; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share of the mAP of the static
-        detector at full depth, by the share of its compute.
+        detector at full depth, by the share of the paper's full depth.
     """
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
     for name, policy in (("rule_score", rule), ("paper_rule_score", "max softmax")):
@@ -234,7 +234,8 @@ def _reached(rows: Sequence[dict], policy: str, of: str, *shares: float) -> dict
 
 def _full_depth(rows: Sequence[dict], unit: float) -> dict[int, dict]:
     """By seed the static detector at the paper's full depth, whatever its first read costs."""
-    near = [row for row in rows if row["policy"] == "static" and 0.9 * unit < row["gmacs"] < 1.01 * unit]
+    static = [row for row in rows if row["policy"] == "static" and row["exit 4"] == 1]
+    near = [row for row in static if 0.9 * unit < row["gmacs"] < 1.01 * unit]  # on images of the same size
     return {row["seed"]: _mean([row]) for row in sorted(near, key=lambda row: row["gmacs"])}
 
 
@@ -306,6 +307,9 @@ def compare(
 def _refuse_same_seeds(runs: Sequence[Choosing], static: Sequence[Choosing]) -> None:
     """Rows are told apart by their seed; and static detectors of another seed would be left out in silence."""
     kinds, seeds = [(run.seed, run.unit) for run in runs], {run.seed for run in runs}
+    firsts = {seed: next(run.unit for run in runs if run.seed == seed) for seed in seeds}
+    if len(set(firsts.values())) > 1:
+        raise ValueError(f"the first run of each seed must be for images of the same size, got units {firsts} (GMACs)")
     if len(set(kinds)) < len(kinds):
         raise ValueError(
             f"runs that choose must differ in their seed or image size, got the seeds {[run.seed for run in runs]}"
