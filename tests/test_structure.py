@@ -11,7 +11,7 @@ PACKAGE = ROOT / "earlyexit"
 spec = importlib.util.spec_from_file_location("house", ROOT / "tools" / "house.py")
 house = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(house)
-FILES, LINES = 64, 15_216
+FILES, LINES = 64, 15_222
 
 
 @pytest.fixture(scope="module")
