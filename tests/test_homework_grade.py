@@ -1,5 +1,6 @@
 """Marks are those of the student's own saved code, whatever that does, and nothing that it does reaches further."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -176,6 +177,15 @@ def test_without_a_network_there_is_none(tmp_path):
     with Student(hand_in(tmp_path, "lea", code)) as student:
         assert student.answer("there")()[0] <= 1  # the loopback, at most
         assert student.answer("others")() <= 3
+
+
+def test_on_a_busy_machine_the_clock_allows_more(tmp_path, monkeypatch):
+    """With three times as much to do as there are cores, three times as long; never less than on an idle one."""
+    path = hand_in(tmp_path, "ida", "def one(): return 1")
+    for load, limit in ((3.0, 4 * 3), (0.0, 4)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load * os.cpu_count(), 0.0, 0.0))
+        with Student(path, limit=1.0) as student:
+            assert student.limit == limit and student.answer("one")() == 1
 
 
 def test_a_message_that_never_ends_is_not_waited_for(tmp_path):

@@ -71,10 +71,10 @@ def open_run(run: str | Path, data: str | Path, records: str | Path, fresh: str 
     With `fresh`, another folder of data, that has the test images.
     """
     run, found = Path(run), {}
-    name, (model, classes) = run.name, load_detector(run)
+    model, classes = load_detector(run)
     for split, folder in (("calibration", data), ("test", fresh or data)):
         Path(records).mkdir(parents=True, exist_ok=True)
-        path = Path(records) / f"{name}-{split if folder == data else Path(folder).name}.safetensors"
+        path = Path(records) / f"{run.name}-{split if folder == data else Path(folder).name}.safetensors"
         found[split] = collect_records(model.eval(), coco_split(folder, split), path=path)
     scales = fit_score_scales(found["calibration"])
     found = {split: rescale_records(records, scales) for split, records in found.items()}
@@ -83,7 +83,7 @@ def open_run(run: str | Path, data: str | Path, records: str | Path, fresh: str 
     paper = make_model(ModelConfig("detect", config.model, classes, trunk=config.trunk, **sizes))
     side = paper.transform.min_size[-1]
     seed = _settings(run)["seed"] if (run / "settings.json").exists() else 0  # a weight file alone does not say it
-    return Choosing(name, **found, unit=count_macs(paper, (side, side))[NUM_EXITS]["total"], seed=seed)
+    return Choosing(run.name, **found, unit=count_macs(paper, (side, side))[NUM_EXITS]["total"], seed=seed)
 
 
 def side_by_side(columns: Sequence[tuple[ExitRecords, int]]) -> ExitRecords:
