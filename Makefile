@@ -91,7 +91,7 @@ beyond: $(STAMP) $(SCENES) $(FRESH) ## go beyond the paper on scenes, and compar
 CLOCKED = 1 3 4 3-160
 choosing: $(STAMP) $(SCENES) $(FRESH) ## train and compare who chooses with who does not, for chapter 11; resumable, hours
 	$(BIN)/earlyexit choosing --data data/scenes --into runs/choosing --seeds 3 --jobs 2 --out $(RESULTS)
-	$(BIN)/python benchmarks/choosing_clock.py runs/choosing/early-0 $(CLOCKED:%=--static runs/choosing/static-%-0) \
+	$(BIN)/python benchmarks/choosing_clock.py runs/choosing/early-0 runs/choosing/early-160-0 $(CLOCKED:%=--static runs/choosing/static-%-0) \
 		--out $(RESULTS) --onnx
 	$(BIN)/earlyexit choosing --data data/scenes --into runs/choosing --seeds 3 --out $(RESULTS) \
 		--fresh data/scenes-fresh --name scenes_many_fresh

@@ -1,19 +1,20 @@
 """Does choosing who leaves pay in time, too? Mixtures of exits against detectors that do not choose, in one run.
 
-    python benchmarks/choosing_clock.py RUN --static RUN [--static RUN ...] --out earlyexit/study/results/scenes
+    python benchmarks/choosing_clock.py RUN [RUN ...] --static RUN [--static RUN ...] --out FOLDER
 
-after `earlyexit choosing` with the same runs and folder, whose records it reads. All detectors take turns on the same
+after `earlyexit choosing` with the same runs and folder, whose records it reads. RUNs are of one seed, for images of
+several sizes; at each budget the best of them on the calibration split counts. All detectors take turns on the same
 test images, in batches of 1 and of 16, in PyTorch on one thread of the CPU. The images are few, and chosen so that
 every mixture costs on them what it does on the whole split. Written into the summary there:
 
 - "time_gain" of the data: mAP above lots between the detectors that do not choose at the same measured time, the mean
   over the budgets; the interval knows of other images and of other rounds;
-- "time_ratio": time at 62 % of the GMACs of full depth as a share of its time, "small" for RUN one image at a time
-  ("small batch16", and with --onnx "small onnx"), "large" for the paper's detector at 800 x 1216 with learned necks and
-  random weights. There the early exits have the shares among each other that RUN's images gave them at 62 %, and as
-  many images leave early as makes 62 % of that detector's GMACs.
+- "time_ratio": time at 62 % of the GMACs of full depth as a share of its time, "small" for the first RUN one image at a
+  time ("small batch16", and with --onnx "small onnx"), "large" for the paper's detector at 800 x 1216 with learned
+  necks and random weights. There the early exits have the shares among each other that RUN's images gave them at
+  62 %, and as many images leave early as makes 62 % of that detector's GMACs.
 
-Beside it a table of all times, `choosing_clock.csv`. Some seven minutes on an idle core.
+Beside it a table of all times, `choosing_clock.csv`. Some ten minutes on an idle core.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ from earlyexit.model import load_detector
 from earlyexit.model.backbone import EXITS, NUM_EXITS
 from earlyexit.model.export import OnnxDetector, export_onnx, for_inference
 from earlyexit.model.inputs import network_size
+from earlyexit.study.choosing import of_any_size
 from earlyexit.study.findings import around, difference, estimate, seed_half
 from earlyexit.study.measure import PAPER_SIZE, paper_detector, time_ratio
 from earlyexit.study.opponents import (
@@ -60,22 +63,34 @@ def fast_detector(run: str | Path):
     return for_inference(load_detector(run)[0])
 
 
-def mixtures(run: Choosing) -> dict[float, tuple[dict, Tensor]]:
-    """By share of the paper's full depth, or "own" for `SHARE` of its own: what the model is told, and the exits."""
-    calibration, found = run.calibration, {}
-    least, full = (float(calibration.gmacs[k].mean()) for k in (0, -1))
-    for share, budget in {**{s: s * run.unit for s in PAPER}, "own": SHARE * full}.items():
-        rule, thresholds = fit_worth(calibration, budget=min(max(budget, least * 1.001) / full, 1.0))
-        exits = threshold_exits(rule_scores(run.test, rule), thresholds)
-        found[share] = {"rule": rule, "thresholds": thresholds}, exits
-    return found
+@dataclass(frozen=True)
+class Mixture:
+    """A detector, what it is told so that it keeps a budget, and the exits (N,) that its test images then take."""
+
+    run: Choosing
+    told: dict
+    exits: Tensor
 
 
-def images_like_all(run: Choosing, choices: Sequence[Tensor], images: int) -> list[int]:
-    """Test images on which each choice of exits costs nearly what it does on all, the best of many draws."""
-    costs = torch.stack([at_exits(run.test.gmacs, exits) for exits in choices])
+def mixture(run: Choosing, budget: float) -> Mixture:
+    """The one of a budget in GMACs."""
+    least, full = (float(run.calibration.gmacs[k].mean()) for k in (0, -1))
+    rule, thresholds = fit_worth(run.calibration, budget=min(max(budget, least * 1.001) / full, 1.0))
+    exits = threshold_exits(rule_scores(run.test, rule), thresholds)
+    return Mixture(run, {"rule": rule, "thresholds": thresholds}, exits)
+
+
+def mixtures(runs: Sequence[Choosing]) -> dict[float | str, Mixture]:
+    """By share of the paper's full depth, and the "own" one of the first detector, for `SHARE` of its full depth."""
+    found = {share: mixture(*of_any_size(runs, "worth", share * runs[0].unit)) for share in PAPER}
+    return {**found, "own": mixture(runs[0], SHARE * float(runs[0].calibration.gmacs[-1].mean()))}
+
+
+def images_like_all(mixed: Sequence[Mixture], images: int) -> list[int]:
+    """Test images on which each mixture costs nearly what it does on all, the best of many draws."""
+    costs = torch.stack([at_exits(one.run.test.gmacs, one.exits) for one in mixed])
     draw = torch.Generator().manual_seed(0)
-    drawn = [torch.randperm(len(run.test), generator=draw)[:images] for _ in range(DRAWS)]
+    drawn = [torch.randperm(costs.shape[1], generator=draw)[:images] for _ in range(DRAWS)]
     return min(drawn, key=lambda some: float((costs[:, some].mean(1) / costs.mean(1) - 1).abs().max())).tolist()
 
 
@@ -86,12 +101,11 @@ def times(calls: Sequence[Callable], images: Sequence[Tensor], batch: int, round
     return 1000 * taken.reshape(len(calls), rounds, -1).sum(2) / len(images)
 
 
-def time_gain(run: Choosing, exits: Sequence[Tensor], ours: np.ndarray, own: list, theirs: np.ndarray, repeats: int):
+def time_gain(mixed: Sequence[Mixture], ours: np.ndarray, own: list, theirs: np.ndarray, repeats: int) -> dict:
     """mAP of mixtures above lots between static detectors at the same time, the mean over the mixtures.
 
     Args:
-        run: the detector that chooses.
-        exits: of its test images, for each mixture.
+        mixed: the mixtures.
         ours: (mixtures, rounds) times.
         own: detectors that do not choose, and the exit of each.
         theirs: (detectors, rounds) times.
@@ -100,7 +114,7 @@ def time_gain(run: Choosing, exits: Sequence[Tensor], ours: np.ndarray, own: lis
     maps = [frontier(static.calibration)[exit - 1][1] for static, exit in own]
     points = list(zip(np.median(theirs, 1).tolist(), maps, strict=True))
     tests = [(static.test, exit) for static, exit in own]
-    mine = [row_of(run.test, [chosen], repeats) for chosen in exits]
+    mine = [row_of(one.run.test, [one.exits], repeats) for one in mixed]
     lots = [lots_between(tests, points, float(np.median(t)), repeats) for t in ours]
     mean = [{key: np.mean([row[key] for row in rows], 0) for key in ("mAP", "samples")} for rows in (mine, lots)]
     gain, hull = difference(*([row] for row in mean)), upper_hull(points)
@@ -150,26 +164,28 @@ def onnx_ratio(model, told: dict, images: Sequence[Tensor], rounds: int) -> dict
 
 def measure(options: argparse.Namespace) -> tuple[dict, dict, list[dict]]:
     """The time gains, the time ratios and the table."""
-    run, *statics = (open_run(run, options.data, options.out / "records") for run in (options.run, *options.static))
+    given = [*options.runs, *options.static]
+    opened = [open_run(run, options.data, options.out / "records") for run in given]
+    runs, statics = opened[: len(options.runs)], opened[len(options.runs) :]
     own = list(zip(statics, map(static_exit, options.static), strict=True))
-    mixed, dataset = mixtures(run), coco_split(options.data, "test")
-    chosen = images_like_all(run, [exits for _, exits in mixed.values()], options.images)
-    images, model = [dataset[i][0] for i in chosen], fast_detector(options.run)
-    ways = {f"{run.name} {share}": functools.partial(model, **told) for share, (told, _) in mixed.items()}
-    ways |= {f"{run.name} full": model}
-    ways |= {s.name: functools.partial(fast_detector(r), exit=k) for r, (s, k) in zip(options.static, own, strict=True)}
+    mixed, dataset = mixtures(runs), coco_split(options.data, "test")
+    images = [dataset[i][0] for i in images_like_all(list(mixed.values()), options.images)]
+    models = {run.name: fast_detector(path) for run, path in zip(opened, given, strict=True)}
+    told = {f"{one.run.name} {share}": (one.run.name, one.told) for share, one in mixed.items()}
+    ways = {name: functools.partial(models[run], **asked) for name, (run, asked) in told.items()}
+    ways |= {f"{runs[0].name} full": models[runs[0].name]}
+    ways |= {s.name: functools.partial(models[s.name], exit=k) for s, k in own}
     gains, ratios, rows = {}, {}, []
     for batch in (1, 16):
         taken = times(list(ways.values()), images, batch, options.rounds)
         ours, half, full, theirs = np.split(taken, [len(PAPER), len(PAPER) + 1, len(PAPER) + 2])
-        exits = [mixed[share][1] for share in PAPER]
-        gains[f"batch{batch}"] = time_gain(run, exits, ours, own, theirs, options.repeats)
+        gains[f"batch{batch}"] = time_gain([mixed[share] for share in PAPER], ours, own, theirs, options.repeats)
         ratios["small" if batch == 1 else f"small batch{batch}"] = estimate((half / full)[0].tolist()).rounded(4)
         ms = np.median(taken, 1).round(3).tolist()
         rows += [{"batch": batch, "detector": way, "ms": t} for way, t in zip(ways, ms, strict=True)]
     if options.onnx:
-        ratios["small onnx"] = onnx_ratio(model, mixed["own"][0], images, options.rounds)
-    shares = [float((mixed["own"][1] == k).double().mean()) for k in EXITS]
+        ratios["small onnx"] = onnx_ratio(models[runs[0].name], mixed["own"].told, images, options.rounds)
+    shares = [float((mixed["own"].exits == k).double().mean()) for k in EXITS]
     ratios["large"] = time_of_large(shares, options.size, options.photos, options.rounds)
     return gains, ratios, rows
 
@@ -177,7 +193,7 @@ def measure(options: argparse.Namespace) -> tuple[dict, dict, list[dict]]:
 def main() -> None:
     """Measure, and add to the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="a run that chooses")
+    parser.add_argument("runs", nargs="+", help="runs that choose, of one seed, for images of several sizes")
     parser.add_argument("--static", action="append", default=[], help="a run whose images leave at its last exit")
     parser.add_argument("--data", default="data/scenes")
     parser.add_argument("--out", type=Path, default=Path("results/choosing"), help="folder of the comparison")

@@ -56,7 +56,7 @@ def test_exits_of_the_large_detector(clock):
 def test_images_that_cost_what_all_cost(clock):
     run = Choosing("mine", planted(2)[0], planted(1)[0], unit=4.0)
     choices = [torch.arange(300) % 2 * 3 + 1, torch.where(torch.arange(300) < 60, 1, 4)]
-    some = clock["images_like_all"](run, choices, 30)
+    some = clock["images_like_all"]([clock["Mixture"](run, {}, exits) for exits in choices], 30)
     for exits, share in zip(choices, (0.5, 0.2), strict=True):
         taken = exits[some].double()
         assert (taken == 1).double().mean() == pytest.approx(share, abs=0.04)
@@ -67,7 +67,8 @@ def test_gain_at_the_same_time(clock):
     """A mixture as good as full depth, in the time of exit 1 and in that of full depth."""
     run = Choosing("mine", planted(2)[0], planted(1)[0], unit=4.0)
     own, theirs = [(run, 1), (run, 4)], np.array([[1.0, 1.1, 0.9], [4.0, 4.1, 3.9]])
-    gain = lambda ours: clock["time_gain"](run, [run.test.all_at(4)], np.array([ours]), own, theirs, 5)  # noqa: E731
+    mixed = [clock["Mixture"](run, {}, run.test.all_at(4))]
+    gain = lambda ours: clock["time_gain"](mixed, np.array([ours]), own, theirs, 5)  # noqa: E731
     least = clock["row_of"](run.test, [run.test.all_at(1)], 2)["mAP"]
     assert gain([1.0, 1.0, 1.0])["mean"] == pytest.approx(100 - least, abs=0.1)
     assert gain([4.0, 4.1, 3.9]) == {"mean": 0, "low": 0, "high": 0}
@@ -83,7 +84,7 @@ def test_the_clock(clock, folder, monkeypatch):
     out.mkdir()
     write_json(out / "choosing_summary.json", {"mine": {"kept": 1}, "exit1_mmacs": 2})
     (folder / "again").symlink_to(folder / "run")
-    runs = [folder / "run", "--static", folder / "run", "--static", folder / "again"]
+    runs = [folder / "run", folder / "again", "--static", folder / "run", "--static", folder / "again"]
     few = ["--images", 16, "--photos", 3, "--size", "64,96", "--rounds", 2, "--repeats", 2]
     options = [*runs, "--data", folder / "data", "--out", out, "--name", "mine", *few]
     monkeypatch.setattr(sys, "argv", ["choosing_clock.py", *map(str, options)])

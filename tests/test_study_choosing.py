@@ -164,17 +164,25 @@ def test_the_size_of_images_is_chosen_on_the_calibration_split():
         for name, share in (("cheap", 0.5), ("dear", 20.0))
     )
     rows = at_any_size([run, dear, cheap], "worth", 2)
+    forced, rows = rows[:8], rows[8:]
+    assert [(row["run"], row["policy"]) for row in forced[3:5]] == [
+        ("dear", "exit 4 of another size"),
+        ("cheap", "exit 1 of another size"),
+    ]
+    assert forced[3]["gmacs"] == pytest.approx(dear.full) and forced[3]["mAP"] == forced[7]["mAP"]
     assert [row["share"] for row in rows] == list(PAPER) and [row["run"] for row in rows[:2]] == ["cheap", "cheap"]
     for row in rows:
         taken = cheap if row["run"] == "cheap" else run
         exits, gmacs = by_worth(taken.calibration, taken.test, "worth", min(row["share"] * run.unit, taken.full))
         assert row["gmacs"] == gmacs and row["mAP"] == map_of(match_records(taken.test), exits)
-    assert {row["run"] for row in at_any_size([run, dear], "worth", 2)} == {"mine-0"}
+    assert {row["run"] for row in at_any_size([run, dear], "worth", 2)[4:]} == {"mine-0"}
     known = curve(run, 2) + static_rows([run, run], [1, 4], 2)
     found = summarise(known + rows, [way_to_oracle(run, 2)], "worth", run.unit)
     gains = [gain["mean"] for gain in found["gain_over_static_at_any_size_at"].values()]
     assert np.mean(gains) == pytest.approx(found["gain_over_static_at_any_size"]["mean"], abs=0.01)
     assert found["gain_over_static_at_any_size"]["mean"] > found["gain_over_static"]["mean"]
+    kept = {share: row["mAP"] / known[3]["mAP"] for row, share in zip(rows[1:4], ("0.50", "0.60", "0.70"), strict=True)}
+    assert {share: found["kept_at_any_size"][share]["mean"] for share in kept} == pytest.approx(kept, abs=1e-4)
 
 
 def test_all_of_the_comparison_together(run):
@@ -248,7 +256,7 @@ def test_seeds_that_cannot_be_compared(tmp_path, monkeypatch):
         choosing.compare(["a-0", "b-0"], tmp_path, tmp_path)
     sizes = {"a-0": 1.0, "a-1": 2.0}
     monkeypatch.setattr(choosing, "open_run", lambda run, *_: Choosing(run, None, None, sizes[run], seeds[run]))
-    with pytest.raises(ValueError, match="must be for images of the same size, got units {0: 1.0, 1: 2.0}"):
+    with pytest.raises(ValueError, match="must be for images of the same size, got units {1: 2.0, 0: 1.0}"):
         choosing.compare(["a-0", "a-1"], tmp_path, tmp_path)
     monkeypatch.setattr(choosing, "open_run", lambda run, *_: Choosing(run, None, None, 1.0, seeds[run]))
     with pytest.raises(ValueError, match=r"static runs of the seeds \[0, 2\] for runs of \[0, 1\]"):
@@ -280,11 +288,11 @@ def test_training_what_is_not_there_yet(tmp_path, monkeypatch):
     ours, _ = choosing_plan(tmp_path, tmp_path / "runs", epochs=1)
     asked = []
     monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: asked.extend(jobs) or [])
-    assert train_all(ours, 1, print) == [tmp_path / "runs" / "early-0"]
+    assert train_all(ours[:1], 1, print) == [tmp_path / "runs" / "early-0"]
     assert [word for word, _ in asked[0].steps] == ["training deep-0", "training early-0"]
     monkeypatch.setattr(choosing, "run_jobs", lambda jobs, *_: [job.name for job in jobs])
     with pytest.raises(ValueError, match="not trained: early-0"):
-        train_all(ours, 1, print)
+        train_all(ours[:1], 1, print)
     next((tmp_path / "calibration").iterdir()).unlink()
     with pytest.raises(ValueError, match="no such image"):
         train_all(ours, 1, print)

@@ -94,8 +94,11 @@ def test_plan_beyond_the_paper_leaves_each_part_out_once():
 
 def test_plan_of_choosing_trains_depth_first_and_opponents_as_long():
     ours, static = choosing_plan("many", "runs", seeds=(0, 3), epochs=10, min_size=256, max_size=512)
+    ours, at_320 = ours[::2], ours[1::2]
     assert [(t.name, t.first.name) for t in ours] == [("early-0", "deep-0"), ("early-3", "deep-3")]
-    assert [(t.first.settings.exits, t.settings.exits) for t in ours] == [((3, 4), (1, 2, 3))] * 2
+    assert [(t.name, t.first.name) for t in at_320] == [("early-320-0", "deep-320-0"), ("early-320-3", "deep-320-3")]
+    assert {(t.settings.min_size, t.first.settings.max_size) for t in at_320} == {(320, 640)}
+    assert [(t.first.settings.exits, t.settings.exits) for t in [*ours, *at_320]] == [((3, 4), (1, 2, 3))] * 4
     assert [(t.name, t.first.name, t.settings.exits) for t in static[:2]] == [
         ("static-1-0", "cut-1-0", (1,)),
         ("static-3-0", "cut-3-0", (3,)),
@@ -113,7 +116,7 @@ def test_plan_of_choosing_trains_depth_first_and_opponents_as_long():
     assert static[2].first is None and static[2].settings.exits == (4,) and static[2].settings.theta == THETA
     assert ours[1].first.settings.seed == ours[1].settings.seed == 3
     assert ours[1].settings.warm_start == "runs/deep-3/model.safetensors" and ours[1].settings.only_early
-    for training in static:
+    for training in [*static, *at_320]:
         check_settings(training.settings)
     for training in [*ours, ours[1].first, *same, static[0].first]:
         check_settings(training.settings)

@@ -111,20 +111,32 @@ def curve(run: Choosing, repeats: int) -> list[dict]:
     return rows
 
 
-def at_any_size(runs: Sequence[Choosing], rule: str, repeats: int) -> list[dict]:
-    """Rows of a rule at each of `PAPER`, of detectors for images of several sizes: the best on the calibration split.
+def of_any_size(runs: Sequence[Choosing], rule: str, budget: float) -> tuple[Choosing, float]:
+    """Of detectors for images of several sizes the best on the calibration split, and what it can spend of a budget.
 
-    The first is the one whose unit counts. Detectors whose exit 1 costs more than a budget are not asked.
+    Those whose exit 1 costs more GMACs than the budget are not asked, but for the first.
+    """
+    tried = []
+    for run in runs:
+        records = run.calibration
+        if float(records.gmacs[0].mean()) <= budget or run is runs[0]:
+            most = min(budget, float(records.gmacs[-1].mean()))
+            tried.append((map_of(match_records(records), by_worth(records, records, rule, most)[0]), run, most))
+    return max(tried, key=lambda found: found[0])[1:]
+
+
+def at_any_size(runs: Sequence[Choosing], rule: str, repeats: int) -> list[dict]:
+    """Rows of a rule at each of `PAPER`, of detectors of one seed for images of several sizes, see `of_any_size`.
+
+    And of the forced exits of all but the first, whose unit counts.
     """
     rows = []
+    for run in runs[1:]:
+        forced = {f"exit {k} of another size": [run.test.all_at(k)] for k in EXITS}
+        start = {"run": run.name, "seed": run.seed}
+        rows += [{**start, "policy": name, **row_of(run.test, exits, repeats)} for name, exits in forced.items()]
     for share in PAPER:
-        budget, tried = share * runs[0].unit, []
-        for run in runs:
-            if float(run.calibration.gmacs[0].mean()) <= budget or run is runs[0]:
-                most = min(budget, float(run.calibration.gmacs[-1].mean()))
-                exits, _ = by_worth(run.calibration, run.calibration, rule, most)
-                tried.append((map_of(match_records(run.calibration), exits), run, most))
-        _, run, most = max(tried, key=lambda found: found[0])
+        run, most = of_any_size(runs, rule, share * runs[0].unit)
         exits, gmacs = by_worth(run.calibration, run.test, rule, most)
         row = row_of(run.test, [exits], repeats, gmacs)
         rows.append({"run": run.name, "seed": run.seed, "policy": AT_ANY_SIZE, "of": "paper", "share": share, **row})
@@ -190,9 +202,9 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         with "_of_all_exits" that of the means over `OWN`, if they may leave anywhere; "gain_over_fixed": mAP of `rule`
         above lots between the detector's own exits, by the share of its full depth; "gain_over_static": above the lots
         between static detectors of the same seed or, if there is one seed of them, of that, the mean over those of
-        `PAPER` that they keep, and "gain_over_static_at" each; with "_at_any_size" those of `at_any_size`, if there are
-        such rows; "gain_over_two_passes": above each of `PASSES`, the mean; "kept": the share of the mAP of the static
-        detector at full depth, by the share of the paper's full depth.
+        `PAPER` that they keep, and "gain_over_static_at" each; "kept": the share of the mAP of the static detector at
+        full depth, by the share of the paper's full depth; these with "_at_any_size", too, if there are rows of
+        `at_any_size`; "gain_over_two_passes": above each of `PASSES`, the mean.
     """
     summary = {"rule_score": [way[rule] for way in ways], "paper_rule_score": [way["max softmax"] for way in ways]}
     for name, policy in (("rule_score", rule), ("paper_rule_score", "max softmax")):
@@ -208,18 +220,18 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         found = [_reached(rows, policy, "paper", *there) for policy in (ours, opponent)]
         return difference(*_of_same_seed(*found)).rounded() if there else None
 
+    passes = {policy: gain for policy in PASSES if (gain := above(policy, *PAPER))}
+    summary |= {"gain_over_two_passes": passes} if passes else {}
+    full = _full_depth(rows, unit)
     for ours, end in ((rule, ""), (AT_ANY_SIZE, "_at_any_size")):
         static = {f"{share:.2f}": gain for share in PAPER if (gain := above("static lots", share, ours=ours))}
         if static:
             summary[f"gain_over_static{end}"] = above("static lots", *PAPER, ours=ours)
             summary[f"gain_over_static{end}_at"] = static
-    passes = {policy: gain for policy in PASSES if (gain := above(policy, *PAPER))}
-    summary |= {"gain_over_two_passes": passes} if passes else {}
-    full = _full_depth(rows, unit)
-    if full:
-        pairs = {share: _of_same_seed(_reached(rows, rule, "paper", share), full) for share in KEPT}
-        kept = {share: [_ratio(*pair) for pair in zip(*of_seeds, strict=True)] for share, of_seeds in pairs.items()}
-        summary["kept"] = {f"{share:.2f}": estimate_of(ratios).rounded(4) for share, ratios in kept.items()}
+        if full and _reached(rows, ours, "paper", *KEPT):
+            pairs = {share: _of_same_seed(_reached(rows, ours, "paper", share), full) for share in KEPT}
+            kept = {share: [_ratio(*pair) for pair in zip(*of_seeds, strict=True)] for share, of_seeds in pairs.items()}
+            summary[f"kept{end}"] = {f"{s:.2f}": estimate_of(ratios).rounded(4) for s, ratios in kept.items()}
     return summary
 
 
@@ -306,16 +318,12 @@ def compare(
 
 def _refuse_same_seeds(runs: Sequence[Choosing], static: Sequence[Choosing]) -> None:
     """Rows are told apart by their seed; and static detectors of another seed would be left out in silence."""
-    kinds, seeds = [(run.seed, run.unit) for run in runs], {run.seed for run in runs}
-    firsts = {seed: next(run.unit for run in runs if run.seed == seed) for seed in seeds}
+    kinds, seeds = [(run.seed, run.unit) for run in runs], [run.seed for run in runs]
+    firsts, others = {run.seed: run.unit for run in reversed(runs)}, {run.seed for run in static}
     if len(set(firsts.values())) > 1:
         raise ValueError(f"the first run of each seed must be for images of the same size, got units {firsts} (GMACs)")
     if len(set(kinds)) < len(kinds):
-        raise ValueError(
-            f"runs that choose must differ in their seed or image size, got the seeds {[run.seed for run in runs]}"
-        )
-    others = {run.seed for run in static}
-    if len(others) > 1 and not others <= seeds:
-        raise ValueError(
-            f"static runs of the seeds {sorted(others)} for runs of {sorted(seeds)}: use one seed, or these"
-        )
+        raise ValueError(f"runs that choose must differ in their seed or image size, got the seeds {seeds}")
+    if len(others) > 1 and not others <= set(seeds):
+        found = f"static runs of the seeds {sorted(others)} for runs of {sorted(set(seeds))}"
+        raise ValueError(f"{found}: use one seed, or these")

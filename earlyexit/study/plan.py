@@ -195,10 +195,11 @@ def _beyond(training: Callable[..., Training], seeds: Sequence[int], many: str) 
 def choosing_plan(
     folder: str | Path, runs: str | Path, *, seeds: Sequence[int] = (0,), epochs: int = 8, **changes
 ) -> tuple[list[Training], list[Training]]:
-    """Detectors that choose, one for each seed, and those that do not.
+    """Detectors that choose, two for each seed, and those that do not.
 
-    Of these there are for each seed three on images of the same size, cut off at exits 1 and 3, and whole, and one on
-    larger images, cut off at exit 3; and for the first seed the others of `_SIZES`, to see what other sizes are worth.
+    One chooses on images of the given size, one on larger ones. Of those that do not there are for each seed three on
+    images of the given size, cut off at exits 1 and 3, and whole, and one on larger ones, cut off at exit 3; the first
+    seed has the others of `_SIZES`, too, to see what other sizes are worth.
 
     Args:
         folder: images in COCO layout: the splits train, calibration, test.
@@ -209,30 +210,29 @@ def choosing_plan(
     """
     whole = replace(recipe("scenes"), data=Path(folder).as_posix(), epochs=epochs, **changes)
 
-    def training(name: str, group: str, seed: int, **parts) -> Training:
-        return Training(name, group, replace(whole, out=(Path(runs) / name).as_posix(), seed=seed, **parts))
+    def training(kind: str, seed: int, share: float, **parts) -> Training:
+        size = round(share * (whole.min_size or _SIDE))
+        name, at = (f"{kind}-{size}", {"min_size": size, "max_size": 2 * size}) if share != 1 else (kind, {})
+        out = (Path(runs) / f"{name}-{seed}").as_posix()
+        return Training(f"{name}-{seed}", "many", replace(whole, out=out, seed=seed, **at, **parts))
 
-    def goes_on(first: Training, name: str, group: str, **parts) -> Training:
+    def two_steps(kinds: tuple[str, str], seed: int, share: float, whole_parts: dict, parts: dict) -> Training:
+        first = training(kinds[0], seed, share, **whole_parts)
         start = f"{first.settings.out}/model.safetensors"
         parts = {**parts, **ONLY_EARLY, "exits": parts["opinions"], "warm_start": start}
-        return replace(training(name, group, first.settings.seed, **parts), first=first)
+        return replace(training(kinds[1], seed, share, **parts), first=first)
 
-    deep = [training(f"deep-{seed}", "joint", seed, **DEEP) for seed in seeds]
-    ours = [goes_on(first, f"early-{first.settings.seed}", "early", **CHOOSING) for first in deep]
-
-    def alone(k: int, name: str, seed: int, **size) -> Training:
+    def alone(seed: int, k: int, share: float) -> Training:
         if k == NUM_EXITS:
             parts = {**MANY, "exits": (k,), "theta": THETA, "first_read": "merged"}
-            return training(f"static-{name}", "many", seed, **parts, **size)
-        parts = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None, **size}
-        return goes_on(training(f"cut-{name}", "many", seed, **parts), f"static-{name}", "many", **parts)
+            return training(f"static-{k}", seed, share, **parts)
+        parts = {**CHOOSING, "exits": (k,), "opinions": (k,), "exit_weights": None}
+        return two_steps((f"cut-{k}", f"static-{k}"), seed, share, parts, parts)
 
-    static = []
-    for seed in seeds:
-        static += [alone(k, f"{k}-{seed}", seed) for k in _NOT_CHOOSING]
-        for k, share in _SIZES if seed == seeds[0] else _SIZES[:1]:
-            size = round(share * (whole.min_size or _SIDE))
-            static.append(alone(k, f"{k}-{size}-{seed}", seed, min_size=size, max_size=2 * size))
+    larger, *others = _SIZES
+    ours = [two_steps(("deep", "early"), seed, share, DEEP, CHOOSING) for seed in seeds for share in (1, larger[1])]
+    of_all = [*((k, 1) for k in _NOT_CHOOSING), larger]
+    static = [alone(seed, *way) for seed in seeds for way in (of_all if seed != seeds[0] else [*of_all, *others])]
     return ours, static
 
 
