@@ -121,13 +121,13 @@ def curves() -> dict[str, Points]:
     study = open_study()
     ours, paper = (study.table(f"choosing_scenes_many{name}") for name in ("", "_paper"))
     unit = select(paper, policy="exit 4")[0]["gmacs"]
-    first = ours[0]["run"]
 
     def points(rows: list[dict]) -> Points:
         return sorted({(row["gmacs"] / unit, row["mAP"]) for row in rows})
 
-    static = points(select(ours, policy="static", seed=ours[0]["seed"]))
-    choosing = [row for row in ours if row["run"] == first and row["policy"] in ("exit 1", "worth", "exit 4")]
+    of_seed = select(ours, seed=ours[0]["seed"])
+    static = points(select(of_seed, policy="static"))
+    choosing = [row for row in of_seed if row["policy"] in ("exit 1", "the rule at any size")]
     published = [row for row in paper if row["policy"] in ("max softmax", "exit 4")]
     return {
         "the paper's way": points(published),
