@@ -14,7 +14,7 @@ every mixture costs on them what it does on the whole split. Written into the su
   necks and random weights. There the early exits have the shares among each other that RUN's images gave them at
   62 %, and as many images leave early as makes 62 % of that detector's GMACs.
 
-Beside it a table of all times, `choosing_clock.csv`. Some ten minutes on an idle core.
+Beside it a table of all times, `choosing_clock.csv`. Some minutes on an idle core.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from torch import Tensor
 
 from earlyexit.data import coco_split
 from earlyexit.evaluation.cost import count_macs, one_thread, take_turns
-from earlyexit.evaluation.fitting import fit_worth
 from earlyexit.evaluation.policies import rule_scores, threshold_exits
 from earlyexit.evaluation.records import at_exits
 from earlyexit.files import write_json, write_table
@@ -39,7 +38,7 @@ from earlyexit.model import load_detector
 from earlyexit.model.backbone import EXITS, NUM_EXITS
 from earlyexit.model.export import OnnxDetector, export_onnx, for_inference
 from earlyexit.model.inputs import network_size
-from earlyexit.study.choosing import of_any_size
+from earlyexit.study.choosing import of_any_size, worth_for
 from earlyexit.study.findings import around, difference, estimate, seed_half
 from earlyexit.study.measure import PAPER_SIZE, paper_detector, time_ratio
 from earlyexit.study.opponents import (
@@ -74,8 +73,7 @@ class Mixture:
 
 def mixture(run: Choosing, budget: float) -> Mixture:
     """The one of a budget in GMACs."""
-    least, full = (float(run.calibration.gmacs[k].mean()) for k in (0, -1))
-    rule, thresholds = fit_worth(run.calibration, budget=min(max(budget, least * 1.001) / full, 1.0))
+    rule, thresholds = worth_for(run.calibration, "worth", budget)
     exits = threshold_exits(rule_scores(run.test, rule), thresholds)
     return Mixture(run, {"rule": rule, "thresholds": thresholds}, exits)
 

@@ -14,6 +14,7 @@ from test_fitting import planted
 import earlyexit
 from earlyexit.data import coco_split
 from earlyexit.data.scenes import export_scenes
+from earlyexit.evaluation.records import at_exits
 from earlyexit.files import read_table, write_json
 from earlyexit.model import load_detector
 from earlyexit.model.exits import worth_features
@@ -61,6 +62,19 @@ def test_images_that_cost_what_all_cost(clock):
         taken = exits[some].double()
         assert (taken == 1).double().mean() == pytest.approx(share, abs=0.04)
     assert len(set(some)) == 30
+
+
+def test_mixtures_are_of_the_best_size(clock):
+    """Of two detectors that differ in their cost alone: the cheap one, but for the share of the first one's own."""
+    run = Choosing("mine", planted(2)[0], planted(1)[0], unit=4.0)
+    halved = (records.priced((0.5 * records.gmacs.mean(1)).tolist()) for records in (run.calibration, run.test))
+    cheap = Choosing("cheap", *halved, unit=2.0)
+    found = clock["mixtures"]([run, cheap])
+    names = [one.run.name for one in found.values()]
+    assert names[:2] == ["cheap", "cheap"] and names[-1] == "mine"
+    for share, one in found.items():
+        spent = at_exits(one.run.test.gmacs, one.exits).mean()
+        assert spent < 1.1 * (clock["SHARE"] if share == "own" else share) * 4
 
 
 def test_gain_at_the_same_time(clock):

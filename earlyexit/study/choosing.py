@@ -22,6 +22,7 @@ from ..evaluation.records import ExitRecords
 from ..evaluation.scores import bootstrap, oracle
 from ..files import plain, write_json, write_table
 from ..model.backbone import EXITS
+from ..model.exits import Worth
 from ..processes import Job, Say, run_jobs
 from .findings import difference, estimate, estimate_of, rounded
 from .opponents import (
@@ -45,6 +46,7 @@ GOING_ON = (0.25, 0.5, 0.75)  # shares of the images that go on from exit 1 to e
 MAIN = "scenes_many"  # the data that the summary is about in the first place
 RULES = {"worth": False, "worth of detections": True}  # and whether it looks at them
 AT_ANY_SIZE = "the rule at any size"
+_NOTHING = {"mAP": 0.0, "samples": 0.0}
 
 
 def train_all(trainings: Sequence[Training], jobs: int, say: Say) -> list[Path]:
@@ -64,10 +66,15 @@ def train_all(trainings: Sequence[Training], jobs: int, say: Say) -> list[Path]:
     return runs
 
 
+def worth_for(calibration: ExitRecords, rule: str, budget: float) -> tuple[Worth, tuple[float, float, float]]:
+    """The one of `RULES` fitted for a budget in GMACs an image, at least those of exit 1, and its thresholds."""
+    least, full = (float(calibration.gmacs[k].mean()) for k in (0, -1))
+    return fit_worth(calibration, budget=max(budget, least * 1.001) / full, looks=RULES[rule])
+
+
 def by_worth(calibration: ExitRecords, test: ExitRecords, rule: str, budget: float) -> tuple[Tensor, float]:
     """Exits (N,) of the test images and their mean GMACs, by the one of `RULES` fitted for a budget in GMACs."""
-    least, full = (float(calibration.gmacs[k].mean()) for k in (0, -1))
-    fitted, thresholds = fit_worth(calibration, budget=max(budget, least * 1.001) / full, looks=RULES[rule])
+    fitted, thresholds = worth_for(calibration, rule, budget)
     exits = threshold_exits(rule_scores(test, fitted), thresholds)
     return exits, float(test.spent(exits, looks=RULES[rule]).mean())
 
@@ -126,10 +133,7 @@ def of_any_size(runs: Sequence[Choosing], rule: str, budget: float) -> tuple[Cho
 
 
 def at_any_size(runs: Sequence[Choosing], rule: str, repeats: int) -> list[dict]:
-    """Rows of a rule at each of `PAPER`, of detectors of one seed for images of several sizes, see `of_any_size`.
-
-    And of the forced exits of all but the first, whose unit counts.
-    """
+    """Rows of a rule at each of `PAPER`, in the first run's unit, by `of_any_size`; and of the others' forced exits."""
     rows = []
     for run in runs[1:]:
         forced = {f"exit {k} of another size": [run.test.all_at(k)] for k in EXITS}
@@ -230,18 +234,18 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
             summary[f"gain_over_static{end}_at"] = static
         if full and _reached(rows, ours, "paper", *KEPT):
             pairs = {share: _of_same_seed(_reached(rows, ours, "paper", share), full) for share in KEPT}
-            kept = {share: [_ratio(*pair) for pair in zip(*of_seeds, strict=True)] for share, of_seeds in pairs.items()}
+            kept = {
+                s: [_way(mine, _NOTHING, whole) for mine, whole in zip(*two, strict=True)] for s, two in pairs.items()
+            }
             summary[f"kept{end}"] = {f"{s:.2f}": estimate_of(ratios).rounded(4) for s, ratios in kept.items()}
     return summary
 
 
 def _reached(rows: Sequence[dict], policy: str, of: str, *shares: float) -> dict[int, dict]:
     """By seed the mean over some budgets of what a policy reaches."""
-    found: dict[int, list[dict]] = {}
-    for row in rows:
-        if row["policy"] == policy and row.get("of") == of and row["share"] in shares:
-            found.setdefault(row["seed"], []).append(row)
-    return {seed: _mean(of_seed) for seed, of_seed in found.items()}
+    there = [row for row in rows if (row["policy"], row.get("of")) == (policy, of) and row["share"] in shares]
+    seeds = dict.fromkeys(row["seed"] for row in there)
+    return {seed: _mean([row for row in there if row["seed"] == seed]) for seed in seeds}
 
 
 def _full_depth(rows: Sequence[dict], unit: float) -> dict[int, dict]:
@@ -261,10 +265,6 @@ def _of_same_seed(ours: dict[int, dict], others: dict[int, dict]) -> tuple[list[
 
 def _mean(rows: Sequence[dict]) -> dict:
     return {name: np.mean([row[name] for row in rows], axis=0) for name in ("mAP", "samples")}
-
-
-def _ratio(first: dict, second: dict) -> dict:
-    return {name: _share(first[name], second[name]) for name in ("mAP", "samples")}
 
 
 def compare(
