@@ -136,6 +136,12 @@ def test_a_rule_of_ones_own(model, scenes):
     torch.testing.assert_close(found[4]["scores"], full[4]["scores"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scores", [torch.zeros(1), torch.zeros(3), torch.zeros(2, 1)])
+def test_a_rule_that_forgets_an_image_is_refused(model, scenes, scores):
+    with pytest.raises(ValueError, match=r"one score an image, \(2,\), got \(" + ", ".join(map(str, scores.shape))):
+        model([scenes[0][0], scenes[1][0]], rule=lambda reached: scores, thresholds=(0.5, 0.5, 0.5))
+
+
 def test_scores_are_where_thresholds_are(records):
     """Logits would be calibrated, and their thresholds refused when an image comes."""
     with pytest.raises(ValueError, match=r"from 0 to 1, as thresholds are .*, got -?[0-9.]+ to [0-9.]+ of function"):

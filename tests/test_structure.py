@@ -11,7 +11,7 @@ PACKAGE = ROOT / "earlyexit"
 spec = importlib.util.spec_from_file_location("house", ROOT / "tools" / "house.py")
 house = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(house)
-FILES, LINES = 64, 15_230  # eight more: what is kept, and exits, where images of another size may be chosen
+FILES, LINES = 64, 15_233  # three more: a rule that forgets an image is refused
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_root_stays_small():
 def test_the_house_stays_small():
     """What was reached; whoever adds a room or a long function says why here."""
     files, lines = house.count(PACKAGE)
-    assert files <= FILES and lines <= LINES
+    assert files <= FILES and lines <= LINES, f"{files} files, {lines} lines: raise the limits here, and say why"
     assert len(house.files_with(PACKAGE, "filler")) <= 14
     assert house.long_functions(PACKAGE) == []
 

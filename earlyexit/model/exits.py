@@ -348,7 +348,10 @@ def _indices(positions: list[int], like: Tensor) -> Tensor:
 
 def _judge(rule: Rule, reached: Exit) -> tuple[list[float], list[bool]]:
     """Of each image its score and whether neck and head are skipped: the one transfer of an exit from the device."""
-    judged = rule(reached)
+    judged, images = rule(reached), len(reached.logits)
+    for part in (judged,) if isinstance(judged, Tensor) else judged:
+        if part.shape != (images,):
+            raise ValueError(f"a rule must give one score an image, ({images},), got {tuple(part.shape)}")
     if isinstance(judged, Tensor):
         return judged.tolist(), [False] * len(judged)
     scores, skipped = torch.stack([x.double() for x in judged]).tolist()
