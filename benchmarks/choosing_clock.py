@@ -31,7 +31,7 @@ from torch import Tensor
 
 from earlyexit.data import coco_split
 from earlyexit.evaluation.cost import count_macs, one_thread, take_turns
-from earlyexit.evaluation.policies import rule_scores, threshold_exits
+from earlyexit.evaluation.policies import rule_exits
 from earlyexit.evaluation.records import at_exits
 from earlyexit.files import write_json, write_table
 from earlyexit.model import load_detector
@@ -74,7 +74,7 @@ class Mixture:
 def mixture(run: Choosing, budget: float) -> Mixture:
     """The one of a budget in GMACs."""
     rule, thresholds = worth_for(run.calibration, "worth", budget)
-    exits = threshold_exits(rule_scores(run.test, rule), thresholds)
+    exits = rule_exits(run.test, rule, thresholds)
     return Mixture(run, {"rule": rule, "thresholds": thresholds}, exits)
 
 

@@ -85,6 +85,11 @@ def numbers(text: str, kind: Callable, option: str) -> tuple:
         raise ValueError(f"{option} takes numbers with commas between them, got {text!r}") from None
 
 
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, rather than having its default."""
+    return context.get_parameter_source(name).name == "COMMANDLINE"
+
+
 def _say_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"earlyexit {__version__}")
@@ -115,7 +120,7 @@ def add_train(app: typer.Typer, kind: type = TrainSettings) -> None:
 
         On several GPUs: torchrun --nproc-per-node 4 -m earlyexit train DATA --out RUN ...
         """
-        given = {name for name in values if context.get_parameter_source(name).name == "COMMANDLINE"}
+        given = {name for name in values if _is_given(context, name)}
         settings = _settings(kind, values, given, preset_name)
         check_settings(settings)
         if show:
@@ -328,10 +333,14 @@ def _as_table(result: dict) -> str:
 
 @app.command()
 def calibrate(
+    context: typer.Context,
     data: Data,
     weights: Weights = DEFAULT_WEIGHTS,
     split: Split = "calibration",
-    index: Annotated[int, typer.Option(min=1, max=34, help="Threshold index of the paper: 1 early, 34 never.")] = 17,
+    index: Annotated[
+        int | None,
+        typer.Option(min=1, max=34, help="Threshold index of the paper: 1 early, 34 never; 17 without a budget."),
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help="Who leaves: max softmax (the paper), entropy, ..., router or worth.")
     ] = None,
@@ -350,11 +359,15 @@ def calibrate(
     from .data import annotation_file
     from .evaluation.fitting import scores_of_rule
     from .evaluation.policies import calibrate_thresholds, exit_proportions, few_images
+    from .model import make_rule
     from .weights import own_weights, store_in_card
 
-    if into is not None:
-        weights = str(own_weights(into))
-    elif rule in ("router", "worth", "worth of detections"):
+    named = weights if _is_given(context, "weights") else None
+    for option, other, given in (("--index", "--budget", (index, budget)), ("--weights", "--into", (named, into))):
+        if None not in given:
+            raise ValueError(f"give {option} or {other}, not both, got {' and '.join(map(str, given))}")
+    weights = weights if into is None else str(own_weights(into))
+    if rule is not None and make_rule(rule).fitted and into is None:
         raise ValueError(f"--rule {rule} is fitted to these images, and lost with this command: add --into RUN")
     if clock and budget is None:
         raise ValueError("--clock says what a budget counts: add --budget, a share of full depth's time such as 0.8")
@@ -362,11 +375,11 @@ def calibrate(
     before, scales, notes = model.rule, model.score_scales, []
     model.to(_device(device))
     if budget is None:
-        shares = exit_proportions()[index - 1]
+        shares = exit_proportions()[(17 if index is None else index) - 1]
         scores = scores_of_rule(model, dataset, rule, progress=True)
         limits, notes = calibrate_thresholds(scores, shares), few_images(scores, shares)
     else:
-        limits, notes = _within_budget(model, dataset, index, rule, budget, clock)
+        limits, notes = _within_budget(model, dataset, rule, budget, clock)
     other = type(model.rule) is not type(before) and into is None
     only = f"these thresholds are for the rule {rule!r}, which {weights!r} do not have: --into RUN stores both"
     _say([*([only] if other else []), *notes])
@@ -379,17 +392,17 @@ def calibrate(
         typer.echo(f"stored in {path}\n{next_step('evaluate', data, '--weights', into, *there)}", err=True)
 
 
-def _within_budget(model, dataset, index: int, rule: str | None, budget: float, clock: bool) -> tuple[tuple, list[str]]:
+def _within_budget(model, dataset, rule: str | None, budget: float, clock: bool) -> tuple[tuple, list[str]]:
     """The thresholds of a budget, a share of full depth's compute or, by the clock, of its time; and what to say."""
     from .evaluation.cost import time_exits
-    from .evaluation.fitting import calibrate_rule
+    from .evaluation.fitting import calibrate_rule, check_budget
 
-    costs, notes = None, []
+    costs, notes, _ = None, [], check_budget(budget)
     if clock:
         costs = time_exits(model, dataset)
         each = ", ".join(f"{cost:.1f}" for cost in costs)
         notes = [f"exits 1 to 4 take {each} ms here, and the budget is {budget * costs[-1]:.1f} ms an image"]
-    return calibrate_rule(model, dataset, index, rule, budget, costs=costs, progress=True), notes
+    return calibrate_rule(model, dataset, budget, rule, costs=costs, progress=True), notes
 
 
 @app.command()

@@ -34,6 +34,9 @@ def test_all_commands_have_the_same_default_weights():
     assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-many"] * 4
 
 
+OVER = "'{photos}/photo.jpg' is read, and would be written over"
+
+
 @pytest.fixture(scope="session")
 def weights(finished_run):
     return finished_run / "model.safetensors"
@@ -151,6 +154,8 @@ def test_detect_in_bfloat16_and_with_thresholds(photos, weights):
         (["{photos}/photo.jpg", "--sheet", "{photos}/sheet.txt"], "--sheet must end in .png"),
         (["{photos}/photo.jpg", "--json", "{photos}"], "--json must be a file, got '{photos}'"),
         (["{photos}/photo.jpg", "--csv", "{photos}/no/x.csv"], "there is no folder '{photos}/no'"),
+        *((["{photos}", *to, "{photos}/photo.jpg"], OVER) for to in (["--save"], ["--sheet"])),
+        *((["{photos}/photo.jpg", to, "{photos}/photo.jpg"], OVER) for to in ("--save", "--json", "--csv")),
     ],
 )
 def test_detect_refuses(photos, weights, capsys, monkeypatch, arguments, message):

@@ -21,6 +21,8 @@ MACS = {1: 2.0, 2: 4.0, 3: 6.0, 4: 8.0}
 class Detector(torch.nn.Module):
     """Finds "b" in the same place of every photo, at exit 1 if it is dark and at exit 4 if it is bright."""
 
+    rule = None
+
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))

@@ -58,6 +58,8 @@ def test_boxes_that_are_off_lose_the_strict_metrics(folder):
 class Oracle(torch.nn.Module):
     """Finds exactly what is there, and says that image after image left at exits 1, 2, 3, 4, 1, ..."""
 
+    rule = None
+
     def __init__(self, dataset, like):
         super().__init__()
         self.backbone, self.neck, self.head, self.transform = like.backbone, like.neck, like.head, like.transform

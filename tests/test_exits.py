@@ -9,9 +9,18 @@ from made_records import made_records
 
 from earlyexit import calibrate_thresholds, load_detector
 from earlyexit.data.scenes import scene_dataset
-from earlyexit.evaluation import collect_records, evaluate_records, fit_router, fit_worth, rule_scores, threshold_exits
+from earlyexit.evaluation import (
+    collect_records,
+    evaluate,
+    evaluate_records,
+    fit_rule,
+    fit_worth,
+    rule_exits,
+    rule_scores,
+    threshold_exits,
+)
 from earlyexit.evaluation.scores import correct_classes
-from earlyexit.model import RULES, Router, SkipEmpty, make_rule
+from earlyexit.model import RULES, Router, Rule, SkipEmpty, Worth, make_rule
 from earlyexit.model.backbone import Exit
 from earlyexit.model.exits import exit_confidence, rule_features
 from earlyexit.weights import ModelConfig, read_about, save_weights
@@ -37,9 +46,13 @@ def records(model, scenes):
 @pytest.fixture(scope="module")
 def rules(records):
     """Every rule by its name; the router fitted to other images, worth to these."""
-    made = {name: make_rule(name) for name in RULES if name != "router"}
-    made |= {name: fit_worth(records, budget=0.6, looks=rule.looks)[0] for name, rule in made.items() if name in WORTH}
-    return {**made, "router": fit_router(made_records(images=80, objects=(1,), crowds=0, seed=3), steps=30)}
+    made = {name: make_rule(name) for name in RULES}
+    others = made_records(images=80, objects=(1,), crowds=0, seed=3)
+    return {name: fitted(rule, records, others) if rule.fitted else rule for name, rule in made.items()}
+
+
+def fitted(rule, records, others):
+    return fit_worth(records, budget=0.6, looks=rule.looks)[0] if isinstance(rule, Worth) else fit_rule(rule, others)
 
 
 @pytest.mark.parametrize("name", list(RULES))
@@ -56,6 +69,7 @@ def test_a_rule_decides_alive_as_on_records(name, rules, model, scenes, records)
         if detection["exit"] == exit:
             assert detection["confidence"] == pytest.approx(float(scores[exit - 1, i]), abs=1e-4)
             torch.testing.assert_close(detection["scores"], records.detection(i, exit)["scores"], rtol=1e-3, atol=1e-4)
+    assert torch.equal(rule_exits(records, rules[name], thresholds), expected)
     reached = evaluate_records(records, thresholds, rule=rules[name], metrics=("mAP",))
     assert reached["exits"] == {k: int((expected == k).sum()) for k in (1, 2, 3, 4)}
 
@@ -136,6 +150,75 @@ def test_a_rule_of_ones_own(model, scenes):
     torch.testing.assert_close(found[4]["scores"], full[4]["scores"], rtol=1e-4, atol=1e-5)
 
 
+class Skip(Rule):
+    """At exits 1 and 2 the images whose class score is low are skipped; with `looks` it asks for detections, too."""
+
+    skips = (1, 2)
+
+    def __init__(self, looks):
+        super().__init__()
+        self.needs = ("detections",) if looks else ()
+
+    def forward(self, reached):
+        scores = exit_confidence(reached.logits)
+        assert bool(self.needs) == (reached.found is not None)
+        return (scores, scores < (0, 0.4, 0.6)[reached.index]) if reached.index < 3 else scores
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("thresholds", [(0.9, 0.9, math.inf), (math.inf, math.inf, 0.97)])
+def test_skipped_images_alive_and_on_records(model, scenes, records, looks, thresholds):
+    """The same exits, detections and compute from a rule that skips images, and pays for what it looks at."""
+    rule, before = Skip(looks), model.rule
+    expected = rule_exits(records, rule, thresholds)
+    assert len(expected.unique()) >= 3 and (expected == 0).any()
+    reached = evaluate_records(records, thresholds, rule=rule)
+    model.rule = rule
+    try:
+        found = evaluate(model, scenes, thresholds=thresholds, batch_size=8)
+    finally:
+        model.rule = before
+    assert found["exits"] == reached["exits"] and reached["exits"][0] == int((expected == 0).sum())
+    assert found["gmacs"] == pytest.approx(reached["gmacs"]) and found["gmacs_full"] == pytest.approx(
+        reached["gmacs_full"]
+    )
+    assert found["mAP"] == pytest.approx(reached["mAP"], abs=0.05)
+    backbone, total = (records.gmacs - records.looks).mean(1), records.gmacs.mean(1)
+    passed = looks * torch.cat([torch.zeros(1), records.looks.mean(1).cumsum(0)[:2], torch.zeros(1)])
+    passed[3] = passed[2] + looks * (thresholds[2] < 1) * float(records.looks[2].mean())
+    by_hand = [backbone[1] + passed[2], *(total + passed)]
+    assert found["gmacs"] == pytest.approx(sum(float(by_hand[k]) for k in expected.tolist()) / len(records))
+    with pytest.raises(ValueError, match="Skip skips images.*rule_exits says"):
+        rule_scores(records, rule)
+
+
+@pytest.mark.parametrize("score", [math.nan, -0.5, 1.5])
+def test_scores_that_are_none_are_refused_alive(model, scenes, score):
+    rule = lambda reached: torch.full((len(reached.logits),), score)  # noqa: E731
+    for how in ({"thresholds": (0.5, 0.5, 0.5)}, {"exit": 1}):
+        with pytest.raises(ValueError, match=f"must be from 0 to 1.*got {score:g} of function"):
+            model([scenes[0][0]], rule=rule, **how)
+
+
+def test_a_forced_exit_asks_nobody_to_stay(model, scenes):
+    """Whatever the scores: rounding puts some a hair below 0."""
+    with torch.inference_mode():
+        found = model([scenes[0][0], scenes[1][0]], rule=lambda reached: torch.full((2,), -1e-6), exit=2)
+    assert [d["exit"] for d in found] == [2, 2]
+
+
+def test_the_name_of_a_rule_is_no_rule(model, scenes, records):
+    for use in (lambda: model([scenes[0][0]], rule="entropy"), lambda: rule_scores(records, "entropy")):
+        with pytest.raises(ValueError, match=r"a function of an Exit, got 'entropy': make_rule\(NAME\) makes one"):
+            use()
+
+
+def test_certainty_stays_inside_its_bounds():
+    logits = torch.cat([torch.zeros(200, 5), 100 * torch.eye(5)])
+    scores = make_rule("entropy")(Exit(1, (logits + 1e-3 * torch.randn(205, 5),)))
+    assert scores.min() >= 0 and scores.max() <= 1
+
+
 @pytest.mark.parametrize("scores", [torch.zeros(1), torch.zeros(3), torch.zeros(2, 1)])
 def test_a_rule_that_forgets_an_image_is_refused(model, scenes, scores):
     with pytest.raises(ValueError, match=r"one score an image, \(2,\), got \(" + ", ".join(map(str, scores.shape))):
@@ -144,9 +227,9 @@ def test_a_rule_that_forgets_an_image_is_refused(model, scenes, scores):
 
 def test_scores_are_where_thresholds_are(records):
     """Logits would be calibrated, and their thresholds refused when an image comes."""
-    with pytest.raises(ValueError, match=r"from 0 to 1, as thresholds are .*, got -?[0-9.]+ to [0-9.]+ of function"):
+    with pytest.raises(ValueError, match=r"from 0 to 1, as thresholds are .*, got -?[0-9.]+ of function"):
         rule_scores(records, lambda reached: reached.logits.amax(1))
-    with pytest.raises(ValueError, match="got nan to nan"):
+    with pytest.raises(ValueError, match="got nan of function"):
         rule_scores(records, lambda reached: reached.logits[:, 0] * math.nan)
     assert rule_scores(records, lambda reached: reached.logits.amax(1).sigmoid()).shape == (4, len(records))
 
@@ -201,7 +284,7 @@ def one_class():
     return records
 
 
-OF_CLASSIFIERS = [name for name in RULES if name not in (*WORTH, "router") and not make_rule(name).needs]
+OF_CLASSIFIERS = [name for name in RULES if make_rule(name).only_logits]
 
 
 @pytest.mark.parametrize("name", OF_CLASSIFIERS)

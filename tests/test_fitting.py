@@ -107,7 +107,10 @@ def test_the_budget_is_kept_where_the_rule_was_fitted(records, budget, looks):
     share = float(costs[exits - 1].mean()) / 4
     assert share <= budget
     assert share > budget - 0.03 or float(rule.price) == 0, "nearly used up, or nobody gains by more of it"
-    assert float(records.spent(exits, looks=looks).mean()) == pytest.approx(4 * share)
+    assert float(records.spent(exits, rule, thresholds).mean()) == pytest.approx(4 * share)
+    if looks:  # a rule that is asked at exit 3 alone looks at nothing that others pay for
+        late = records.spent(exits, rule, (math.inf, math.inf, 0.5)) - records.spent(exits)
+        torch.testing.assert_close(late, 0.2 * (exits == 4).double())
 
 
 def test_a_budget_that_cannot_be_kept(records):
@@ -158,12 +161,24 @@ def test_calibrating_worth_makes_scores_comparable_first(records, monkeypatch):
     for before, expected in ((check_scales(None), rescale_records(records, scales)), (scales, records)):
         parameters = [torch.zeros(1)]
         model = SimpleNamespace(exit_target="single", score_scales=before, parameters=lambda p=parameters: iter(p))
-        assert fitting.calibrate_rule(model, None, 17, "worth", 0.6) == (0.5, 0.5, 0.5)
+        assert fitting.calibrate_rule(model, None, 0.6, "worth") == (0.5, 0.5, 0.5)
         assert model.score_scales == scales
         fitted, _ = fit_worth(expected, budget=0.6)
         assert all(torch.equal(a, b) for a, b in zip(fitted.buffers(), model.rule.buffers(), strict=True))
     with pytest.raises(ValueError, match="'worth' goes by a budget.*got none"):
-        fitting.calibrate_rule(model, None, 17, "worth")
+        fitting.scores_of_rule(model, None, "worth")
+    before = model.rule
+    with pytest.raises(ValueError, match="at least 0.25"):
+        fitting.calibrate_rule(model, None, 0.1, "worth")
+    assert model.rule is before and model.score_scales == scales, "what failed changes nothing"
+
+
+@pytest.mark.parametrize("budget", [0, -1, 60, math.nan, math.inf])
+def test_a_budget_that_is_none(records, budget):
+    with pytest.raises(ValueError, match=f"a budget must be a share of full depth.*got {budget}"):
+        fit_worth(records, budget=budget)
+    with pytest.raises(ValueError, match="percent\\? divide by 100"):
+        fitting.calibrate_rule(None, None, budget)
 
 
 def test_a_budget_of_time(records):
@@ -183,8 +198,14 @@ def test_a_budget_of_time(records):
 
 def test_a_budget_for_any_rule(records, monkeypatch):
     monkeypatch.setattr(fitting, "collect_records", lambda model, dataset, progress: records)
-    model = SimpleNamespace(exit_target="single", score_scales=check_scales(None))
-    thresholds = fitting.calibrate_rule(model, None, 17, "entropy", 0.6)
+    parameters = [torch.zeros(1)]
+    model = SimpleNamespace(exit_target="single", score_scales=check_scales(None), parameters=lambda: iter(parameters))
+    thresholds = fitting.calibrate_rule(model, None, 0.6, "entropy")
     scores = rule_scores(records, model.rule)
     assert thresholds == thresholds_for_budget(records, gmacs=0.6 * 4, scores=scores, repeats=2).thresholds
     assert records.mean_gmacs(threshold_exits(scores, thresholds)) <= 0.6 * 4
+    looking = fitting.calibrate_rule(model, None, 0.6, "detection score")
+    exits = threshold_exits(rule_scores(records, model.rule), looking)
+    spent = float(records.spent(exits, model.rule, looking).mean())
+    assert records.mean_gmacs(exits) < spent <= 0.6 * 4, "what it looks at is counted"
+    assert evaluate_records(records, looking, rule=model.rule, metrics=("mAP",))["gmacs"] == pytest.approx(spent)

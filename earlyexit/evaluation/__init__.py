@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "coco": ["METRICS", "evaluate", "exit_accuracy", "exit_confidences", "exit_logits"],
         "collect": ["collect_records"],
         "cost": ["count_macs", "measure_latency"],
-        "fitting": ["Budget", "calibrate_rule", "fit_router", "fit_worth", "thresholds_for_budget"],
+        "fitting": ["Budget", "calibrate_rule", "fit_router", "fit_rule", "fit_worth", "thresholds_for_budget"],
         "matching": ["Matches", "average_precision", "marginal_precision", "match_records"],
         "pictures": [
             "EXIT_COLOURS",
@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "exit_proportions",
             "oracle_exits",
             "random_exits",
+            "rule_exits",
             "rule_scores",
             "threshold_exits",
         ],

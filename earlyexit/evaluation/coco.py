@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,10 +16,10 @@ from ..data.coco import CocoDataset, index_coco, make_loader, without_traceback
 from ..files import progress as shown
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
-from ..model.exits import exit_confidence, told_apart
+from ..model.exits import EMPTY_EXIT, exit_confidence, exit_limits, told_apart
 from ..model.inputs import network_size, same_size_batches
 from ..processes import gather, process_state
-from .cost import count_macs
+from .cost import count_macs, gmacs_of, spent_at
 
 METRICS = ("mAP", "AP50", "AP75", "AP small", "AP medium", "AP large")
 
@@ -44,20 +45,27 @@ def evaluate(
         progress: say on standard error how far it is: a bar or, without a terminal, a line every half minute.
 
     Returns:
-        COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...}, "gmacs" (mean
-        per image), "gmacs_full" (mean if all went to exit 4) and "images".
+        COCO metrics in percent (None where there is no object of that size), "exits" {1: images, ...} (0, too, if the
+        model's rule skipped some), "gmacs" (mean per image, see `spent_at`), "gmacs_full" (mean if all went to exit 4)
+        and "images".
     """
     check_data(model, dataset)
     rows = detect_all(model, dataset, thresholds, exit, batch_size, workers, progress)
-    macs = {size: count_macs(model, size) for size in {row.size for row in rows}}
-    exits = [row.exit for row in rows]
+    macs = {size: gmacs_of(count_macs(model, size)) for size in {row.size for row in rows}}
+    spent = {size: spent_at(*at_size, model.rule, exit_limits(thresholds, exit)) for size, at_size in macs.items()}
     return {
         **coco_metrics(dataset, [d for row in rows for d in row.found]),
-        "exits": {k: exits.count(k) for k in EXITS},
-        "gmacs": float(np.mean([macs[row.size][row.exit]["total"] for row in rows])),
-        "gmacs_full": float(np.mean([macs[row.size][NUM_EXITS]["total"] for row in rows])),
+        "exits": count_exits([row.exit for row in rows]),
+        "gmacs": float(np.mean([spent[row.size][row.exit] for row in rows])),
+        "gmacs_full": float(np.mean([macs[row.size][0, -1] for row in rows])),
         "images": len(rows),
     }
+
+
+def count_exits(exits: Sequence[int]) -> dict[int, int]:
+    """How many images left at each of the exits 1-4 and, if there are some, at exit 0: those that were skipped."""
+    counts = Counter(exits)
+    return {k: counts[k] for k in (EMPTY_EXIT, *EXITS) if k or counts[k]}
 
 
 class Detected(NamedTuple):

@@ -15,11 +15,11 @@ from torch.utils.data import Subset
 
 from ..data.coco import CocoDataset
 from ..files import progress as shown
-from ..model.backbone import EXITS, NUM_EXITS
+from ..model.backbone import NUM_EXITS
 from ..model.detector import EarlyExitRetinaNet
 from ..model.inputs import check_images, network_size, same_size_batches
 from .coco import batches_for, check_data
-from .cost import count_macs
+from .cost import count_macs, gmacs_of
 from .records import Detections, ExitRecords, Truth, describe, join_records, offsets_of
 
 CHUNK = 256  # images that are lost at most when a collection is killed
@@ -84,7 +84,7 @@ def _fill(
         chunks = shown(chunks, f"recording, parts of {CHUNK} images", len(todo))
     for (number, (_, lacking)), (shared, found, sizes) in zip(todo.items(), chunks, strict=True):
         for name in lacking:
-            gmacs, looks = torch.tensor([macs(name, size) for size in sizes], dtype=torch.float64).permute(1, 2, 0)
+            gmacs, looks = torch.stack([macs(name, size) for size in sizes], -1)
             made = ExitRecords(**shared, gmacs=gmacs, looks=looks, found=found[name], about=stores[name].about)
             stores[name].add(number, made)
 
@@ -250,8 +250,6 @@ def _missing(stores: dict[str | None, Store], images: int) -> dict[int, tuple[ra
     return missing
 
 
-def _macs(model: EarlyExitRetinaNet, filler: str | None, size: tuple[int, int]) -> list[list[float]]:
+def _macs(model: EarlyExitRetinaNet, filler: str | None, size: tuple[int, int]) -> Tensor:
     use_filler(model, filler)
-    by_exit = count_macs(model, size)
-    total = [by_exit[k]["total"] for k in EXITS]
-    return [total, [sum(v for part, v in by_exit[k].items() if part not in ("backbone", "total")) for k in EXITS]]
+    return gmacs_of(count_macs(model, size))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..data.coco import CocoDataset
 from ..model.backbone import EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet
+from ..model.exits import Rule, asked_at
 from ..model.inputs import network_size
 
 
@@ -86,6 +87,30 @@ def _by_exit(model: nn.Module, image: Tensor) -> dict[int, dict[str, float]]:
         macs = {part: count / 1e9 for part, count in macs.items()}
         found[exit] = {**macs, "total": sum(macs.values())}
     return found
+
+
+def gmacs_of(by_exit: dict[int, dict[str, float]]) -> Tensor:
+    """(2, 4) of `count_macs`: what exits 1 to 4 cost, and of that neck and head."""
+    ahead = ("backbone", "total")
+    looks = [sum(value for part, value in by_exit[k].items() if part not in ahead) for k in EXITS]
+    return torch.tensor([[by_exit[k]["total"] for k in EXITS], looks], dtype=torch.float64)
+
+
+def spent_at(gmacs: Tensor, looks: Tensor, rule: Rule | None, limits: Sequence[float]) -> Tensor:
+    """(5, ...) what an image costs that leaves at exit 0, without neck and head, or at exits 1 to 4.
+
+    A rule that needs detections has neck and head run wherever it is asked, at the exits that an image passes, too.
+
+    Args:
+        gmacs, looks: (4, ...) what exits 1 to 4 cost, and of that neck and head, see `gmacs_of`.
+        rule: None needs no detections.
+        limits: see `exit_limits`.
+    """
+    seen = torch.tensor(asked_at(rule, limits)) & bool(getattr(rule, "needs", ()))
+    seen = looks * seen.view(-1, *[1] * (looks.ndim - 1))
+    before = seen.cumsum(0) - seen
+    skipped = max(getattr(rule, "skips", ()), default=1) - 1
+    return torch.cat([(gmacs - looks + before + seen)[skipped, None], gmacs + before])
 
 
 def _count(module: nn.Module, *inputs: Tensor) -> int:

@@ -16,11 +16,11 @@ import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ..files import check_file, plain, write_json, write_table, write_whole
-from ..model.backbone import EXITS, NUM_EXITS
+from ..model.backbone import EXITS
 from ..model.exits import exit_limits
 from ..model.factories import load_detector
 from ..model.inputs import network_size
-from .cost import count_macs
+from .cost import count_macs, gmacs_of, spent_at
 from .pictures import (
     Shot,
     Source,
@@ -60,6 +60,10 @@ class Places:
 
     def check(self, words: Sequence[str], sources: Sequence[Source]) -> None:
         """`ValueError` unless results can be written there, beside what is read and not over it."""
+        read = {Path(source.name).resolve() for source in sources if source.kind != "camera"}
+        for path in filter(None, (*self.sheets, self.json, self.csv)):
+            if path.resolve() in read:
+                raise ValueError(f"{str(path)!r} is read, and would be written over: give another name")
         for option, path in (("--sheet", self.sheet), ("--json", self.json), ("--csv", self.csv)):
             check_file(option, path)
         if self.sheet and not _is_picture(self.sheet):
@@ -169,7 +173,8 @@ class _Looking:
         self.model.to(device, kind).eval()
         self.run = functools.partial(self.model, thresholds=thresholds, exit=exit)
         self.min_score, self.device, self.kind = min_score, device, kind
-        self.macs_at = functools.cache(functools.partial(count_macs, self.model))
+        self.limits = exit_limits(thresholds, exit)
+        self.costs = functools.cache(lambda size: gmacs_of(count_macs(self.model, size)))
 
     def __call__(self, shot: Shot) -> _Found:
         """`ValueError` if there is no image, or none that the network takes."""
@@ -181,7 +186,7 @@ class _Looking:
                 detection = self.run([photo.to(self.kind)])[0]
         except ValueError as error:
             raise ValueError(str(error).removeprefix("image 0 ")) from None
-        macs = self.macs_at(network_size(self.model, photo))
+        costs = self.costs(network_size(self.model, photo))
         good = detection["scores"] >= self.min_score
         row = {
             "file": shot.name,
@@ -191,9 +196,9 @@ class _Looking:
             "classes": [self.classes[label] for label in detection["labels"][good].tolist()],
             "exit": detection["exit"],
             "confidence": float(detection["confidence"]),
-            "gmacs": macs[detection["exit"]]["total"],
+            "gmacs": float(spent_at(*costs, self.model.rule, self.limits)[detection["exit"]]),
         }
-        full = macs[NUM_EXITS]["total"]
+        full = float(costs[0, -1])
         return _Found(detection, row, full, f"{1 - row['gmacs'] / full:.0%} of the compute saved")
 
 

@@ -3,6 +3,7 @@
 Both are judged by images that had no part in choosing them.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..data.coco import CocoDataset
-from ..model.backbone import EXITS, NUM_EXITS
+from ..model.backbone import EXITS, NUM_EXITS, Exit
 from ..model.detector import EarlyExitRetinaNet, check_scales
-from ..model.exits import MaxSoftmax, Router, Worth, make_rule, rule_features, worth_features
-from .coco import exit_confidences
+from ..model.exits import Router, Rule, Worth, make_rule, rule_features, worth_features
+from .coco import exit_logits
 from .collect import collect_records
 from .matching import Matches, map_of, marginal_precision, match_records
-from .policies import calibrate_thresholds, exit_proportions, limit_for, rule_scores, threshold_exits
+from .policies import limit_for, rule_scores, threshold_exits
 from .records import ExitRecords, at_exits
 from .scores import bootstrap_difference, fit_score_scales, rescale_records
 
@@ -28,6 +29,8 @@ LAST_SHARES = np.linspace(0, 1, 6)  # at exit 3, which saves little
 TRIED = 12  # choices whose mAP is measured; all others are compared by a first-order estimate
 WHERE_IT_PAYS = (0.5, 0.5, 0.5)  # the thresholds of a `Worth`, whose price decides
 STRENGTHS = torch.logspace(-2, 3, 26, dtype=torch.float64)  # of the ridge, in multiples of the number of images
+NO_BUDGET = "the rule 'worth' goes by a budget, a share of full depth such as 0.6, got none"
+MOST_BUDGET = 10  # beyond it nobody means a share: lean detectors are given shares of the paper's full depth
 CLIPPED = (0.02, 0.98)  # quantiles: a few images gain or lose very much, by luck
 
 
@@ -52,6 +55,7 @@ def thresholds_for_budget(
     gmacs: float | None = None,
     min_map: float | None = None,
     scores: Tensor | None = None,
+    rule: Rule | None = None,
     confidence: float = 0.95,
     repeats: int = 100,
 ) -> Budget:
@@ -64,6 +68,7 @@ def thresholds_for_budget(
         gmacs: the largest mean GMACs of an image; or
         min_map: the least mAP in percent.
         scores: (4, N), who may leave, see `rule_scores`; the largest softmax values unless given.
+        rule: gives the scores in their place; what it looks at before an image leaves counts as compute.
         confidence, repeats: of the bound on the loss of mAP, and bootstrap samples for it.
 
     Raises:
@@ -74,15 +79,17 @@ def thresholds_for_budget(
         raise ValueError(f"give either gmacs or min_map, a number, got gmacs={gmacs}, min_map={min_map}")
     if not 0.5 < confidence < 1:
         raise ValueError(f"confidence must lie between 0.5 and 1, got {confidence}")
+    if rule is not None:
+        scores = rule_scores(records, rule)
     scores = records.confidence if scores is None else scores
     if scores.shape != (NUM_EXITS, len(records)):
         raise ValueError(f"scores must be (4, {len(records)}), one for each exit and image, got {tuple(scores.shape)}")
-    choices, matches = all_choices(records, scores), match_records(records)
+    choices, matches = all_choices(records, scores, rule), match_records(records)
     full = records.all_at(NUM_EXITS)
     most = records.mean_gmacs(full)
     best = best_under(matches, choices, gmacs) if min_map is None else cheapest_above(matches, choices, min_map, most)
     chosen = choices.exits[best]
-    mean = records.mean_gmacs(chosen)
+    mean = float(choices.gmacs[best])
     value = map_of(matches, chosen)
     loss = map_of(matches, full) - value
     crossed = cross_fitted(records, matches, choices, mean / most)
@@ -104,10 +111,15 @@ class Choices:
     thresholds: list[tuple[float, float, float]]
     exits: Tensor  # (choices, N)
     gmacs: Tensor  # (choices,)
+    rule: Rule | None = None  # whose looks are among the GMACs
+
+    def spent(self, records: ExitRecords, number: int) -> Tensor:
+        """(N,) GMACs of the images with one of the choices."""
+        return records.spent(self.exits[number], self.rule, self.thresholds[number])
 
 
-def all_choices(records: ExitRecords, scores: Tensor) -> Choices:
-    """All thresholds by which given shares of the images that are still there leave, for scores (4, N)."""
+def all_choices(records: ExitRecords, scores: Tensor, rule: Rule | None = None) -> Choices:
+    """All thresholds by which given shares of the images that are still there leave, for scores (4, N) of a rule."""
     thresholds = []
     for shares in itertools.product(SHARES, SHARES, LAST_SHARES):
         here, limits = torch.ones(len(records), dtype=torch.bool), []
@@ -118,7 +130,10 @@ def all_choices(records: ExitRecords, scores: Tensor) -> Choices:
         thresholds.append(tuple(limits))
     thresholds = list(dict.fromkeys(thresholds))
     exits = torch.stack([threshold_exits(scores, t) for t in thresholds])
-    return Choices(thresholds, exits, torch.stack([at_exits(records.gmacs, chosen).mean() for chosen in exits]))
+    choices = Choices(thresholds, exits, torch.empty(len(exits), dtype=torch.float64), rule)
+    for number in range(len(exits)):
+        choices.gmacs[number] = choices.spent(records, number).mean()
+    return choices
 
 
 def best_under(matches: Matches, choices: Choices, budget: float) -> int:
@@ -171,7 +186,7 @@ def cross_fitted(records: ExitRecords, matches: Matches, choices: Choices, share
     for half in (first, ~first):
         if not half.any():  # of a single image, one half is empty
             continue
-        gmacs = torch.stack([at_exits(records.gmacs, chosen)[half].mean() for chosen in choices.exits])
+        gmacs = torch.stack([choices.spent(records, number)[half].mean() for number in range(len(choices.exits))])
         budget = max(share * float(records.gmacs[-1, half].mean()), float(gmacs.min()))
         mine = best_under(of_images(matches, half.numpy()), replace(choices, gmacs=gmacs), budget)
         crossed[~half] = choices.exits[mine, ~half]
@@ -203,6 +218,7 @@ def fit_worth(records: ExitRecords, *, budget: float, looks: bool = False) -> tu
     Raises:
         ValueError: if the budget is none, or less than the cheapest exits take.
     """
+    check_budget(budget)
     rule = Worth(looks)
     worth = len(records) * marginal_precision(match_records(records), records.all_at(NUM_EXITS))
     for k in EXITS[:-1]:
@@ -259,7 +275,7 @@ def set_price(rule: Worth, records: ExitRecords, budget: float) -> None:
         rule.price = torch.tensor(price, dtype=torch.float32)
         scores = [rule.scores(gain, k) for k, gain in zip(EXITS, gains, strict=False)]
         exits = threshold_exits(torch.stack([*scores, torch.ones_like(scores[0])]), WHERE_IT_PAYS)
-        return float(records.spent(exits, looks=rule.looks).mean()) / full
+        return float(records.spent(exits, rule, WHERE_IT_PAYS).mean()) / full
 
     low, high = 0.0, 1.0
     if share(0.0) <= budget:
@@ -298,42 +314,60 @@ def fit_router(records: ExitRecords, *, steps: int = 300, seed: int = 0, weight_
     return router.eval()
 
 
+def fit_rule(rule: Rule, records: ExitRecords) -> Rule:
+    """The rule, fitted to recorded images if it is of a kind that is; whether it was fitted before plays no part.
+
+    A `Worth`, which goes by a budget, is a `ValueError`: see `fit_worth`.
+    """
+    if isinstance(rule, Worth):
+        raise ValueError(NO_BUDGET)
+    return fit_router(records) if isinstance(rule, Router) else rule
+
+
+def check_budget(budget: float) -> float:
+    """A budget, the largest mean compute as a share of full depth; `ValueError` unless it is one."""
+    if not 0 < budget <= MOST_BUDGET:
+        raise ValueError(f"a budget must be a share of full depth, such as 0.6, got {budget}: percent? divide by 100")
+    return budget
+
+
 def calibrate_rule(
     model: EarlyExitRetinaNet,
     dataset: CocoDataset,
-    index: int,
+    budget: float,
     rule: str | None = None,
-    budget: float | None = None,
     *,
     costs: Sequence[float] | None = None,
     progress: bool = False,
 ) -> tuple[float, float, float]:
-    """Thresholds of exits 1-3 from a calibration split, whose images the model was not trained on; it gets the rule.
+    """Thresholds of exits 1-3 with which a budget is kept; the model gets the rule.
 
     With a `Worth` it gets `score_scales`, too, unless it has some.
 
     Args:
-        index: a row of `exit_proportions`, 1 to 34: so many images leave at each exit.
-        rule: a name of `RULES`, the model's own unless given; a router or a `Worth` is fitted to the images first.
-        budget: instead of `index`, the largest mean compute, as a share of that of full depth.
+        dataset: a calibration split, whose images the model was not trained on.
+        budget: the largest mean compute, as a share of that of full depth.
+        rule: a name of `RULES`, fitted to the images if it is of that kind; the model's own unless given, as it is but
+            for a `Worth`, whose price is that of a budget.
         costs: what counts as compute, if not multiply-adds: measured times of exits 1 to 4, see `time_exits`.
         progress: see `evaluate`.
     """
-    if budget is None:
-        scores = scores_of_rule(model, dataset, rule, progress=progress)
-        return calibrate_thresholds(scores, exit_proportions()[index - 1])
-    if rule is not None:
-        model.rule = make_rule(rule, model.exit_target)
+    check_budget(budget)
+    wanted = model.rule if rule is None else make_rule(rule, model.exit_target)
     records = collect_records(model, dataset, progress=progress)
     records = records if costs is None else records.priced(costs)
-    if not isinstance(model.rule, Worth):
-        scores, gmacs = _fitted_scores(model, records, rule), budget * float(records.gmacs[-1].mean())
-        return thresholds_for_budget(records, gmacs=gmacs, scores=scores, repeats=2).thresholds
-    if all(tuple(scale) == (1.0, 0.0) for scale in model.score_scales):
-        model.score_scales = check_scales(fit_score_scales(records))
-        records = rescale_records(records, model.score_scales)
-    fitted, limits = fit_worth(records, budget=budget, looks=model.rule.looks)
-    model.rule = fitted.to(next(model.parameters()).device)
+    if not isinstance(wanted, Worth):
+        wanted = _on_cpu(wanted) if rule is None else fit_rule(wanted, records)
+        gmacs = budget * float(records.gmacs[-1].mean())
+        limits, scales = thresholds_for_budget(records, gmacs=gmacs, rule=wanted, repeats=2).thresholds, None
+    else:
+        scales = model.score_scales
+        if all(tuple(scale) == (1.0, 0.0) for scale in scales):
+            scales = check_scales(fit_score_scales(records))
+            records = rescale_records(records, scales)
+        wanted, limits = fit_worth(records, budget=budget, looks=wanted.looks)
+    model.score_scales = model.score_scales if scales is None else scales
+    model.rule = wanted.to(next(model.parameters()).device)
     return limits
 
 
@@ -341,16 +375,20 @@ def scores_of_rule(
     model: EarlyExitRetinaNet, dataset: CocoDataset, rule: str | None = None, *, progress: bool = False
 ) -> Tensor:
     """(4, images) what a rule says of every image at every exit; arguments as for `calibrate_rule`."""
-    if rule is not None:
-        model.rule = make_rule(rule, model.exit_target)
-    if isinstance(model.rule, Worth):
-        raise ValueError(f"the rule {rule or 'worth'!r} goes by a budget, a share of full depth such as 0.6, got none")
-    if isinstance(model.rule, MaxSoftmax):  # needs no detections: one pass through the backbone
-        return exit_confidences(model, dataset, progress=progress)
-    return _fitted_scores(model, collect_records(model, dataset, progress=progress), rule)
+    wanted = model.rule if rule is None else make_rule(rule, model.exit_target)
+    if isinstance(wanted, Worth):
+        raise ValueError(NO_BUDGET)
+    if wanted.only_logits:
+        logits = exit_logits(model, dataset, progress=progress)[0]
+        scores = torch.stack([wanted(Exit(k, tuple(logits[:k]))) for k in EXITS])
+    else:
+        records = collect_records(model, dataset, progress=progress)
+        wanted = _on_cpu(wanted) if rule is None else fit_rule(wanted, records)
+        scores = rule_scores(records, wanted)
+    model.rule = wanted.to(next(model.parameters()).device)
+    return scores
 
 
-def _fitted_scores(model: EarlyExitRetinaNet, records: ExitRecords, rule: str | None) -> Tensor:
-    if rule == "router":
-        model.rule = fit_router(records)
-    return rule_scores(records, model.rule.cpu() if isinstance(model.rule, Router) else model.rule)
+def _on_cpu(rule: Rule) -> Rule:
+    """The rule where records are; the model keeps its own."""
+    return copy.deepcopy(rule).cpu()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.coco import index_coco
 from ..model.backbone import NUM_EXITS
+from ..model.exits import EMPTY_EXIT
 from .coco import METRICS
 from .records import ExitRecords, owners_of
 
@@ -53,7 +54,7 @@ def average_precision(
     """COCO's metrics in percent if image i leaves at exit chosen[i]; equal to pycocotools' to the last bit.
 
     Args:
-        chosen: (N,) 1 to 4.
+        chosen: (N,) 1 to 4, or 0 for an image without detections.
         counts: (N,) whole numbers; an image counts that often, its copies being neighbours. Each once unless given.
         metrics: those wanted; "mAP" alone is several times faster than all six.
 
@@ -111,9 +112,9 @@ def check_chosen(chosen: Tensor, images: int) -> Tensor:
     chosen = torch.as_tensor(chosen).cpu()
     if chosen.shape != (images,) or chosen.is_floating_point() or chosen.is_complex():
         raise ValueError(f"chosen must name an exit for each of {images} images, got {chosen.dtype} {chosen.shape}")
-    bad = chosen[(chosen < 1) | (chosen > NUM_EXITS)]
+    bad = chosen[(chosen < EMPTY_EXIT) | (chosen > NUM_EXITS)]
     if len(bad):
-        raise ValueError(f"chosen must hold exits 1 to {NUM_EXITS}, got {bad[:5].tolist()}")
+        raise ValueError(f"chosen must hold exits 1 to {NUM_EXITS}, or 0 for skipped images, got {bad[:5].tolist()}")
     return chosen.to(torch.int64)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..model.backbone import EXITS, NUM_EXITS
-from ..model.exits import Rule, exit_limits
+from ..model.exits import EMPTY_EXIT, Rule, asked_at, check_scores, exit_limits, judge
 from .records import ExitRecords, at_exits
 
 NUM_SETTINGS = 34
@@ -122,13 +122,31 @@ def oracle_exits(utility: Tensor, gmacs: Tensor, budget: float) -> Tensor:
 
 
 def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
-    """(4, N) scores of each image at each exit, as `model(images, rule=rule)` has them; `ValueError` beyond [0, 1]."""
-    scores = [rule(records.exit(k, found=bool(getattr(rule, "needs", ())))) for k in EXITS]
-    scores = torch.stack([s if isinstance(s, Tensor) else s[0] for s in scores])
-    if not torch.allclose(scores.float(), scores.float().clamp(0, 1), atol=1e-4):
-        got = f"got {float(scores.min()):g} to {float(scores.max()):g} of {type(rule).__name__}"
-        raise ValueError(f"scores of a rule must be from 0 to 1, as thresholds are (a sigmoid sees to it), {got}")
+    """(4, N) scores of each image at each exit, as `model(images, rule=rule)` has them.
+
+    `ValueError` beyond [0, 1], and for a rule that lets images leave without detections: see `rule_exits`.
+    """
+    scores, skipped = _judged(records, rule)
+    if skipped.any():
+        raise ValueError(f"{type(rule).__name__} skips images, whatever their score: rule_exits says where all leave")
     return scores
+
+
+def rule_exits(records: ExitRecords, rule: Rule, thresholds: Sequence[float] | None) -> Tensor:
+    """(N,) the exits at which images leave in `model(images, rule=rule, thresholds=...)`; 0 for those it skips."""
+    scores, skipped = _judged(records, rule)
+    exits = threshold_exits(scores, thresholds)
+    asked = torch.tensor(asked_at(rule, exit_limits(thresholds, None)))
+    gone = skipped & asked[:, None] & (torch.tensor(EXITS)[:, None] <= exits)
+    return exits.where(~gone.any(0), EMPTY_EXIT)
+
+
+def _judged(records: ExitRecords, rule: Rule) -> tuple[Tensor, Tensor]:
+    """(4, N) scores and whether images are skipped."""
+    found = bool(getattr(rule, "needs", ()))
+    scores, skipped = map(torch.stack, zip(*[judge(rule, records.exit(k, found=found)) for k in EXITS], strict=True))
+    check_scores([float(scores.min()), float(scores.max())], rule)
+    return scores, skipped.bool()
 
 
 def early_share(scores: Tensor, proportions: Tensor, *, rounds: int = 200, seed: int = 0) -> tuple[float, float]:

@@ -17,7 +17,8 @@ from ..data.coco import CocoDataset
 from ..files import write_whole
 from ..model.backbone import EXITS, NUM_EXITS, Exit
 from ..model.detector import POSTPROCESSING, EarlyExitRetinaNet
-from ..model.exits import exit_confidence
+from ..model.exits import Rule, exit_confidence, exit_limits
+from .cost import spent_at
 
 FORMAT = 1
 TRANSFORM = ("min_size", "max_size", "size_divisible", "image_mean", "image_std")
@@ -98,13 +99,18 @@ class ExitRecords:
         return torch.full((len(self),), exit)
 
     def mean_gmacs(self, chosen: Tensor) -> float:
-        """Mean multiply-adds of an image if image i leaves at exit chosen[i]."""
-        return float(at_exits(self.gmacs, chosen).mean())
+        """Mean multiply-adds of an image if image i leaves at exit chosen[i], 0 to 4."""
+        return float(self.spent(chosen).mean())
 
-    def spent(self, chosen: Tensor, *, looks: bool = False) -> Tensor:
-        """(N,) multiply-adds if image i leaves at exit chosen[i]; with `looks`, neck and head at all before it, too."""
-        before = self.looks.cumsum(0) - self.looks if looks else 0
-        return at_exits(self.gmacs + before, chosen)
+    def spent(self, chosen: Tensor, rule: Rule | None = None, thresholds: Sequence[float] | None = None) -> Tensor:
+        """(N,) multiply-adds if image i leaves at exit chosen[i] as a rule with these thresholds says, see `spent_at`.
+
+        Without a rule nothing was looked at before an image left.
+        """
+        if self.looks is None and (getattr(rule, "needs", ()) or (chosen < 1).any()):
+            raise ValueError("these records do not say what necks and heads cost: collect them again")
+        looks = torch.zeros_like(self.gmacs) if self.looks is None else self.looks
+        return spent_at(self.gmacs, looks, rule, exit_limits(thresholds, None)).gather(0, chosen[None])[0]
 
     def priced(self, costs: Sequence[float]) -> "ExitRecords":
         """The same images with other costs in the place of multiply-adds: means at exits 1 to 4, e.g. milliseconds."""

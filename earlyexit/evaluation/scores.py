@@ -11,7 +11,7 @@ from torch import Tensor
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.detector import EDGE, check_scales, rescale_scores
 from ..model.exits import Rule, emptiness, told_apart
-from .coco import METRICS
+from .coco import METRICS, count_exits
 from .matching import Matches, average_precision, check_chosen, map_of, marginal_precision, match_records
 from .policies import (
     NUM_SETTINGS,
@@ -19,7 +19,7 @@ from .policies import (
     exit_proportions,
     oracle_exits,
     random_exits,
-    rule_scores,
+    rule_exits,
     threshold_exits,
 )
 from .records import Detections, ExitRecords, at_exits, offsets_of, owners_of
@@ -35,12 +35,15 @@ def evaluate_records(
     metrics: Sequence[str] = METRICS,
 ) -> dict:
     """What `model(images, thresholds=thresholds, rule=rule)` reaches on the recorded images; see `evaluate_exits`."""
-    scores = records.confidence if rule is None else rule_scores(records, rule)
-    return evaluate_exits(records, threshold_exits(scores, thresholds), metrics=metrics)
+    if rule is None:
+        return evaluate_exits(records, threshold_exits(records.confidence, thresholds), metrics=metrics)
+    exits = rule_exits(records, rule, thresholds)
+    spent = float(records.spent(exits, rule, thresholds).mean())
+    return {**evaluate_exits(records, exits, metrics=metrics), "gmacs": spent}
 
 
 def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[str] = METRICS) -> dict:
-    """What is reached if image i leaves at exit chosen[i], (N,) 1 to 4.
+    """What is reached if image i leaves at exit chosen[i], (N,) 1 to 4, or 0 for images that are skipped.
 
     Args:
         metrics: those of COCO's six that are wanted; "mAP" alone is several times faster.
@@ -52,14 +55,14 @@ def evaluate_exits(records: ExitRecords, chosen: Tensor, *, metrics: Sequence[st
         exactly one object.
     """
     chosen = check_chosen(chosen, len(records))
-    counts = torch.bincount(chosen, minlength=NUM_EXITS + 1)[1:].tolist()
     right = correct_classes(records)
+    right = None if right is None else torch.cat([torch.zeros_like(right[:1]), right]).gather(0, chosen[None])
     return {
         **average_precision(match_records(records), chosen, metrics=metrics),
-        "exits": dict(enumerate(counts, start=1)),
+        "exits": count_exits(chosen.tolist()),
         "gmacs": records.mean_gmacs(chosen),
         "gmacs_full": float(records.gmacs[-1].mean()),
-        "accuracy": None if right is None else 100 * float(at_exits(right, chosen).double().mean()),
+        "accuracy": None if right is None else 100 * float(right.double().mean()),
         "images": len(records),
     }
 

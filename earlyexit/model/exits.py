@@ -16,6 +16,7 @@ EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
 HIDDEN = 16  # units of a router
 LEVELS, TOP = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), 5  # of the scores that `Worth` looks at
 SIDES = (16.0, 24.0, 32.0, 48.0, 64.0, 96.0, math.inf)  # of boxes, in pixels
+SLACK = 1e-4  # of a score beyond [0, 1]: rounding
 MOST_THRESHOLD = 2.0  # 1.1 or 2 is somebody's "never", 90 is a percentage
 ONE_CLASS = "one class: the exits say by a sigmoid how surely it is there, for a softmax over one class is always 1"
 
@@ -31,11 +32,15 @@ class Rule(nn.Module):
     """
 
     needs: tuple[str, ...] = ()  #: ("detections",) if it looks at `Exit.found`; neck and head then run at each exit
-    skips: tuple[int, ...] = ()  #: exits at which it gives a mask, too
+    fitted = False  #: whether it says something only once it was fitted to images, see `fit_rule`
+    only_logits = False  #: whether the exits' logits are all that it looks at: to calibrate it takes the backbone alone
+    skips: tuple[int, ...] = ()  #: exits at which it gives a mask, too; the last of them is what skipped images cost
 
 
 class MaxSoftmax(Rule):
     """The paper's rule: the largest softmax value, see `exit_confidence`."""
+
+    only_logits = True
 
     def __init__(self, exit_target: str = "single"):
         super().__init__()
@@ -49,11 +54,13 @@ class MaxSoftmax(Rule):
 class Certainty(Rule):
     """One minus the entropy of the softmax, as a share of the largest possible."""
 
+    only_logits = True
+
     def forward(self, reached: Exit) -> Tensor:
         """(N,) certainties of this exit's classifier."""
         logs = told_apart(reached.logits).log_softmax(1)
         entropy = -(logs.exp() * logs).sum(1)
-        return 1 - entropy / math.log(logs.shape[1])
+        return (1 - entropy / math.log(logs.shape[1])).clamp(0, 1)  # rounding may leave it a hair outside
 
 
 class Agreement(Rule):
@@ -61,6 +68,8 @@ class Agreement(Rule):
 
     The first exit has none before it and is measured by itself: the overlap with its own most likely class.
     """
+
+    only_logits = True
 
     def forward(self, reached: Exit) -> Tensor:
         """(N,) overlaps."""
@@ -72,7 +81,6 @@ class DetectionScore(Rule):
     """The highest score of the detections at an exit, 0 without any.
 
     It asks neck and head, not the classifier: an image that goes on has paid for them at the exit that it passed.
-    `ExitRecords.gmacs` counts those of the exit that was taken alone.
     """
 
     needs = ("detections",)
@@ -110,6 +118,8 @@ class Router(Rule):
 
     The features are normalised by their mean and std, (3, 6), on the images that it was fitted to.
     """
+
+    fitted = True
 
     def __init__(self, features: int = 6):
         super().__init__()
@@ -159,6 +169,8 @@ class Worth(Rule):
         costs: (4, 4), what going on from exit k to exit j takes, as a share of full depth.
         price: what a worth has to be for each of these shares.
     """
+
+    fitted = True
 
     def __init__(self, looks: bool = False):
         super().__init__()
@@ -291,6 +303,11 @@ def exit_limits(thresholds: Sequence[float] | None, exit: int | None) -> tuple[f
     return (*early, 0.0)
 
 
+def asked_at(rule: Rule | None, limits: Sequence[float]) -> list[bool]:
+    """At which of the exits 1-4 a rule is asked: where images may leave by their score, or be skipped."""
+    return [limit < math.inf or exit in getattr(rule, "skips", ()) for exit, limit in zip(EXITS, limits, strict=True)]
+
+
 def leave_early(
     stream: Generator[Exit, Tensor | None, None],
     count: int,
@@ -310,10 +327,10 @@ def leave_early(
     """
     results: list[dict] = [{}] * count
     waiting = list(range(count))  # positions in the batch of the images that still run
-    reached = next(stream)
+    reached, asked = next(stream), asked_at(rule, limits)
     while True:
-        limit, last = limits[reached.index - 1], reached.index == NUM_EXITS
-        if limit == math.inf and reached.index not in getattr(rule, "skips", ()):  # nobody can leave: no need to look
+        limit, last = limits[reached.index - 1], all(later == math.inf for later in limits[reached.index :])
+        if not asked[reached.index - 1]:
             reached = next(stream)
             continue
         if getattr(rule, "needs", ()):
@@ -346,16 +363,37 @@ def _indices(positions: list[int], like: Tensor) -> Tensor:
     return torch.tensor(positions).to(like.device, non_blocking=True)
 
 
-def _judge(rule: Rule, reached: Exit) -> tuple[list[float], list[bool]]:
-    """Of each image its score and whether neck and head are skipped: the one transfer of an exit from the device."""
+def judge(rule: Rule, reached: Exit) -> tuple[Tensor, Tensor]:
+    """Of each image its score and whether neck and head are skipped, (N,) and (N,).
+
+    `ValueError` unless the rule can be asked and speaks of each image.
+    """
+    if not callable(rule):
+        raise ValueError(f"a rule must be a Rule or a function of an Exit, got {rule!r}: make_rule(NAME) makes one")
     judged, images = rule(reached), len(reached.logits)
-    for part in (judged,) if isinstance(judged, Tensor) else judged:
+    parts = (judged, torch.zeros_like(judged, dtype=torch.bool)) if isinstance(judged, Tensor) else tuple(judged)
+    for part in parts:
         if part.shape != (images,):
             raise ValueError(f"a rule must give one score an image, ({images},), got {tuple(part.shape)}")
-    if isinstance(judged, Tensor):
-        return judged.tolist(), [False] * len(judged)
-    scores, skipped = torch.stack([x.double() for x in judged]).tolist()
-    return scores, [bool(skip) for skip in skipped]
+    return parts
+
+
+def check_scores(scores: Sequence[float], rule: Rule) -> None:
+    """`ValueError` unless all lie in [0, 1], where thresholds are."""
+    bad = [score for score in scores if not -SLACK <= score <= 1 + SLACK]  # NaN, too
+    if bad:
+        raise ValueError(
+            f"scores of a rule must be from 0 to 1, as thresholds are (a sigmoid sees to it), got {bad[0]:g} of "
+            f"{type(rule).__name__}"
+        )
+
+
+def _judge(rule: Rule, reached: Exit) -> tuple[list[float], list[bool]]:
+    """The same as lists: the one transfer of an exit from the device."""
+    judged = torch.stack([part.double() for part in judge(rule, reached)], 1).tolist()
+    scores = [score for score, _ in judged]
+    check_scores(scores, rule)
+    return scores, [bool(skip) for _, skip in judged]
 
 
 def _no_detections(like: Tensor) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..data.coco import coco_split
 from ..evaluation.fitting import all_choices, best_under, fit_worth
 from ..evaluation.matching import map_of, match_records
-from ..evaluation.policies import random_exits, rule_scores, threshold_exits
+from ..evaluation.policies import random_exits, rule_exits, threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import bootstrap, oracle
 from ..files import plain, write_json, write_table
@@ -44,7 +44,7 @@ OWN = (0.42, 0.5, 0.6, 0.7)  # budgets as shares of the detector's own full dept
 KEPT = (0.7, 0.6, 0.5)  # those of `PAPER` at which the share of the mAP that is kept is told
 GOING_ON = (0.25, 0.5, 0.75)  # shares of the images that go on from exit 1 to exit 4
 MAIN = "scenes_many"  # the data that the summary is about in the first place
-RULES = {"worth": False, "worth of detections": True}  # and whether it looks at them
+WORTHS = {"worth": False, "worth of detections": True}  # and whether it looks at them
 AT_ANY_SIZE = "the rule at any size"
 _NOTHING = {"mAP": 0.0, "samples": 0.0}
 
@@ -67,16 +67,16 @@ def train_all(trainings: Sequence[Training], jobs: int, say: Say) -> list[Path]:
 
 
 def worth_for(calibration: ExitRecords, rule: str, budget: float) -> tuple[Worth, tuple[float, float, float]]:
-    """The one of `RULES` fitted for a budget in GMACs an image, at least those of exit 1, and its thresholds."""
+    """The one of `WORTHS` fitted for a budget in GMACs an image, at least those of exit 1, and its thresholds."""
     least, full = (float(calibration.gmacs[k].mean()) for k in (0, -1))
-    return fit_worth(calibration, budget=max(budget, least * 1.001) / full, looks=RULES[rule])
+    return fit_worth(calibration, budget=max(budget, least * 1.001) / full, looks=WORTHS[rule])
 
 
 def by_worth(calibration: ExitRecords, test: ExitRecords, rule: str, budget: float) -> tuple[Tensor, float]:
-    """Exits (N,) of the test images and their mean GMACs, by the one of `RULES` fitted for a budget in GMACs."""
+    """Exits (N,) of the test images and their mean GMACs, by the one of `WORTHS` fitted for a budget in GMACs."""
     fitted, thresholds = worth_for(calibration, rule, budget)
-    exits = threshold_exits(rule_scores(test, fitted), thresholds)
-    return exits, float(test.spent(exits, looks=RULES[rule]).mean())
+    exits = rule_exits(test, fitted, thresholds)
+    return exits, float(test.spent(exits, fitted, thresholds).mean())
 
 
 def policies(run: Choosing) -> dict[str, Callable[[float], tuple[Tensor, float]]]:
@@ -94,7 +94,7 @@ def policies(run: Choosing) -> dict[str, Callable[[float], tuple[Tensor, float]]
         (found,) = oracle(test, [max(budget, float(test.gmacs[0].mean()))], metrics=("mAP",))
         return found["chosen"], found["gmacs"]
 
-    rules = {name: lambda budget, name=name: by_worth(calibration, test, name, budget) for name in RULES}
+    rules = {name: lambda budget, name=name: by_worth(calibration, test, name, budget) for name in WORTHS}
     return {**rules, "max softmax": paper, "oracle": best}
 
 
@@ -160,7 +160,7 @@ def way_to_oracle(run: Choosing, repeats: int, others: Mapping[str, Tensor] | No
     """
     two, reached = side_by_side([(run.test, 1), (run.test, 4)]), run.test.exit(1, found=True)
     matches, orders = match_records(two), {"max softmax": run.test.confidence[0], **(others or {})}
-    for name, looks in RULES.items():
+    for name, looks in WORTHS.items():
         rule, _ = fit_worth(run.calibration, budget=1.0, looks=looks)
         orders[name] = -rule.gains(reached)[:, -1]
     chosen: dict[str, list[Tensor]] = {name: [] for name in (*orders, "lots", "oracle")}
@@ -198,7 +198,7 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
     Args:
         rows: of `curve` and `static_rows`, of all runs.
         ways: of `way_to_oracle`, one for each run.
-        rule: of `RULES`.
+        rule: of `WORTHS`.
         unit: GMACs of the paper's full depth.
 
     Returns:
@@ -289,11 +289,11 @@ def compare(
             seeds of ours.
         fresh: another folder of data, whose test images are judged in the place of those of `data`.
         name: of the data, in the summary.
-        rule: the one of `RULES` that the summary is about.
+        rule: the one of `WORTHS` that the summary is about.
         repeats: bootstrap samples over images.
     """
-    if rule not in RULES:
-        raise ValueError(f"the rule must be one of {list(RULES)}, got {rule!r}")
+    if rule not in WORTHS:
+        raise ValueError(f"the rule must be one of {list(WORTHS)}, got {rule!r}")
     opened, others = ([open_run(run, data, out / "records", fresh) for run in group] for group in (runs, static))
     _refuse_same_seeds(opened, others)
     others = [replace(run, unit=opened[0].unit) for run in others]  # some are trained on images of another size

@@ -15,14 +15,14 @@ from torch import Tensor
 from ..data.coco import CocoDataset
 from ..evaluation import scores
 from ..evaluation.coco import METRICS
-from ..evaluation.fitting import fit_router, thresholds_for_budget
+from ..evaluation.fitting import fit_rule, thresholds_for_budget
 from ..evaluation.matching import average_precision, map_of, match_records
 from ..evaluation.policies import random_exits, rule_scores, threshold_exits
 from ..evaluation.records import ExitRecords
 from ..evaluation.scores import Interval, bootstrap
 from ..files import plain
 from ..model.backbone import EXITS
-from ..model.exits import RULES, make_rule
+from ..model.exits import RULES, Worth, make_rule
 
 NORMAL = 1.960  # standard deviations on each side of a 95 % interval
 RANDOM_REPEATS = 10  # section 4.4.1
@@ -300,8 +300,9 @@ def affordable(calibration: ExitRecords, shares: Sequence[float]) -> list[tuple[
 
 def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
     """The score of each rule of leaving and of a router, see `rule_score`."""
-    names = [name for name in RULES if not name.startswith("worth")]  # which has a study of its own, see `choosing`
-    every = {name: fit_router(calibration) if name == "router" else make_rule(name) for name in names}
+    every = {name: make_rule(name) for name in RULES}
+    # `Worth` has a study of its own, see `choosing`.
+    every = {name: fit_rule(rule, calibration) for name, rule in every.items() if not isinstance(rule, Worth)}
     found = {name: [rule_scores(records, rule) for records in (test, calibration)] for name, rule in every.items()}
     return {name: rule_score(test, here, calibration, there) for name, (here, there) in found.items()}
 
