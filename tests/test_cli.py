@@ -96,6 +96,7 @@ def test_detect_prints_what_the_model_finds(photos, weights):
     done = run("detect", photos / "photo.jpg", photos / "gray.png", "--weights", weights, "--min-score", 0.001)
     lines = done.stdout.splitlines()[1:]
     model, classes = load_detector(weights)
+    assert lines.pop().startswith("2 photos, ")
     for name, line in zip(("photo.jpg", "gray.png"), lines, strict=True):
         with torch.inference_mode():
             (found,) = model.eval()([pil_to_tensor(open_photo(photos / name).image) / 255])
@@ -298,6 +299,28 @@ def test_calibrate_with_an_unknown_rule(folder, finished_run, capsys, monkeypatc
     line = refused(capsys, monkeypatch, "calibrate", folder, *weights, "--rule", "luck")
     assert line.startswith("earlyexit: the rule must be one of ['max softmax', 'entropy', ")
     assert line.endswith("got 'luck'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--index", 5, "--budget", 0.6], "give --index or --budget, not both, got 5 and 0.6"),
+        (["--weights", "scenes", "--into", "{run}"], "give --weights or --into, not both, got scenes and {run}"),
+        (
+            ["--budget", 60, "--split", "train"],
+            "a budget must be a share of full depth, such as 0.6, got 60.0: percent?",
+        ),
+        (
+            ["--budget", "nan", "--clock", "--split", "train"],
+            "a budget must be a share of full depth, such as 0.6, got nan",
+        ),
+    ],
+)
+def test_calibrate_ignores_nothing(folder, finished_run, capsys, monkeypatch, arguments, said):
+    arguments = [str(argument).format(run=finished_run) for argument in arguments]
+    arguments += [] if "--weights" in arguments else ["--weights", finished_run]
+    line = refused(capsys, monkeypatch, "calibrate", folder, *arguments)
+    assert line.startswith(f"earlyexit: {said.format(run=finished_run)}")
 
 
 def test_a_router_needs_a_place(tmp_path, capsys, monkeypatch):

@@ -18,6 +18,11 @@ FOUND = {"boxes": torch.tensor([[40.0, 30, 120, 90]]), "scores": torch.tensor([0
 MACS = {1: 2.0, 2: 4.0, 3: 6.0, 4: 8.0}
 
 
+SUMMARY = (
+    "3 photos, 4.0000 GMACs each on average (50.0% of full depth), photos per exit 1: 2, 2: 0, 3: 0, 4: 1; found b 2"
+)
+
+
 class Detector(torch.nn.Module):
     """Finds "b" in the same place of every photo, at exit 1 if it is dark and at exit 4 if it is bright."""
 
@@ -66,6 +71,7 @@ def test_all_that_is_written_says_the_same(photos):
         "in/bright.jpg: exit 4 (confidence 0.75), 0% of the compute saved: nothing with a score of 0.5 or more",
         "in/dark.png: exit 1 (confidence 0.75), 75% of the compute saved: b 0.90 at [40, 30, 120, 90]",
         "in/more/dark.jpg: exit 1 (confidence 0.75), 75% of the compute saved: b 0.90 at [40, 30, 120, 90]",
+        SUMMARY,
         f"wrote 3 to {photos / 'out'}, such as bright.jpg",
         f"wrote {photos / 'sheet.png'}",
         f"wrote {photos / 'found.json'}",
@@ -100,6 +106,8 @@ def test_file_names_that_are_no_text(photos):
 
 
 def test_bad_photos_are_said_and_skipped(photos):
+    assert list(detect(["in"], "any"))[-1] == SUMMARY
+    assert not list(detect(["in/dark.png"], "any"))[-1].startswith("1 photos")
     (photos / "in" / "broken.jpg").write_text("no image")
     Image.new("RGB", (1, 300)).save(photos / "in" / "thin.png")
     lines = []
@@ -164,7 +172,7 @@ def test_a_film_is_summed_up(photos, monkeypatch, kind):
     before, after = line.split(" frames per second, ")
     assert before.startswith("the film.mp4: 3 frames, ")
     assert after == (
-        "4.0000 GMACs a frame on average (50.0% of full depth), frames per exit 1: 2, 2: 0, 3: 0, 4: 1; found b 2"
+        "4.0000 GMACs each on average (50.0% of full depth), frames per exit 1: 2, 2: 0, 3: 0, 4: 1; found b 2"
     )
     assert [frame.size for frame in written[:-1]] == [(480, 360)] * 3 and written[-1] == "closed"
     green = np.array([int(EXIT_COLOURS[1][k : k + 2], 16) for k in (1, 3, 5)])

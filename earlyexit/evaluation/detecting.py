@@ -16,10 +16,10 @@ import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ..files import check_file, plain, write_json, write_table, write_whole
-from ..model.backbone import EXITS
 from ..model.exits import exit_limits
 from ..model.factories import load_detector
 from ..model.inputs import network_size
+from .coco import count_exits
 from .cost import count_macs, gmacs_of, spent_at
 from .pictures import (
     Shot,
@@ -119,9 +119,11 @@ def detect(
     exit_limits(thresholds, exit)
     kind = torch.bfloat16 if bf16 else torch.float32
     look = _Looking(weights, thresholds, exit, min_score, torch.device(device), kind)
-    outputs, bad = _Outputs(places, look.classes, min_score), []
+    outputs, bad, photos = _Outputs(places, look.classes, min_score), [], _Totals("photos")
     for source in sources:
-        yield from _detect_on(source, look, outputs, bad)
+        yield from _detect_on(source, look, outputs, bad, photos)
+    if photos.rows > 1:
+        yield photos.line(f"{photos.rows} photos")
     if outputs.photos:
         yield from outputs.finish()
     if bad:
@@ -130,9 +132,11 @@ def detect(
         raise ValueError(f"{every}{'; '.join(bad[:LISTED])}{more}")
 
 
-def _detect_on(source: Source, look: "_Looking", outputs: "_Outputs", bad: list[str]) -> Iterator[str]:
-    """Lines on a photo, or on a film as a whole; what cannot be used is added to `bad`."""
-    totals = _Totals()
+def _detect_on(
+    source: Source, look: "_Looking", outputs: "_Outputs", bad: list[str], photos: "_Totals"
+) -> Iterator[str]:
+    """Lines on a photo, which is added to `photos`, or on a film as a whole; what cannot be used is added to `bad`."""
+    frames = _Totals("frames")
     with contextlib.ExitStack() as film:
         try:
             for shot in shots(source):
@@ -146,14 +150,15 @@ def _detect_on(source: Source, look: "_Looking", outputs: "_Outputs", bad: list[
                 outputs.add(shot, found, film)
                 if shot.note:
                     yield f"note: {shot.name}: {shot.note}"
-                if shot.frame:
-                    totals.add(found)
-                else:
+                (frames if shot.frame else photos).add(found)
+                if not shot.frame:
                     yield _line(found.row, found.note, outputs.min_score)
         except KeyboardInterrupt:  # which is how a camera is stopped
             if source.kind != "camera":
                 raise
-    yield from totals.lines()
+    if frames.rows:
+        rate = (frames.rows - 1) / max(frames.ended - frames.started, 1e-9)
+        yield frames.line(f"{frames.last}: {frames.rows} frames, {rate:.1f} frames per second")
 
 
 class _Found(NamedTuple):
@@ -210,32 +215,28 @@ def _line(row: dict, note: str, min_score: float) -> str:
 
 
 class _Totals:
-    """Of the frames of a film."""
+    """Of the frames of a film, or of all photos: `what` they are."""
 
-    def __init__(self):
-        self.started = self.ended = 0.0
-        self.rows, self.full = 0, 0.0
-        self.gmacs, self.exits, self.classes, self.name = 0.0, Counter(), Counter(), ""
+    def __init__(self, what: str):
+        self.what, self.started, self.ended = what, 0.0, 0.0
+        self.rows, self.gmacs, self.full = 0, 0.0, 0.0
+        self.exits, self.classes, self.last = [], Counter(), ""
 
     def add(self, found: _Found) -> None:
-        row, self.name, self.ended = found.row, found.row["file"], time.perf_counter()
+        row, self.last, self.ended = found.row, found.row["file"], time.perf_counter()
         self.started = self.started or self.ended  # the first frame waits for what is done once
         self.rows, self.gmacs, self.full = self.rows + 1, self.gmacs + row["gmacs"], self.full + found.full
-        self.exits[row["exit"]] += 1
+        self.exits.append(row["exit"])
         self.classes.update(row["classes"])
 
-    def lines(self) -> list[str]:
-        """Nothing of what is no film."""
-        if not self.rows:
-            return []
-        rate = (self.rows - 1) / max(self.ended - self.started, 1e-9)
-        exits = ", ".join(f"{k}: {self.exits[k]}" for k in EXITS)
+    def line(self, begin: str) -> str:
+        """Mean compute, how many left where, and what was found in all."""
+        exits = ", ".join(f"{k}: {count}" for k, count in count_exits(self.exits).items())
         objects = ", ".join(f"{name} {count}" for name, count in self.classes.most_common()) or "nothing"
-        return [
-            f"{self.name}: {self.rows} frames, {rate:.1f} frames per second, "
-            f"{self.gmacs / self.rows:.4f} GMACs a frame on average ({self.gmacs / self.full:.1%} of full depth), "
-            f"frames per exit {exits}; found {objects}"
-        ]
+        return (
+            f"{begin}, {self.gmacs / self.rows:.4f} GMACs each on average ({self.gmacs / self.full:.1%} of full "
+            f"depth), {self.what} per exit {exits}; found {objects}"
+        )
 
 
 class _Outputs:

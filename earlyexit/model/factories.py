@@ -1,5 +1,6 @@
 """Detectors and classifiers by name, with fresh or trained weights."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,10 +13,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.regnet import BlockParams
 
 from ..losses import JointLoss
-from ..weights import ModelConfig, available_weights, load_parts, load_state, load_weights, read_about
+from ..weights import ModelConfig, available_weights, load_parts, load_state, load_weights, parse_card, read_about
 from ..weights.published import CLASSIFIERS, read_published, without_foreign_classifiers
 from .backbone import DynPerceiver
-from .detector import EarlyExitRetinaNet
+from .detector import EarlyExitRetinaNet, check_scales
 from .exits import make_rule
 from .heads import EarlyExitFPN, EarlyPyramid, early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
@@ -28,13 +29,16 @@ class ExitClassifier(nn.Module):
     """A Dyn-Perceiver that learns the class of single-object images at its four exits; see `exit_loss`.
 
     It takes images and targets as the detector does, so that the same training loop serves both. The shorter side of
-    images is resized to `image_size` pixels.
+    images is resized to `image_size` pixels, the longer to at most `max_size`, twice as many unless given.
     """
 
-    def __init__(self, backbone: DynPerceiver, *, image_size: int = 128, distillation: float = 0.5):
+    def __init__(
+        self, backbone: DynPerceiver, *, image_size: int = 128, max_size: int | None = None, distillation: float = 0.5
+    ):
         super().__init__()
         self.backbone = backbone
-        self.transform = GeneralizedRCNNTransform(image_size, 2 * image_size, backbone.image_mean, backbone.image_std)
+        pixels, max_size = (backbone.image_mean, backbone.image_std), max_size or 2 * image_size
+        self.transform = GeneralizedRCNNTransform(image_size, max_size, *pixels)
         self.distillation = distillation
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict] | None = None):
@@ -99,7 +103,7 @@ def dyn_retinanet_nano(
         trunk: in the place of the small RegNetY, for which there are no `trunk_weights`.
         trunk_weights, filler, widths, first_read, detector: see `dyn_retinanet_regnet_y_800mf`.
     """
-    detector = {"min_size": 128, "max_size": 256, **detector}
+    detector = {**dict(zip(("min_size", "max_size"), SIZES["nano"], strict=True)), **detector}
     backbone = nano_backbone(num_classes, trunk, trunk_weights, first_read)
     sizes = {"head_convs": 2, "anchor_scale": 3, "widths": widths or (48, 24, 40)}
     return _assemble(backbone, weights, 64, filler=filler, **{**sizes, **detector})
@@ -186,6 +190,7 @@ def _assemble(
     return model.to(memory_format=torch.channels_last)  # faster on CPU and GPU, with the same results
 
 
+SIZES = {"nano": (128, 256), "regnet_y_800mf": (800, 1333)}  # shorter side and limit of the longer, unless given
 DETECTORS = {"nano": dyn_retinanet_nano, "regnet_y_800mf": dyn_retinanet_regnet_y_800mf}
 
 
@@ -198,22 +203,45 @@ def make_model(config: ModelConfig, **more) -> EarlyExitRetinaNet | ExitClassifi
     """
     if config.model not in DETECTORS:
         raise ValueError(f"model must be one of {sorted(DETECTORS)}, got {config.model!r}")
-    sizes = {name: getattr(config, name) for name in ("min_size", "max_size") if getattr(config, name) is not None}
-    names = ("trunk", "filler", "widths", "opinions", "exit_target", "score_scales", "first_read")
-    early = {name: getattr(config, name) for name in names}
-    model = DETECTORS[config.model](len(config.classes), **early, **sizes, **more)
+    model = DETECTORS[config.model](len(config.classes), **config.options(), **more)
     if config.task == "classify":
-        size, distillation = model.transform.min_size[-1], model.loss.distillation
-        return ExitClassifier(model.backbone, image_size=size, distillation=distillation)
+        sizes = {"image_size": model.transform.min_size[-1], "max_size": config.max_size}
+        return ExitClassifier(model.backbone, **sizes, distillation=model.loss.distillation)
     model.rule = make_rule(config.rule, config.exit_target)
     return model
+
+
+def check_card(model: nn.Module, about: dict, classes: Sequence[str] | None = None) -> None:
+    """`ValueError` if a card would make another model than this one, which its weights would fit all the same.
+
+    Args:
+        about: the card; one without a task describes no model.
+        classes: names of the classes that the model learns, if they are known.
+    """
+    if "task" not in about:
+        return
+    config = ModelConfig.of(parse_card(json.dumps(about), "about"))
+    least, most = SIZES.get(config.model, (None, None))
+    said = {"classes": list(config.classes), "min_size": config.min_size or least}
+    has = {"classes": said["classes"] if classes is None else list(classes), "min_size": model.transform.min_size[-1]}
+    if isinstance(model, EarlyExitRetinaNet):
+        rule, scales = make_rule(config.rule), check_scales(config.score_scales)
+        said |= {"max_size": config.max_size or most, "exit_target": config.exit_target, "filler": config.filler}
+        has |= {"max_size": model.transform.max_size, "exit_target": model.exit_target}
+        has |= {"filler": "learned" if model.early_necks else model.filler or config.filler}  # a neck may have none
+        said |= {"rule": type(rule).__name__, "score_scales": scales}
+        has |= {"rule": type(model.rule).__name__, "score_scales": check_scales(model.score_scales)}
+    wrong = [f"{name} is {has[name]!r}, the card says {said[name]!r}" for name in said if said[name] != has[name]]
+    if wrong:
+        raise ValueError(f"about is the card of another model: {'; '.join(wrong)}")
 
 
 def read_config(weights: str | Path) -> ModelConfig:
     """What a name of `available_weights()` or a file says of its model; `ValueError` if it is none of this package."""
     about = read_about(weights)
     if "task" not in about:
-        raise ValueError(f"{str(weights)!r} does not hold a model that this package trained: its card says {about}")
+        how = "fit(..., about=ModelConfig(...).card()) writes one"
+        raise ValueError(f"{str(weights)!r} has no card that tells how to make its model, only {about}: {how}")
     return ModelConfig.of(about)
 
 
@@ -226,7 +254,7 @@ def load_model(weights: str | Path, **changes) -> EarlyExitRetinaNet | ExitClass
     except ValueError as error:
         kind = "detector" if config.task == "detect" else "classifier"
         raise ValueError(f"cannot make the {kind} of {str(weights)!r}: {error}") from error
-    load_weights(model, weights)
+    load_weights(model, weights, rule=own.get("rule", config.rule) == config.rule)
     return model
 
 

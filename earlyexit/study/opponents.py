@@ -26,6 +26,7 @@ from ..evaluation.scores import bootstrap, fit_score_scales, rescale_records
 from ..model.backbone import EXITS, NUM_EXITS
 from ..model.exits import DetectionScore
 from ..model.factories import load_detector, make_model, read_config
+from ..processes import pick_device
 from ..weights import ModelConfig
 
 PAPER = (0.4, 0.5, 0.6, 0.7, 0.8)  # budgets as shares of the paper's full depth
@@ -72,10 +73,11 @@ def open_run(run: str | Path, data: str | Path, records: str | Path, fresh: str 
     """
     run, found = Path(run), {}
     model, classes = load_detector(run)
+    model.to(pick_device("auto")).eval()
     for split, folder in (("calibration", data), ("test", fresh or data)):
         Path(records).mkdir(parents=True, exist_ok=True)
         path = Path(records) / f"{run.name}-{split if folder == data else Path(folder).name}.safetensors"
-        found[split] = collect_records(model.eval(), coco_split(folder, split), path=path)
+        found[split] = collect_records(model, coco_split(folder, split), path=path)
     scales = fit_score_scales(found["calibration"])
     found = {split: rescale_records(records, scales) for split, records in found.items()}
     config = read_config(run)

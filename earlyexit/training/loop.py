@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from ..data.coco import SeededItems, epoch_seed, make_loader, without_traceback
 from ..files import write_table, write_whole
+from ..model.factories import check_card
 from ..processes import gather, only_cpu
 from ..weights import save_weights
 from .settings import TrainSettings, check_settings
@@ -148,7 +149,8 @@ def fit(
         settings: of the steps and of the run, from `out` and `epochs` to `resume`; what they say of data and model is
             the caller's. With `ema`, `model.safetensors` and `after_epoch` get the average.
         groups: see `StepSampler`.
-        about: stored inside `model.safetensors`, see `save_weights`.
+        about: stored inside `model.safetensors`, see `save_weights`; a `ModelConfig.card()` of this very model lets
+            `load_detector` open it.
         after_epoch: called in all processes with the model and the number of the epoch (from 1) once its steps are
             saved, so that a failure in it loses none; what it gives becomes part of the epoch's row.
         on_step: called in the main process with the number of the step (from 0) and its losses.
@@ -156,8 +158,15 @@ def fit(
 
     Returns:
         The rows of the log: epoch, mean losses, learning rate, seconds, images_per_second, what `after_epoch` gave.
+
+    Raises:
+        ValueError: before anything is written, for settings that are none, a card of another model, and an `out` that
+            holds a run unless `resume` goes on with it.
     """
     check_settings(settings)
+    check_card(model, about or {}, getattr(dataset, "classes", None))
+    if not settings.resume and Path(settings.out, "checkpoint.pt").exists():
+        raise ValueError(f"{settings.out!r} already holds a run: set resume to go on with it, or choose another out")
     run = _Run(model, dataset, settings, groups, on_step)
     rows, pending = run.rows, run.pending
     for epoch in range(len(rows), settings.epochs):

@@ -35,7 +35,7 @@ from ..model.factories import (
     trunk_weights_of,
 )
 from ..model.trunks import sync_norms
-from ..processes import process_state
+from ..processes import pick_device, process_state
 from ..weights import ModelConfig, parse_card, save_weights
 from .loop import StepSampler, check_dataset, check_precision, fit, shape_groups
 from .settings import NORMS, TrainSettings, check_resumable, check_settings
@@ -101,6 +101,7 @@ class Watcher:
         out: the run's folder; pictures go to `pictures/`, TensorBoard's files to `tensorboard/`.
         shown: images to draw; None: no pictures.
         validation: measured after each epoch at full depth, over all processes; None: not measured.
+        workers: processes that load it.
     """
 
     def __init__(
@@ -109,9 +110,10 @@ class Watcher:
         *,
         shown: CocoDataset | None = None,
         validation: CocoDataset | None = None,
+        workers: int = 0,
         tensorboard: bool = False,
     ):
-        self.out, self.shown, self.validation = out, shown, validation
+        self.out, self.shown, self.validation, self.workers = out, shown, validation, workers
         self.board, self.steps = None, 0
         self._writer = _tensorboard() if tensorboard else None
 
@@ -125,7 +127,7 @@ class Watcher:
                 self.board.add_image("detections", plt.imread(path)[..., :3], self.steps, dataformats="HWC")
         if self.validation is None:
             return {}
-        rows = detect_all(model, self.validation, None, None, batch_size=8)
+        rows = detect_all(model, self.validation, None, None, batch_size=8, workers=self.workers)
         metrics = coco_metrics(self.validation, [d for row in rows for d in row.found])
         return {name: value for name, value in metrics.items() if value is not None}
 
@@ -314,7 +316,7 @@ def _watcher(s: TrainSettings, out: Path, dataset: CocoDataset) -> Watcher:
     if validation and validation.classes != dataset.classes:
         raise ValueError(f"the split {s.val_split!r} has the classes {validation.classes}, not {dataset.classes}")
     shown = (validation or dataset) if s.pictures else None
-    return Watcher(out, shown=shown, validation=validation, tensorboard=s.tensorboard)
+    return Watcher(out, shown=shown, validation=validation, workers=s.workers, tensorboard=s.tensorboard)
 
 
 def export(
@@ -336,7 +338,8 @@ def export(
     if metrics:
         card["metrics"] = metrics
     if dataset:
-        card["metrics"] = {"data": str(data), "split": split, **_metrics(load_model(file), dataset)}
+        model = load_model(file).to(pick_device("auto"))
+        card["metrics"] = {"data": str(data), "split": split, **_metrics(model, dataset)}
     write_json(card_file, card)
     return card
 

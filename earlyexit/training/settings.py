@@ -166,6 +166,8 @@ def check_settings(s: TrainSettings) -> None:
     check_exits("opinions", s.opinions)
     if s.trunk is not None:
         check_trunk_name(s.trunk)
+    if s.widths is not None and s.filler != "learned":
+        raise ValueError(f"widths are those of filler 'learned', got widths={s.widths} and filler={s.filler!r}")
     _check_beginning(s)
     given = {f.name: getattr(s, f.name) for f in fields(s) if f.metadata["detect"] and f.name in s.changed()}
     if s.task == "classify" and given:

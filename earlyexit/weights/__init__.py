@@ -45,8 +45,8 @@ def _each(kind: str, values: Any) -> bool:
     return isinstance(values, list) and all(map(_KINDS[kind], values))
 
 
-def _entry(what: str, kind: str, **default) -> Any:
-    return field(metadata={"what": what, "fits": _KINDS[kind]}, **default)
+def _entry(what: str, kind: str, *, makes: bool = True, **default) -> Any:
+    return field(metadata={"what": what, "fits": _KINDS[kind], "makes": makes}, **default)
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ class ModelConfig:
     """All that makes a model again, fresh; with the weights it is what a weight file holds. See `make_model`.
 
     Each entry is described where it takes effect: in `earlyexit train --help`, `EarlyExitRetinaNet` and the factories.
+    Those that make the network are arguments of the factories.
     """
 
-    task: str = _entry("detect or classify", "task")
-    model: str = _entry("the name of a model", "text")
-    classes: list[str] = _entry("a list of the classes' names", "texts")
+    task: str = _entry("detect or classify", "task", makes=False)
+    model: str = _entry("the name of a model", "text", makes=False)
+    classes: list[str] = _entry("a list of the classes' names", "texts", makes=False)
     trunk: str | None = _entry("the name of a trunk", "text", default=None)
     filler: str = _entry("the name of a filler", "text", default="downsample")
     widths: tuple[int, ...] | None = _entry("a list of numbers of channels", "wholes", default=None)
@@ -68,8 +69,8 @@ class ModelConfig:
     min_size: int | None = _entry("a number of pixels", "size", default=None)
     max_size: int | None = _entry("a number of pixels", "size", default=None)
     score_scales: list | None = _entry("a list of gains and shifts", "pairs", default=None)
-    rule: str = _entry("the name of a rule", "text", default="max softmax")
-    thresholds: list | None = _entry("three numbers of at least 0", "limits", default=None)
+    rule: str = _entry("the name of a rule", "text", makes=False, default="max softmax")
+    thresholds: list | None = _entry("three numbers of at least 0", "limits", makes=False, default=None)
 
     @classmethod
     def of(cls, card: dict) -> "ModelConfig":
@@ -79,6 +80,11 @@ class ModelConfig:
     def card(self) -> dict:
         """The entries that have a value, as plain values for `save_weights`."""
         return {name: value for name, value in json.loads(json.dumps(asdict(self))).items() if value is not None}
+
+    def options(self) -> dict[str, Any]:
+        """The entries that a factory takes and that have a value."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.metadata["makes"]}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def limits(self) -> list[float] | None:
@@ -151,17 +157,23 @@ def weights_card(name: str) -> dict:
     return json.loads(weights_path(name).with_suffix(".json").read_text())
 
 
-def load_weights(model: nn.Module, weights: str | Path) -> None:
+def load_weights(model: nn.Module, weights: str | Path, *, rule: bool = True) -> None:
     """Load weights into `model`, strictly; half precision on disk becomes the model's own.
+
+    Args:
+        rule: those of the rule are in the file, if the model's has some; otherwise the model keeps its own.
 
     Raises:
         ValueError: if there is no such file, or with the first weights that are missing, unexpected or misshapen.
     """
+    own, found = model.state_dict(), load_state(weights)
+    of_rule = {name: value for name, value in (found if rule else own).items() if name.startswith("rule.")}
+    found = {name: value for name, value in found.items() if not name.startswith("rule.")}
     try:
-        model.load_state_dict(load_state(weights))
+        model.load_state_dict(found | {name: value for name, value in of_rule.items() if name in own})
     except RuntimeError as error:
         about = read_about(weights)
-        made = {key: about[key] for key in ("model", "trunk", "filler", "opinions", "exit_target") if key in about}
+        made = {f.name: about[f.name] for f in fields(ModelConfig) if f.name in about and f.metadata["makes"]}
         made |= {"classes": len(about["classes"])} if "classes" in about else {}
         hint = f"another number of classes? They are of {made or 'an unknown model'}"
         if about.get("task") == "detect":
