@@ -470,16 +470,18 @@ def onnx(
 ) -> None:
     """Write a detector as ONNX graphs, one for each part between two exits. Needs the extra "onnx" of this package."""
     from .model.export import check_installed, export_onnx
-    from .model.factories import load_detector
+    from .model.factories import load_detector, read_config
 
     check_installed("onnx", "onnxscript", "onnxruntime")
     size = None if image_size is None else numbers(image_size, int, "--image-size")
     wanted = numbers(exits, int, "--exits")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {str(out)!r}")
-    model, classes = load_detector(weights)
-    for path in export_onnx(model, out, size, wanted, classes=classes):
+    (model, classes), limits = load_detector(weights), read_config(weights).limits
+    lost = [k for k, limit in enumerate(limits or (), 1) if limit < math.inf and k not in wanted]
+    for path in export_onnx(model, out, size, wanted, classes=classes, thresholds=None if lost else limits):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    _say([f"the thresholds of {weights!r} stay behind: they are for exits {lost}, too"] if lost else [])
 
 
 app.command("study")(study_command)

@@ -76,6 +76,14 @@ def test_own_weights(classes, loaded, tmp_path):
     assert load_init(model.backbone, str(tmp_path / "own.safetensors"), classifiers=False) == classifiers
 
 
+def test_sizes_of_a_classifier():
+    """As the detector's, but for the limit unless that is given."""
+    for sizes, expected in (({}, 256), ({"min_size": 96}, 192), ({"min_size": 96, "max_size": 100}, 100)):
+        model = make_model(ModelConfig("classify", "nano", ["a", "b"], **sizes))
+        assert model.transform.min_size[-1] == sizes.get("min_size", 128) and model.transform.max_size == expected
+    assert max(model.eval().transform([torch.rand(3, 50, 200)])[0].image_sizes[0]) == 100
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut off"])
 def test_files_that_are_none(data, tmp_path, capsys, monkeypatch, content):
     path = tmp_path / "broken.pth"

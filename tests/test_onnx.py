@@ -1,5 +1,6 @@
 """The exported graphs: the same detections as in PyTorch, by the graphs that are needed alone."""
 
+import copy
 import gc
 import itertools
 import json
@@ -17,9 +18,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from earlyexit import cli, dyn_retinanet_nano
+from earlyexit.evaluation.coco import check_data
 from earlyexit.model import export as onnx_detector
 from earlyexit.model import export as onnx_export
-from earlyexit.model.exits import Worth
+from earlyexit.model.exits import Worth, make_rule
 from earlyexit.model.export import MatrixPool, OnnxDetector, export_onnx
 
 live_page = load_tool("live_page")
@@ -85,11 +87,11 @@ class Untraced:
         return dict(zip(self.outputs, self.part(*(known[name] for name in self.inputs)), strict=True))
 
 
-def untraced(monkeypatch, folder, model, exits):
+def untraced(monkeypatch, folder, model, exits, **more):
     """An `OnnxDetector` without onnxruntime: what is around the graphs, in no time."""
     made = []
     monkeypatch.setattr(onnx_export, "_program", lambda *given: made.append(Untraced(*given)) or made[-1])
-    *paths, _ = export_onnx(model, folder, exits=exits, classes=CLASSES)
+    *paths, _ = export_onnx(model, folder, exits=exits, classes=CLASSES, **more)
     graphs = dict(zip(paths, made, strict=True))
     monkeypatch.setattr(onnx_detector, "_Graph", graphs.__getitem__)
     return OnnxDetector(folder, model)
@@ -276,7 +278,7 @@ def test_bad_exits(tmp_path, exits):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("size", [(64,), (64, 50), (0, 64), (64.0, 64), (-32, 64)])
+@pytest.mark.parametrize("size", [(64,), (64, 50), (0, 64), (64.0, 64), (-32, 64), 64])
 def test_bad_image_size(tmp_path, size):
     with pytest.raises(ValueError, match=rf"multiples of 32, got {re.escape(str(size))}"):
         export_onnx(make_detector(), tmp_path, size)
@@ -287,9 +289,11 @@ def test_bad_use_of_the_graphs(tmp_path, monkeypatch):
     detector = untraced(monkeypatch, tmp_path / "plain", model, (1, 2, 4))
     with pytest.raises(ValueError, match=r"images of \(64, 64\) pixels.*got \(64, 96\)"):
         detector([torch.rand(3, 50, 75)])
-    with pytest.raises(ValueError, match=r"exit 3 was not exported, only \(1, 2, 4\).*exit=3"):
+    with pytest.raises(
+        ValueError, match=r"exit 3 was not exported, only \(1, 2, 4\).*infinity, got \(inf, inf, 0.0, inf\)"
+    ):
         detector(pictures(1), exit=3)
-    with pytest.raises(ValueError, match=r"exit 3 was not exported.*got thresholds=\(0.9, 0.9, 0.8\)"):
+    with pytest.raises(ValueError, match=r"exit 3 was not exported.*got \(0.9, 0.9, 0.8, 0.0\)"):
         detector(pictures(1), thresholds=(0.9, 0.9, 0.8))
     with pytest.raises(ValueError, match="cannot be trained"):
         detector.train()
@@ -297,6 +301,44 @@ def test_bad_use_of_the_graphs(tmp_path, monkeypatch):
         OnnxDetector(tmp_path / "missing", model)
     with pytest.raises(ValueError, match="has 5 classes, the model has 20"):
         OnnxDetector(tmp_path / "plain", dyn_retinanet_nano())
+    with pytest.raises(ValueError, match="multiply-adds of graphs are not counted: evaluate the detector"):
+        check_data(detector, None)
+    with pytest.raises(ValueError, match=r"exit 3 was not exported.*got \(inf, inf, 0.8, 0.0\)"):
+        export_onnx(model, tmp_path / "none", exits=(1, 2, 4), thresholds=(math.inf, math.inf, 0.8))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"filler": "zero"}, "its filler is 'downsample', not 'zero'"),
+        ({"opinions": (1,)}, r"its opinions is \[\], not \['1'\]"),
+        ({"exit_target": "present"}, "its exit_target is 'single', not 'present'"),
+    ],
+)
+def test_graphs_of_another_detector(tmp_path, monkeypatch, other, said):
+    untraced(monkeypatch, tmp_path, make_detector(), (1, 4))
+    with pytest.raises(ValueError, match=f"is of another detector: {said}"):
+        OnnxDetector(tmp_path, make_detector(**other))
+    router = make_detector()
+    router.rule = make_rule("router")
+    with pytest.raises(ValueError, match="its rule is 'MaxSoftmax', not 'Router'"):
+        OnnxDetector(tmp_path, router)
+
+
+def test_thresholds_travel_with_the_graphs(tmp_path, monkeypatch):
+    """They are used unless others, or an exit, are asked for."""
+    model, images = make_detector(), pictures()
+    scores = sorted(d["confidence"] for d in model(images, exit=1))
+    limits = ((scores[3] + scores[4]) / 2, math.inf, 0.99)  # half of them
+    detector = untraced(monkeypatch, tmp_path, model, (1, 3, 4), thresholds=limits)
+    assert detector.thresholds == [*limits]
+    with torch.inference_mode():
+        expected, found = model(images, thresholds=limits), detector(images)
+        assert [d["exit"] for d in found] == [d["exit"] for d in expected]
+        assert len({d["exit"] for d in found}) > 1
+        assert {d["exit"] for d in detector(images, exit=4)} == {4}
+        assert {d["exit"] for d in detector(images, thresholds=(0.0, math.inf, math.inf))} == {1}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +372,7 @@ def test_graphs_of_an_older_export_do_not_stay(tmp_path, monkeypatch):
 
 def test_a_compiled_method_of_the_model_is_not_taken_over(exported):
     model, folder = exported
-    other = make_detector()
+    other = copy.deepcopy(model)
     other.predict = None
     assert OnnxDetector(folder, other).predict is not None
 
@@ -372,3 +414,4 @@ def test_command_writes_what_the_weights_say(tmp_path, capsys, monkeypatch):
     assert lines[:4] == [f"{tmp_path / 'out' / name}.onnx: 0.0 MB" for name in names]
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert (len(card["classes"]), card["image_size"], card["exits"]) == (20, [128, 160], [1, 4])
+    assert card["thresholds"] is None and card["rule"] == "MaxSoftmax"

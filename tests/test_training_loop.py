@@ -8,15 +8,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from squares import Squares, Tiny, nano, options, refused, same, state, steps, weights, write_folder
+from squares import CLASSES, Squares, Tiny, nano, options, refused, same, state, steps, weights, write_folder
 from torch import nn
 
 from earlyexit.data.coco import coco_split
 from earlyexit.losses import JointLoss
+from earlyexit.model import load_detector
 from earlyexit.training import set_norms, train_mode
 from earlyexit.training.loop import StepSampler, fit, make_optimizer, make_schedule
 from earlyexit.training.run import freeze_stages, train
 from earlyexit.training.settings import TrainSettings
+from earlyexit.weights import ModelConfig
 
 
 def settings(folder, out, **changes):
@@ -357,3 +359,47 @@ def test_images_without_objects(tmp_path):
     assert row["classification"] > 0 and row["bbox_regression"] == row["exit"] == 0
     with pytest.raises(ValueError, match=r"image_id 10[01]\): no box; leave such images out, or set allow_empty"):
         finite_step(nano(), Empty([(64, 64)] * 2, 0), tmp_path / "refused", batch_size=2)
+
+
+# What a run is stored as
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    return coco_split(write_folder(tmp_path_factory.mktemp("squares") / "data", train=[(64, 64)] * 4), "train")
+
+
+def about(**changes):
+    return ModelConfig(**{"task": "detect", "model": "nano", "classes": CLASSES, "min_size": 64, **changes}).card()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"min_size": None}, "min_size is 64, the card says 128"),
+        ({"filler": "zero"}, "filler is 'downsample', the card says 'zero'"),
+        ({"exit_target": "present"}, "exit_target is 'single', the card says 'present'"),
+        ({"max_size": 99}, "max_size is 256, the card says 99"),
+        ({"rule": "router"}, "rule is 'MaxSoftmax', the card says 'Router'"),
+        ({"classes": ["a", "b", "c", "d"]}, r"classes is \['red', .*\], the card says \['a', 'b', 'c', 'd'\]"),
+    ],
+)
+def test_a_card_of_another_model_is_refused(squares, tmp_path, changes, said):
+    """With it, the weights would be loaded, and mean something else."""
+    with pytest.raises(ValueError, match=f"about is the card of another model: {said}"):
+        fit(nano(), squares, steps(tmp_path / "run", epochs=1), about=about(**changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_not_written_over(squares, tmp_path):
+    plain = steps(tmp_path / "run", epochs=1, batch_size=2)
+    fit(nano(), squares, plain, about=about())
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="already holds a run: set resume to go on with it, or choose another out"):
+        fit(nano(), squares, plain, about=about())
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    own, classes = load_detector(tmp_path / "run")
+    assert classes == CLASSES and own.transform.min_size[-1] == 64
+    fit(nano(), squares, replace(plain, out=str(tmp_path / "bare")))
+    with pytest.raises(ValueError, match=r"bare' has no card that tells how to make its model.*about=ModelConfig"):
+        load_detector(tmp_path / "bare")

@@ -260,6 +260,7 @@ def test_options_of_a_training(data, tmp_path, capsys, monkeypatch, option, valu
         (["--norm", "x"], "norm must be one of ('batch', 'frozen', 'sync'), got 'x'"),
         (["--filler", "x"], "filler must be one of ('downsample', 'zero', 'learned'), got 'x'"),
         (["--freeze", 9], "freeze must be at least 0 and below 5, got 9"),
+        (["--widths", "8,8"], "widths are those of filler 'learned', got widths=(8, 8) and filler='downsample'"),
         (["--max-size", 3], "max_size must be a finite number from 32 on, got 3"),
         (["--exits", "1,1,4", "--exit-weights", "1,1,1"], "exit_weights must be one number for each of the exits, all"),
         (["--task", "classify", "--filler", "zero"], "the task 'classify' trains no detector and has no use for"),

@@ -1,6 +1,7 @@
 """The weights that come with the package, and how weights are stored."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from safetensors.torch import save_file
 from earlyexit import available_weights, dyn_retinanet_nano, evaluate, load_detector
 from earlyexit.data import scene_dataset
 from earlyexit.evaluation.coco import exit_accuracy
-from earlyexit.model.factories import load_init, read_config
-from earlyexit.weights import load_state, read_about, save_weights, weights_card
+from earlyexit.model.factories import load_init, make_model, read_config
+from earlyexit.weights import load_state, load_weights, read_about, save_weights, weights_card
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,24 @@ def test_scenes_are_recognised(scenes):
     assert full["mAP"] == pytest.approx(metrics["forced_exit"]["4"]["mAP"], abs=15)
     assert exit_accuracy(model, scenes)[3] == pytest.approx(metrics["accuracy"][3], abs=15)
     assert evaluate(model, scenes, exit=1)["mAP"] == pytest.approx(metrics["forced_exit"]["1"]["mAP"], abs=15)
+
+
+def test_weights_with_a_fitted_rule_under_another_rule():
+    """The detector is the same; a rule of another kind starts fresh, and does not take what was fitted to others."""
+    images = [torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))]
+    own, paper, looking = (
+        load_detector("scenes-many", **more)[0].eval()
+        for more in ({}, {"rule": "max softmax"}, {"rule": "worth of detections"})
+    )
+    assert len(own.rule.weight_1) and not len(looking.rule.weight_1) and not paper.rule.state_dict()
+    config = read_config("scenes-many")
+    by_hand = make_model(replace(config, rule="max softmax"))
+    load_weights(by_hand, "scenes-many")
+    with torch.inference_mode():
+        found = [model(images)[0]["scores"] for model in (own, paper, looking, by_hand.eval())]
+    assert len(found[0]) and all(torch.equal(found[0], scores) for scores in found[1:])
+    with pytest.raises(ValueError, match="do not fit"):
+        load_weights(make_model(replace(read_config("scenes-early"), rule="worth")), "scenes-early")
 
 
 def test_depth_matters():

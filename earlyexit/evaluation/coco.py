@@ -180,7 +180,9 @@ def exit_logits(
 
 
 def check_data(model: nn.Module, dataset: CocoDataset) -> None:
-    """`ValueError` unless there are images, and as many classes as the model tells apart."""
+    """`ValueError` unless there are images, and as many classes as the model, one in PyTorch, tells apart."""
+    if not hasattr(model.backbone, "num_classes"):
+        raise ValueError("multiply-adds of graphs are not counted: evaluate the detector that was exported, in PyTorch")
     if not len(dataset):
         raise ValueError("there are no images: the data set is empty")
     classes, known = len(dataset.classes), model.backbone.num_classes

@@ -54,6 +54,7 @@ def export_onnx(
     exits: Iterable[int] = EXITS,
     *,
     classes: Sequence[str] | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> list[Path]:
     """Write the graphs of a detector and their card; takes about a minute. The model is left as it is.
 
@@ -63,6 +64,7 @@ def export_onnx(
             those of a square photo.
         exits: some of 1-4 in increasing order, and 4 always. Nobody can leave at the others.
         classes: names for the card; by default the numbers of the classes.
+        thresholds: of the model's rule, for the card: an `OnnxDetector` uses them unless it is told others.
 
     Returns:
         The files, the card last.
@@ -73,6 +75,7 @@ def export_onnx(
     exits = tuple(exits)
     if 4 not in exits or exits != tuple(k for k in EXITS if k in exits):
         raise ValueError(f"exits must be some of 1-4 in increasing order, 4 among them, got {exits}")
+    _check_exported(exits, exit_limits(thresholds, None))
     height, width = _checked_size(model, image_size)
     check_installed("onnx", "onnxscript")
     # A copy whose graphs are simple: in channels last, strides would be computed in them.
@@ -90,7 +93,29 @@ def export_onnx(
         graphs[f"{name}.onnx"] = {"inputs": part.inputs, "outputs": part.outputs}
     names = list(classes or map(str, range(model.num_classes)))
     card = {"classes": names, "image_size": (height, width), "exits": exits, "graphs": graphs, "levels": levels}
-    return _write(Path(folder), programs, card)
+    limits = thresholds and [None if math.isinf(t) else t for t in thresholds]  # None: infinity is no JSON
+    return _write(Path(folder), programs, {**card, **_kind_of(model), "thresholds": limits})
+
+
+def _kind_of(model: EarlyExitRetinaNet) -> dict:
+    """What has to be the same in a detector and in that whose graphs it uses."""
+    early, opinions = sorted(model.early_necks), sorted(model.opinions)
+    rule = type(model.rule).__name__
+    return {
+        "filler": model.filler,
+        "early": early,
+        "opinions": opinions,
+        "exit_target": model.exit_target,
+        "rule": rule,
+    }
+
+
+def _check_exported(exported: Collection[int], limits: Sequence[float]) -> None:
+    for index, limit in enumerate(limits, start=1):
+        if not math.isinf(limit) and index not in exported:
+            raise ValueError(
+                f"exit {index} was not exported, only {exported}: its threshold must be infinity, got {limits}"
+            )
 
 
 class OnnxDetector(EarlyExitRetinaNet):
@@ -100,7 +125,11 @@ class OnnxDetector(EarlyExitRetinaNet):
 
     Args:
         folder: what `export_onnx` wrote.
-        model: the same detector in PyTorch; its resizing, anchors and post-processing are used, its network is not.
+        model: the same detector in PyTorch; its resizing, anchors, post-processing and rule are used, its network is
+            not.
+
+    Attributes:
+        thresholds: those that were exported, None without any.
 
     Raises:
         ValueError: if onnxruntime is missing, `folder` holds no export, or it is of another kind of detector.
@@ -112,6 +141,9 @@ class OnnxDetector(EarlyExitRetinaNet):
         card = _read_card(Path(folder))
         if len(card["classes"]) != model.num_classes:
             raise ValueError(f"{str(folder)!r} has {len(card['classes'])} classes, the model has {model.num_classes}")
+        for name, has in _kind_of(model).items():
+            if card.get(name, has) != has:  # older exports do not say it
+                raise ValueError(f"{str(folder)!r} is of another detector: its {name} is {card[name]!r}, not {has!r}")
         for name, value in vars(model).items():
             # The settings; nn.Module's own begin with "_", and a model may hold compiled versions of its methods.
             if not name.startswith("_") and not hasattr(type(self), name):
@@ -119,6 +151,7 @@ class OnnxDetector(EarlyExitRetinaNet):
         self.transform, self.anchor_generator, self.rule = model.transform, model.anchor_generator, model.rule
         self.eval()
         self.classes, self.exported, self.levels = card["classes"], card["exits"], card["levels"]
+        self.thresholds = card.get("thresholds") and [math.inf if t is None else t for t in card["thresholds"]]
         self.heads = {exit: _Graph(Path(folder) / f"detect_at_exit_{exit}.onnx") for exit in self.exported}
         self.backbone = _Backbone(Path(folder), card, self.heads)
 
@@ -127,16 +160,14 @@ class OnnxDetector(EarlyExitRetinaNet):
     ) -> list[dict]:
         """Detections, as those of `EarlyExitRetinaNet.forward` in eval mode, which takes all arguments.
 
+        Without thresholds and without an exit images leave by the thresholds that were exported, if there are some.
+
         Raises:
             ValueError: if an image could leave at an exit that was not exported, or has another size than those of
                 the export after resizing and padding.
         """
-        for index, limit in enumerate(exit_limits(thresholds, exit), start=1):
-            if not math.isinf(limit) and index not in self.exported:
-                raise ValueError(
-                    f"exit {index} was not exported, only {self.exported}: its threshold must be infinity, "
-                    f"got thresholds={thresholds} and exit={exit}"
-                )
+        thresholds = self.thresholds if thresholds is exit is None else thresholds
+        _check_exported(self.exported, exit_limits(thresholds, exit))
         return super().forward(images, thresholds=thresholds, exit=exit, **more)
 
     def predict(self, reached: Exit) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -266,7 +297,8 @@ class MatrixPool(nn.Module):
 
 def _checked_size(model: EarlyExitRetinaNet, image_size: tuple[int, int] | None) -> tuple[int, int]:
     step, side = model.transform.size_divisible, min(model.transform.min_size[-1], model.transform.max_size)
-    size = (math.ceil(side / step) * step,) * 2 if image_size is None else tuple(image_size)
+    given = image_size if isinstance(image_size, Sequence) else (image_size,)
+    size = (math.ceil(side / step) * step,) * 2 if image_size is None else tuple(given)
     if len(size) != 2 or any(type(n) is not int or n < step or n % step for n in size):
         raise ValueError(f"image_size must be (height, width), multiples of {step}, got {image_size}")
     return size
