@@ -15,7 +15,7 @@ from earlyexit.data import Coco, annotation_file, check_plausible, read_coco
 from earlyexit.files import check_file
 from prepare.commands import refusals
 from prepare.next_steps import next_lines
-from prepare.sheet import contact_sheet, summarise, summary_lines
+from prepare.sheet import contact_sheet, sum_up, summary_lines
 
 app = typer.Typer(add_completion=False)
 
@@ -34,7 +34,7 @@ def main(
         check_file("--out", out, ".png")
         coco = read_coco(annotation_file(data, split))
         shown = contact_sheet(coco, data / split, out, per_class=per_class, most=most, seed=seed)
-    typer.echo("\n".join(summary_lines(summarise(coco)) + check_plausible(coco)))
+    typer.echo("\n".join(summary_lines(sum_up(coco)) + check_plausible(coco)))
     typer.echo(f"wrote {out}, {shown} images: look at it before you train")
     typer.echo("\n".join(next_lines(data, {split: coco, **_calibration(data, split)}, split)))
 

@@ -21,7 +21,7 @@ from prepare.copies import Copies, find_copies
 from prepare.layout import SPLITS, check_writable, divide, parse_shares, photos_of, write_splits
 from prepare.next_steps import next_lines
 from prepare.reading import Kind, read
-from prepare.sheet import contact_sheet, missing_classes, summarise, summary_lines
+from prepare.sheet import contact_sheet, missing_classes, sum_up, summary_lines
 from prepare.sources import find_sources
 from prepare.splits import drop_others, kept_lines, splits_of, take_splits
 
@@ -130,7 +130,7 @@ def main(
         echo(unused(coco, folder))
         if single and coco["images"]:
             coco = keep_single_objects(coco)
-        echo(*summary_lines(summarise(coco)))
+        echo(*summary_lines(sum_up(coco)))
         if not coco["annotations"]:
             raise ValueError(f"nothing to learn from: {source} leaves {_nothing(coco, faults, single)}")
         echo(*check_plausible(coco))

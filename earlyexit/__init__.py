@@ -8,11 +8,11 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-ROOMS = ("checks", "data", "evaluation", "homework", "model", "study", "training", "weights")
+_ROOMS = ("checks", "data", "evaluation", "homework", "model", "study", "training", "weights")
 
 __getattr__, __dir__, _names = lazy_loader.attach(
     __name__,
-    submodules=ROOMS,
+    submodules=_ROOMS,
     submod_attrs={
         "checks": ["check"],
         "evaluation": [
@@ -41,4 +41,4 @@ __getattr__, __dir__, _names = lazy_loader.attach(
     },
 )
 
-__all__ = [name for name in _names if name not in ROOMS]
+__all__ = [name for name in _names if name not in _ROOMS]

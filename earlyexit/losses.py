@@ -129,23 +129,21 @@ def _exit_loss(logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float
     return loss
 
 
-def present_loss(
-    logits: Sequence[Tensor], present: Tensor, *, weights: Sequence[float] = EXIT_WEIGHTS, distillation: float = 0.5
-) -> Tensor:
+def present_loss(logits: Sequence[Tensor], present: Tensor, *, distillation: float = 0.5) -> Tensor:
     """The exits' loss where an image may have any number of objects: which classes are there? A scalar.
 
     Binary cross-entropy, summed over classes so that it is of the size of a cross-entropy, in place of each of the
     terms of `exit_loss`. An image without any object is as good an example as any other.
 
     Args:
-        logits, weights, distillation: see `exit_loss`.
+        logits, distillation: see `exit_loss`.
         present: (N, classes), 1 where an object of the class is in the image.
     """
 
     def crossed(x: Tensor, aim: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(x, aim, reduction="none").sum(1).mean()
 
-    loss = sum(w * crossed(x, present) for w, x in zip(weights, logits, strict=True))
+    loss = sum(w * crossed(x, present) for w, x in zip(EXIT_WEIGHTS, logits, strict=True))
     if distillation:
         teacher = logits[-1].detach().sigmoid()
         loss = loss + distillation * sum(crossed(x, teacher) for x in logits[:-1])

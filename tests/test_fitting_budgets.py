@@ -7,7 +7,7 @@ import torch
 from made_records import made_records
 
 from earlyexit.evaluation.fitting import (
-    SHARES,
+    EARLY_SHARES,
     all_choices,
     cross_fitted,
     fit_router,
@@ -91,7 +91,7 @@ def test_thresholds_keep_the_budget_and_beat_all_that_could_be_tried(records):
         assert result["gmacs"] == pytest.approx(found.gmacs) and found.gmacs <= share * full + 1e-9
         assert result["mAP"] == pytest.approx(found.mAP) and found.share == pytest.approx(found.gmacs / full)
         assert found.loss_at_most >= found.loss
-        one = [float(records.confidence[0].quantile(1 - s)) for s in SHARES[1:-1]]
+        one = [float(records.confidence[0].quantile(1 - s)) for s in EARLY_SHARES[1:-1]]
         singles = [evaluate_records(records, (t, math.inf, math.inf), metrics=("mAP",)) for t in one]
         allowed = [r["mAP"] for r in singles if r["gmacs"] <= share * full]
         assert found.mAP >= max(allowed, default=0) - 1.5  # a first-order search on a coarse grid

@@ -311,7 +311,7 @@ def test_bad_use_of_the_graphs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"filler": "zero"}, "its filler is 'downsample', not 'zero'"),
+        ({"filler": "learned"}, r"its early is \[\], not \['1', '2', '3'\]"),
         ({"opinions": (1,)}, r"its opinions is \[\], not \['1'\]"),
         ({"exit_target": "present"}, "its exit_target is 'single', not 'present'"),
     ],

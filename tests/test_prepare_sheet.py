@@ -6,7 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import contact_sheet as command
-from prepare.sheet import choose_images, contact_sheet, missing_classes, summarise, summary_lines
+from prepare.sheet import choose_images, contact_sheet, missing_classes, sum_up, summary_lines
 
 
 def make(images, categories, annotations):
@@ -98,7 +98,7 @@ def test_summary_counts_by_hand():
         (2, 1, [0, 0, 96, 96]),  # 9,216: large
         (3, 2, [0, 0, 95, 97]),  # 9,215: medium
     ]
-    summary = summarise(make([1, 2, 3, 4], {2: "dog", 1: "cat", 3: "cow"}, found))
+    summary = sum_up(make([1, 2, 3, 4], {2: "dog", 1: "cat", 3: "cow"}, found))
     assert summary == {
         "images": 4,
         "objects": 4,
@@ -112,16 +112,16 @@ def test_summary_counts_by_hand():
     assert lines[0] == "4 images, 4 objects of 3 classes"
     assert lines[-3:] == ["  dog      3", "  cat      1", "  classes without an object: 1, cow"]
     assert summary_lines(summary, most=1)[-2] == "  and 1 more, down to 'cat' with 1"
-    assert summarise(make([1], {}, []))["side"] is None
+    assert sum_up(make([1], {}, []))["side"] is None
     coco = make([1, 2], {1: "cat"}, [(1, 1, [0, 0, 9, 9]), (2, 1, [0, 0, 9, 9])])
     coco["images"][1]["unusable_annotations"] = 1
-    assert summarise(coco)["single"] == 1
+    assert sum_up(coco)["single"] == 1
 
 
 def test_the_area_of_the_annotation_decides_as_in_coco():
     coco = make([1], {1: "thin"}, [(1, 1, [0, 0, 100, 80])])
     coco["annotations"][0]["area"] = 500
-    assert summarise(coco)["sizes"] == {"small": 1, "medium": 0, "large": 0}
+    assert sum_up(coco)["sizes"] == {"small": 1, "medium": 0, "large": 0}
 
 
 def test_classes_that_a_split_does_not_show(coco):

@@ -18,7 +18,7 @@ from earlyexit.evaluation.records import Detections
 from earlyexit.evaluation.scores import evaluate_exits
 from earlyexit.files import read_table
 from earlyexit.study import choosing
-from earlyexit.study.choosing import at_any_size, by_worth, curve, summarise, train_all, way_to_oracle
+from earlyexit.study.choosing import at_any_size, by_worth, curve, summarise_choices, train_all, way_to_oracle
 from earlyexit.study.opponents import (
     PAPER,
     Choosing,
@@ -125,11 +125,11 @@ def test_budgets_that_no_static_detector_keeps_compare_nothing(run):
     found = {row["share"]: row["gmacs"] for row in rows if row["policy"] == "static lots"}
     assert list(found) == [0.5, 0.6, 0.7, 0.8] and found[0.5] == pytest.approx(2.0)
     ways, mine = [way_to_oracle(dear, 2)], curve(dear, 2)
-    found = summarise(mine + rows, ways, "worth", 4.0)
+    found = summarise_choices(mine + rows, ways, "worth", 4.0)
     gains = [gain["mean"] for gain in found["gain_over_static_at"].values()]
     assert list(found["gain_over_static_at"]) == ["0.50", "0.60", "0.70", "0.80"]
     assert found["gain_over_static"]["mean"] == pytest.approx(np.mean(gains), abs=0.01)
-    assert "gain_over_static" not in summarise(mine + static_rows([dear], [4], 2), ways, "worth", 4.0)
+    assert "gain_over_static" not in summarise_choices(mine + static_rows([dear], [4], 2), ways, "worth", 4.0)
 
 
 def test_opening_a_run(tmp_path):
@@ -177,7 +177,7 @@ def test_the_size_of_images_is_chosen_on_the_calibration_split():
         assert row["gmacs"] == gmacs and row["mAP"] == map_of(match_records(taken.test), exits)
     assert {row["run"] for row in at_any_size([run, dear], "worth", 2)[4:]} == {"mine-0"}
     known = curve(run, 2) + static_rows([run, run], [1, 4], 2)
-    found = summarise(known + rows, [way_to_oracle(run, 2)], "worth", run.unit)
+    found = summarise_choices(known + rows, [way_to_oracle(run, 2)], "worth", run.unit)
     gains = [gain["mean"] for gain in found["gain_over_static_at_any_size_at"].values()]
     assert np.mean(gains) == pytest.approx(found["gain_over_static_at_any_size"]["mean"], abs=0.01)
     assert found["gain_over_static_at_any_size"]["mean"] > found["gain_over_static"]["mean"]
@@ -189,7 +189,7 @@ def test_all_of_the_comparison_together(run):
     """A static detector at full depth that is this one keeps all of its mAP where the rule goes as deep."""
     rows = curve(run, 3) + [row for row in static_rows([run, run], [1, 4], 3) if not row["policy"].startswith("two")]
     ways = [way_to_oracle(run, 3)]
-    found = summarise(rows, ways, "worth", run.unit)
+    found = summarise_choices(rows, ways, "worth", run.unit)
     static = {"gain_over_static", "gain_over_static_at", "kept"}
     scores = {f"{name}{of}" for name in ("rule_score", "paper_rule_score") for of in ("", "_of_all_exits")}
     assert set(found) == {*scores, "gain_over_fixed", *static}
@@ -210,11 +210,11 @@ def test_all_of_the_comparison_together(run):
     assert found["gain_over_static"]["mean"] == pytest.approx(means[0] - means[1], abs=0.01)
     at = [row["mean"] for row in found["gain_over_static_at"].values()]
     assert np.mean(at) == pytest.approx(means[0] - means[1], abs=0.01) and len(at) == len(PAPER)
-    alone = summarise([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
+    alone = summarise_choices([r for r in rows if not r["policy"].startswith("static")], ways, "worth", run.unit)
     assert set(found) - set(alone) == static
     start = {"run": "statics", "seed": 0, "policy": "two passes", "of": "paper", "mAP": 10.0}
     passes = [{**start, "share": share} for share in PAPER]
-    gain = summarise(rows + [{**row, "samples": np.full(3, 10.0)} for row in passes], ways, "worth", run.unit)
+    gain = summarise_choices(rows + [{**row, "samples": np.full(3, 10.0)} for row in passes], ways, "worth", run.unit)
     assert list(gain["gain_over_two_passes"]) == ["two passes"]
     assert gain["gain_over_two_passes"]["two passes"]["mean"] == pytest.approx(means[0] - 10, abs=0.01)
 
@@ -239,7 +239,7 @@ def test_seeds_are_compared_with_static_detectors_of_their_own(run):
     second = [*rows("static lots", 1, 51.0), row("static", 1, 60.0, gmacs=3.8, **whole)]
     second += [row("static", 1, 72.0, gmacs=4.0, **whole)]
     ways = [way_to_oracle(run, 3)] * 2
-    both, one = (summarise([*others, *ours], ways, "worth", 4.0) for others in (second + first, first))
+    both, one = (summarise_choices([*others, *ours], ways, "worth", 4.0) for others in (second + first, first))
     assert both["gain_over_fixed"]["0.60"]["mean"] == 6 == one["gain_over_fixed"]["0.60"]["mean"]
     assert one["rule_score_of_all_exits"]["mean"] == pytest.approx((5 / 15 + 7 / 14) / 2, abs=1e-3)
     assert one["paper_rule_score_of_all_exits"]["mean"] == 0
@@ -277,7 +277,7 @@ def test_detectors_that_find_nothing(run):
     )
     blind = Choosing("blind", *(replace(records, found=nothing) for records in (run.calibration, run.test)), unit=4.0)
     rows = curve(blind, 3) + static_rows([blind, blind], [1, 4], 3)
-    found = summarise(rows, [way_to_oracle(blind, 3)], "worth", 4.0)
+    found = summarise_choices(rows, [way_to_oracle(blind, 3)], "worth", 4.0)
     assert math.isnan(found["rule_score"]["mean"]) and math.isnan(found["kept"]["0.60"]["mean"])
     assert found["gain_over_static"]["mean"] == found["gain_over_fixed"]["0.60"]["mean"] == 0
 

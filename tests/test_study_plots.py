@@ -81,18 +81,6 @@ def test_shares_are_stacked_to_all_images(ax, models):
     assert published.get_ydata()[0] == pytest.approx(100 * 412 / 593)
 
 
-def test_compute_is_stacked_by_part(ax):
-    parts = {"backbone": 1.0, "neck": 2.0, "head p3": 4.0, "head p4": 1.0, "head p7": 0.5, "total": 8.5}
-    rows = [
-        {"model": "nano", "filler": "downsample", "exit": e, "part": p, "gmacs": g * (1 if e < 4 else 2)}
-        for e in (1, 2, 3, 4)
-        for p, g in parts.items()
-    ]
-    plots.plot_compute(ax, rows, "nano")
-    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(8.5 * 5)
-    assert "at most 50.0 % can be saved" in ax.get_title()
-
-
 def test_saving_shows_time_against_compute(ax):
     rows = [
         {"model": m, "batch_size": 1, "exit": e, "gmacs_saved": 8.0 / e, "time_saved": 12.0, "low": 11.0, "high": 13.0}

@@ -15,7 +15,7 @@ from earlyexit import evaluate
 from earlyexit.data.coco import coco_split
 from earlyexit.evaluation.pictures import EXIT_COLOURS, TRUTH_COLOUR
 from earlyexit.model.factories import load_detector
-from earlyexit.training.run import Watcher, draw_examples, train
+from earlyexit.training.run import Watcher, draw_first, train
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_boxes_are_drawn(data, tmp_path):
     counts = []
     for score in (0.29, 0.31):
         path = tmp_path / f"{score}.png"
-        draw_examples(Finder(score), coco_split(data, "val"), path)
+        draw_first(Finder(score), coco_split(data, "val"), path)
         counts.append([pixels(path, colour) for colour in (EXIT_COLOURS[3], TRUTH_COLOUR, "#ff0000")])
     (without, truth, red), (with_boxes, same_truth, _) = counts
     assert with_boxes > without + 3 * 100  # three images with a box of more than 100 pixels around

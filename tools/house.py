@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "earlyexit"
@@ -172,10 +173,63 @@ def long_functions(package: Path, most: int = 40) -> list[str]:
     return found
 
 
+def same_names(package: Path) -> dict[str, set[str]]:
+    """Public functions, classes and constants of one name that several files define.
+
+    Those of the command line, which are named as they are typed, aside, and the `main` and `run` of files that run.
+    """
+    found: dict[str, set[str]] = {}
+    for module, path in modules(package).items():
+        for node in ast.parse(path.read_text()).body if module != "cli" else ():
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            names |= {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
+            for name in names - {"main", "run"}:
+                if not name.startswith("_"):
+                    found.setdefault(name, set()).add(module)
+    return {name: where for name, where in found.items() if len(where) > 1}
+
+
+def passed(package: Path, run: Callable[[], object]) -> list[str]:
+    """The modules of the package whose functions run during a call."""
+    seen = set()
+    sys.setprofile(lambda frame, *_: seen.add(frame.f_code.co_filename))
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return [name for name, path in modules(package).items() if str(path) in seen and path.stem != "__init__"]
+
+
+def ways_of_an_image() -> dict[str, list[str]]:
+    """The files of `earlyexit` that an image passes from the disk to its loss, and from the disk to its detections."""
+    import torch
+
+    from earlyexit.data import open_photo, scene_dataset
+    from earlyexit.data.coco import make_loader, train_transforms
+    from earlyexit.losses import JointLoss
+    from earlyexit.model import dyn_retinanet_nano
+
+    data = scene_dataset("train", 8, transforms=train_transforms(min_size=128, max_size=128))
+    model = dyn_retinanet_nano(loss=JointLoss(exits=(1, 4)))
+    path, limits = str(data.photo(data.ids[0])), (0.5, 0.5, 0.5)
+
+    def find() -> None:
+        with torch.inference_mode():
+            pixels = torch.frombuffer(bytearray(open_photo(path).image.tobytes()), dtype=torch.uint8)
+            model.eval()([pixels.view(128, 128, 3).permute(2, 0, 1) / 255], thresholds=limits)
+
+    find()  # what is imported late, or made once, is no way of an image
+    found = {"an image at inference": passed(PACKAGE, find)}
+    model.train()
+    return {"a training image": passed(PACKAGE, lambda: model(*next(iter(make_loader(data, 4))))), **found}
+
+
 def table(package: Path) -> str:
     """The measurements as a table in Markdown, beside what they are to stay below."""
     graph = imports(package)
     files, lines = count(package)
+    option = len(files_with(package, "save_every"))
     core_files, core_lines = count(package, ("study", "beyond", "data/scenes"))
     rows = [
         ("Python files", files, 62),
@@ -184,6 +238,8 @@ def table(package: Path) -> str:
         ("lines without study and data/scenes", core_lines, 6_700),
         ("names in the root", len(root_names(package)), 13),
         ("files in which the word `filler` stands", len(files_with(package, "filler")), 14),
+        ("files in which the option `save_every` stands: its own, and where it takes effect", option, 2),
+        ("names that several files define", len(same_names(package)), 0),
         ("parameters of the detector's constructor", len(constructor(package, DETECTOR)), 11),
         ("functions of more than 40 lines", len(long_functions(package)), 0),
         ("import circles", len(circles(graph)), 0),
@@ -197,3 +253,6 @@ def table(package: Path) -> str:
 
 if __name__ == "__main__":
     print(table(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE))
+    for way, most in {"a training image": 9, "an image at inference": 7}.items() if len(sys.argv) == 1 else ():
+        files = ways_of_an_image()[way]
+        print(f"| files that {way} passes | {len(files)} | {most} |  # {', '.join(files)}")

@@ -23,7 +23,7 @@ COLOURS = ["#0B6FB8", "#C8370A", "#00795C", "#8E3A94", "#A36A00", "#B3225B", "#3
 FEW = 6  # objects in an image, up to which all of them are named
 
 
-def summarise(coco: dict) -> dict:
+def sum_up(coco: dict) -> dict:
     """Count a COCO data set.
 
     Returns:
@@ -70,7 +70,7 @@ def summary_lines(summary: dict, most: int = 20) -> list[str]:
 
 def missing_classes(parts: dict[str, dict]) -> list[str]:
     """A line for every split that shows no object of a class which another split shows."""
-    classes = {split: {name for name, n in summarise(part)["classes"].items() if n} for split, part in parts.items()}
+    classes = {split: {name for name, n in sum_up(part)["classes"].items() if n} for split, part in parts.items()}
     lines = []
     for split, has in classes.items():
         missing = sorted(set().union(*classes.values()) - has)

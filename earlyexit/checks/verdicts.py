@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROUNDS = 3  # random inputs that an answer is tried on
+TRIALS = 3  # random inputs that an answer is tried on
 TURN = "your turn"
 SECONDS = 2.0  # of the processor, for one call of an answer
 clock = time.process_time  # what others do on the machine does not count
@@ -56,7 +56,7 @@ def check(name: str, answer: Callable | object, *, seed: int = 0) -> Verdict:
     if callable(answer) and theirs in ("earlyexit", "torch", "torchvision"):
         return Verdict(name, False, f"this is {theirs}'s own {getattr(answer, '__name__', 'function')}: write yours")
     try:
-        for turn in range(ROUNDS):
+        for turn in range(TRIALS):
             # An unfinished or random answer must not move the random numbers of the reader's own cells.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed + turn)

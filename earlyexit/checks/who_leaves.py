@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .verdicts import SlipError, called, same
 
-MANY = 600_000  # images: a loop over them takes many seconds, one operation on all takes none
+A_LOT = 600_000  # images: a loop over them takes many seconds, one operation on all takes none
 
 # Chapter 11, who should leave
 
@@ -172,7 +172,7 @@ def hw2_leaves_at(answer, random: torch.Generator) -> None:
         "this is the exit with the highest score: the first that passes was asked for": scores.argmax(0) + 1,
     }
     same(called(answer, scores, thresholds), wanted, "the exit of each image", slips)
-    scores, wanted = scores.repeat(1, MANY // 12), wanted.repeat(MANY // 12)
+    scores, wanted = scores.repeat(1, A_LOT // 12), wanted.repeat(A_LOT // 12)
     same(called(answer, scores, thresholds), wanted, "the exit of each of many images")
 
 
@@ -197,8 +197,8 @@ def hw2_keep(answer, random: torch.Generator) -> None:
     same(got[1], features[staying], "the features of those that stay", kept)
     kept = {"all latents go on: they no longer fit the features": latents}
     same(got[2], latents[staying], "the latents of those that stay", kept)
-    many = features[:, :1, :1, :1].repeat(MANY // 8, 1, 1, 1), latents[:, :1, :1].repeat(MANY // 8, 1, 1)
-    scores = scores.repeat(MANY // 8)
+    many = features[:, :1, :1, :1].repeat(A_LOT // 8, 1, 1, 1), latents[:, :1, :1].repeat(A_LOT // 8, 1, 1)
+    scores = scores.repeat(A_LOT // 8)
     wanted = (scores < 0.5).nonzero()[:, 0]
     same(called(answer, *many, scores, 0.5)[0], wanted, "the places of those of many images that stay")
 

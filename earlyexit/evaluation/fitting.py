@@ -24,7 +24,7 @@ from .policies import limit_for, rule_scores, threshold_exits
 from .records import ExitRecords, at_exits
 from .scores import bootstrap_difference, fit_score_scales, rescale_records
 
-SHARES = np.linspace(0, 1, 21)  # of the images that are still there, at exits 1 and 2
+EARLY_SHARES = np.linspace(0, 1, 21)  # of the images that are still there, at exits 1 and 2
 LAST_SHARES = np.linspace(0, 1, 6)  # at exit 3, which saves little
 TRIED = 12  # choices whose mAP is measured; all others are compared by a first-order estimate
 WHERE_IT_PAYS = (0.5, 0.5, 0.5)  # the thresholds of a `Worth`, whose price decides
@@ -121,7 +121,7 @@ class Choices:
 def all_choices(records: ExitRecords, scores: Tensor, rule: Rule | None = None) -> Choices:
     """All thresholds by which given shares of the images that are still there leave, for scores (4, N) of a rule."""
     thresholds = []
-    for shares in itertools.product(SHARES, SHARES, LAST_SHARES):
+    for shares in itertools.product(EARLY_SHARES, EARLY_SHARES, LAST_SHARES):
         here, limits = torch.ones(len(records), dtype=torch.bool), []
         for score, share in zip(scores, shares, strict=False):
             waiting = score[here]

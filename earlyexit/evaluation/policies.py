@@ -11,7 +11,7 @@ from ..model.exits import EMPTY_EXIT, Rule, asked_at, check_scores, exit_limits,
 from .records import ExitRecords, at_exits
 
 NUM_SETTINGS = 34
-FEW = 0.1  # of the images: how far the share that leaves early may be from what is meant before it is said
+ROUGH = 0.1  # of the images: how far the share that leaves early may be from what is meant before it is said
 
 
 def exit_proportions() -> Tensor:
@@ -167,7 +167,7 @@ def few_images(scores: Tensor, proportions: Tensor) -> list[str]:
     """A sentence on what the thresholds of so few images are worth; [] if they are good to a tenth of the images."""
     low, high = early_share(scores, proportions)
     meant = 1 - float(proportions[NUM_EXITS - 1])
-    if max(high - meant, meant - low) <= FEW:
+    if max(high - meant, meant - low) <= ROUGH:
         return []
     worth = f"of new ones {low:.0%} to {high:.0%} will leave early, where {meant:.0%} are meant (bootstrap, 90 %)"
     return [f"thresholds from {scores.shape[1]} image(s) are rough: {worth}"]

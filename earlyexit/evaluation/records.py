@@ -51,7 +51,7 @@ class Truth:
     offsets: Tensor  #: (N + 1,) int64; those of image i are offsets[i] up to offsets[i + 1]
 
 
-PARTS = {"found": Detections, "truth": Truth}  # of records
+NESTED = {"found": Detections, "truth": Truth}  # of records
 # The dimension of the images in each tensor of records; older files lack the last three.
 IMAGES = {"image_ids": 0, "logits": 1, "gmacs": 1, "looks": 1, "latents_1": 0, "latents_2": 0}
 
@@ -143,7 +143,7 @@ class ExitRecords:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, which appears whole or not at all."""
         tensors = {name: value.contiguous() for name in IMAGES if (value := getattr(self, name)) is not None}
-        for part, kind in PARTS.items():
+        for part, kind in NESTED.items():
             tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name).contiguous() for f in fields(kind)}
         metadata = {"about": json.dumps({"format": FORMAT, **self.about})}
         write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
@@ -159,7 +159,7 @@ class ExitRecords:
             raise ValueError(f"{str(path)!r} cannot be read as records: {error}") from None
         if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
             raise ValueError(f"{str(path)!r} holds no exit records of format {FORMAT}")
-        nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in PARTS.items()}
+        nested = {k: kind(**{f.name: tensors[f"{k}.{f.name}"] for f in fields(kind)}) for k, kind in NESTED.items()}
         flat = {name: tensors[name] for name in IMAGES if name in tensors}
         return cls(**flat, **nested, about=about)
 
@@ -172,7 +172,7 @@ def join_records(parts: list[ExitRecords]) -> ExitRecords:
     for name, dim in IMAGES.items():
         values = [getattr(part, name) for part in parts]
         joined[name] = None if any(value is None for value in values) else torch.cat(values, dim)
-    for name, kind in PARTS.items():
+    for name, kind in NESTED.items():
         runs = [getattr(part, name) for part in parts]
         values = {f.name: torch.cat([getattr(run, f.name) for run in runs]) for f in fields(kind)}
         offsets = offsets_of(torch.cat([run.offsets.diff() for run in runs]))

@@ -33,8 +33,8 @@ from .grade import Seed, submissions
 from .student import Student, counted
 
 SCENES, MANY_SCENES = 400, 1000  # drawn for the test by a student, by the lecturer; 60 % have one object and are used
-BUDGETS = 5  # from exit 1 to exit 4, for which thresholds are chosen
-TASKS = {"hw3": "own", "hw5": "leave"}  # assignment and function
+STEPS = 5  # from exit 1 to exit 4, for which thresholds are chosen
+ASSIGNMENTS = {"hw3": "own", "hw5": "leave"}  # assignment and function
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Score:
     message: str = ""  # why there is no score
 
 
-def frontier(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def best_so_far(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What needs no choice: the corners of the upper hull of fixed exits, (n,) GMACs and (n,) mAP.
 
     Between two corners lie lots between two exits. Who may spend more than the best exit takes need not.
@@ -62,7 +62,7 @@ def above(gmacs: np.ndarray, values: np.ndarray, static: tuple[np.ndarray, np.nd
     """Area of a curve above the static frontier, divided by the frontier's width: a mean gain in mAP.
 
     The curve of (n,) points goes straight from one to the next, and stays at its last one. Where it has not begun yet,
-    it gains nothing; below the frontier, it loses. `static` is what `frontier` gives.
+    it gains nothing; below the frontier, it loses. `static` is what `best_so_far` gives.
     """
     order = np.argsort(gmacs, kind="stable")
     gmacs, values = np.asarray(gmacs)[order], np.asarray(values)[order]
@@ -89,8 +89,8 @@ def trial_of(assignment: str, seed: int, scenes: int = SCENES) -> Trial:
 
     Its images and annotations are on the disk only until this returns.
     """
-    if assignment not in TASKS:
-        raise ValueError(f"{assignment!r} has no board, {', '.join(TASKS)} have")
+    if assignment not in ASSIGNMENTS:
+        raise ValueError(f"{assignment!r} has no board, {', '.join(ASSIGNMENTS)} have")
     model = load_detector("scenes" if assignment == "hw3" else "scenes-early")[0].eval()
     with tempfile.TemporaryDirectory() as folder:
         test = scene_dataset("test", scenes, seed=seed, cache=folder)
@@ -124,8 +124,8 @@ def score(
     def gained(counts: np.ndarray) -> float:
         reached = [[map_of(match_records(records), exits, counts) for records, exits in of] for of in (fixed, curve)]
         static, ours = (np.array(values) for values in reached)
-        curved = frontier(gmacs[1], ours) if assignment == "hw3" else (gmacs[1], ours)
-        return above(*curved, frontier(gmacs[0], static))
+        curved = best_so_far(gmacs[1], ours) if assignment == "hw3" else (gmacs[1], ours)
+        return above(*curved, best_so_far(gmacs[0], static))
 
     found = bootstrap(gained, len(trial.records), repeats=repeats)
     return Score(student, assignment, found.value, found.low, found.high)
@@ -153,7 +153,7 @@ def _left(trial: Trial, leave: Callable) -> list[tuple[ExitRecords, Tensor]]:
     choices, matches, ours = all_choices(calibration, scores(calibration)), match_records(calibration), scores(test)
     least, most = (calibration.mean_gmacs(calibration.all_at(k)) for k in (1, 4))
     points = [(test, test.all_at(1))]
-    for budget in np.linspace(least, most, BUDGETS + 1)[1:]:
+    for budget in np.linspace(least, most, STEPS + 1)[1:]:
         thresholds = choices.thresholds[best_under(matches, choices, float(budget))]
         points.append((test, threshold_exits(ours, thresholds)))
     return points
@@ -207,7 +207,7 @@ def main(
     scenes: Annotated[int, typer.Option(help="Scenes that are drawn.", min=20)] = MANY_SCENES,
 ) -> None:
     """Rank the fillers of assignment 3 and the rules of assignment 5."""
-    given = [one for one in submissions(folder) if one[1] in TASKS and one[2].is_file()]
+    given = [one for one in submissions(folder) if one[1] in ASSIGNMENTS and one[2].is_file()]
     for assignment in {one[1] for one in given}:  # annotations are gone from the disk before a student's code runs
         trial_of(assignment, seed, scenes)
     lines = sorted((_line(*one, seed, scenes) for one in given), key=lambda one: (one.assignment, -one.score))
@@ -218,12 +218,12 @@ def main(
 def _line(student: str, assignment: str, notebook: Path, seed: int, scenes: int) -> Score:
     try:
         with Student(notebook) as answers:
-            if TASKS[assignment] not in answers.defined:
-                raise ValueError(f"the notebook defines no {TASKS[assignment]}")
-            answer = answers.answer(TASKS[assignment])
+            if ASSIGNMENTS[assignment] not in answers.defined:
+                raise ValueError(f"the notebook defines no {ASSIGNMENTS[assignment]}")
+            answer = answers.answer(ASSIGNMENTS[assignment])
             return score(assignment, answer, seed=seed, scenes=scenes, student=student)
     except NotImplementedError:
-        why = f"{TASKS[assignment]} gives nothing"
+        why = f"{ASSIGNMENTS[assignment]} gives nothing"
     except Exception as error:  # noqa: BLE001 - the others of the class are ranked all the same
         why = str(error)
     return Score(student, assignment, -math.inf, -math.inf, -math.inf, why)
@@ -232,7 +232,12 @@ def _line(student: str, assignment: str, notebook: Path, seed: int, scenes: int)
 def write(out: Path, lines: list[Score]) -> None:
     """The board as CSV and, beside it, as a page in Markdown."""
     write_table(out, [plain(asdict(line)) for line in lines])
-    page = ["# The board", "", "Points of mAP above the static frontier, with the 95 % interval over other images.", ""]
+    page = [
+        "# The board",
+        "",
+        "Points of mAP above the static frontier, with the 95 % interval over other images.",
+        "",
+    ]
     page += ["| assignment | student | score | interval |", "|---|---|---|---|"]
     for line in lines:
         value = line.message.replace("|", "/").replace("\n", " ") or f"{line.score:+.2f}"

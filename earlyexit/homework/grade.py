@@ -29,7 +29,7 @@ from ..files import write_table, write_whole
 from .student import LIMIT, LostError, Student, code_cells, end_with_parent, parsed
 
 POINTS = 10  # of an exercise
-HIDDEN = 3  # seeds that nobody has seen
+UNSEEN = 3  # seeds that nobody has seen
 SECRET = "HOMEWORK_SEED"
 Seed = Annotated[int, typer.Option(help="Your secret seed.", min=0, envvar=SECRET, prompt=True, hide_input=True)]
 
@@ -60,7 +60,7 @@ def hidden_seeds(secret: int | None = None) -> list[int]:
     text = os.environ.get(SECRET, "") if secret is None else str(secret)
     if not text.isdecimal():
         raise ValueError(f"{SECRET} must be the lecturer's seed, a whole number from 0 on, got {text!r}")
-    return [int(text) * HIDDEN + place for place in range(HIDDEN)]
+    return [int(text) * UNSEEN + place for place in range(UNSEEN)]
 
 
 def grade(notebook: Path, student: str, secret: int, *, limit: float = LIMIT) -> list[Mark]:

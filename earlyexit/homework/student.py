@@ -38,7 +38,7 @@ from ..checks.verdicts import SlipError, called, pulled
 
 START, LIMIT = 120.0, 5.0  # seconds for the notebook; of the processor for a cell or a call, which may last PATIENCE
 PATIENCE = 4  # times that by the clock, and more where the machine has more to do than it has cores
-MEMORY, FILE, FOLDER = 6 << 30, 64 << 20, 256 << 20  # bytes of address space, of a file or a message, of all files
+MEMORY, FILE, WRITTEN = 6 << 30, 64 << 20, 256 << 20  # bytes of address space, of a file or a message, of all files
 CPU, PROCESSES = 300, 1024  # seconds of processor; processes and threads beside all others (no limit for root)
 # Where it is allowed: no network, no other process in sight, and with bubblewrap a file system that can only be read.
 BUBBLE = "bwrap --ro-bind / / --dev /dev --proc /proc --unshare-net --unshare-pid --die-with-parent"
@@ -165,8 +165,8 @@ class Student:
             if any(select.select(*ends, 0.2)):
                 return
             with contextlib.suppress(FileNotFoundError):  # it was there a moment ago
-                if sum(path.lstat().st_size for path in self.folder.rglob("*")) > FOLDER:
-                    raise LostError(f"your code writes more than {FOLDER >> 20} MB")
+                if sum(path.lstat().st_size for path in self.folder.rglob("*")) > WRITTEN:
+                    raise LostError(f"your code writes more than {WRITTEN >> 20} MB")
         raise LostError(f"your code takes longer than {limit:g} seconds")
 
 
@@ -321,7 +321,7 @@ def reply_to(request: dict, names: dict) -> dict:
         value, gmacs = counted(functools.partial(called, answer), *inputs)
     else:
         value = called(answer, *inputs, **request["named"])
-    return {"value": plain(value), "gradient": gradient, "gmacs": gmacs}
+    return {"value": detached(value), "gradient": gradient, "gmacs": gmacs}
 
 
 def counted(answer: Callable, *inputs, **named) -> tuple[object, float]:
@@ -333,14 +333,16 @@ def counted(answer: Callable, *inputs, **named) -> tuple[object, float]:
     return value, counter.get_total_flops() / 2e9
 
 
-def plain(value):
+def detached(value):
     """A value as tensors, numbers and words in lists and dicts, which the other side reads without running anything."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, (list, tuple)):
-        return type(value)([plain(one) for one in value]) if type(value) in (list, tuple) else [*map(plain, value)]
+        return (
+            type(value)([detached(one) for one in value]) if type(value) in (list, tuple) else [*map(detached, value)]
+        )
     if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): detached(one) for key, one in value.items()}
     if isinstance(value, (int, float, bool, str)) or value is None:
         return value
     if hasattr(value, "__array__"):

@@ -13,10 +13,10 @@ from torch.nn.utils.rnn import pad_sequence
 from .backbone import EXITS, NUM_EXITS, Exit
 
 EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
-HIDDEN = 16  # units of a router
+ROUTER_UNITS = 16  # units of a router
 LEVELS, TOP = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), 5  # of the scores that `Worth` looks at
 SIDES = (16.0, 24.0, 32.0, 48.0, 64.0, 96.0, math.inf)  # of boxes, in pixels
-SLACK = 1e-4  # of a score beyond [0, 1]: rounding
+ROUNDING = 1e-4  # of a score beyond [0, 1]: rounding
 MOST_THRESHOLD = 2.0  # 1.1 or 2 is somebody's "never", 90 is a percentage
 ONE_CLASS = "one class: the exits say by a sigmoid how surely it is there, for a softmax over one class is always 1"
 
@@ -124,7 +124,8 @@ class Router(Rule):
     def __init__(self, features: int = 6):
         super().__init__()
         self.nets = nn.ModuleList(
-            nn.Sequential(nn.Linear(features, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1)) for _ in range(NUM_EXITS - 1)
+            nn.Sequential(nn.Linear(features, ROUTER_UNITS), nn.Tanh(), nn.Linear(ROUTER_UNITS, 1))
+            for _ in range(NUM_EXITS - 1)
         )
         self.register_buffer("mean", torch.zeros(NUM_EXITS - 1, features))
         self.register_buffer("std", torch.ones(NUM_EXITS - 1, features))
@@ -380,7 +381,7 @@ def judge(rule: Rule, reached: Exit) -> tuple[Tensor, Tensor]:
 
 def check_scores(scores: Sequence[float], rule: Rule) -> None:
     """`ValueError` unless all lie in [0, 1], where thresholds are."""
-    bad = [score for score in scores if not -SLACK <= score <= 1 + SLACK]  # NaN, too
+    bad = [score for score in scores if not -ROUNDING <= score <= 1 + ROUNDING]  # NaN, too
     if bad:
         raise ValueError(
             f"scores of a rule must be from 0 to 1, as thresholds are (a sigmoid sees to it), got {bad[0]:g} of "

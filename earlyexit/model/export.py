@@ -98,16 +98,9 @@ def export_onnx(
 
 
 def _kind_of(model: EarlyExitRetinaNet) -> dict:
-    """What has to be the same in a detector and in that whose graphs it uses."""
-    early, opinions = sorted(model.early_necks), sorted(model.opinions)
-    rule = type(model.rule).__name__
-    return {
-        "filler": model.filler,
-        "early": early,
-        "opinions": opinions,
-        "exit_target": model.exit_target,
-        "rule": rule,
-    }
+    """What has to be the same in a detector and in that whose graphs it uses; all else is in the graphs."""
+    same = {"early": sorted(model.early_necks), "opinions": sorted(model.opinions)}
+    return {**same, "exit_target": model.exit_target, "rule": type(model.rule).__name__}
 
 
 def _check_exported(exported: Collection[int], limits: Sequence[float]) -> None:

@@ -19,7 +19,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from .backbone import Write
 
 FILLERS = ("downsample", "zero")  # the paper's
-GROUPS = 8  # of the normalisation
+NORM_GROUPS = 8  # of the normalisation
 MAPS = ("c3", "c4", "c5")
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 FINEST = LEVELS[:2]
@@ -98,8 +98,8 @@ class EarlyPyramid(nn.Module):
 
     def __init__(self, in_channels: Sequence[int], latent_dim: int, channels: int, finest: str = "p4"):
         super().__init__()
-        if channels < 1 or channels % GROUPS:
-            raise ValueError(f"the channels of an early exit must be a multiple of {GROUPS}, got {channels}")
+        if channels < 1 or channels % NORM_GROUPS:
+            raise ValueError(f"the channels of an early exit must be a multiple of {NORM_GROUPS}, got {channels}")
         if finest not in FINEST or not 1 <= len(in_channels) <= len(MAPS):
             raise ValueError(f"finest must be one of {FINEST} and maps 1-3, got {finest!r} and {list(in_channels)}")
         self.names, self.finest = MAPS[: len(in_channels)], finest
@@ -144,7 +144,7 @@ class Refine(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, channels) for _ in range(2))
+        self.norms = nn.ModuleList(nn.GroupNorm(NORM_GROUPS, channels) for _ in range(2))
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -253,7 +253,7 @@ def early_head(channels: int, num_classes: int, *, convs: int = 4, anchors: int 
 
     With few channels, the 3 x 3 convolutions to nine boxes of all classes cost more than the towers before them.
     """
-    head = RetinaNetHead(channels, anchors, num_classes, norm_layer=partial(nn.GroupNorm, GROUPS))
+    head = RetinaNetHead(channels, anchors, num_classes, norm_layer=partial(nn.GroupNorm, NORM_GROUPS))
     for tower, name in ((head.classification_head, "cls_logits"), (head.regression_head, "bbox_reg")):
         tower.conv = tower.conv[:convs]
         wide = getattr(tower, name)

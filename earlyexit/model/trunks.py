@@ -17,13 +17,13 @@ from ..weights import misfit
 from ..weights.published import read_part
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-STRIDES = (2, 4, 8, 16, 32)  # of the stem's map and of those of the stages
+AT_STRIDES = (2, 4, 8, 16, 32)  # of the stem's map and of those of the stages
 TIMM = "timm/"
 IN_ORDER = "in-order:"
 _SIDES = (64, 96)  # height and width of the image that a trunk is tried with
 _RIGHT = (
-    f"a trunk is a chain of modules whose maps are (N, C, H, W) at strides {STRIDES}, of images of any size: RegNet, "
-    "ResNet, EfficientNet, MobileNet, e.g. 'timm/tf_efficientnet_lite0'"
+    f"a trunk is a chain of modules whose maps are (N, C, H, W) at strides {AT_STRIDES}, of images of any size: "
+    "RegNet, ResNet, EfficientNet, MobileNet, e.g. 'timm/tf_efficientnet_lite0'"
 )
 
 
@@ -191,7 +191,7 @@ def _timm_parts(model: nn.Module, name: str) -> dict[str, nn.Module]:
 
 def _by_stride(parts: dict[str, nn.Module], name: str) -> list[nn.Module]:
     """The stem and the four stages: each part belongs to the stride of the map that it makes."""
-    groups: dict[int, dict[str, nn.Module]] = {stride: {} for stride in STRIDES}
+    groups: dict[int, dict[str, nn.Module]] = {stride: {} for stride in AT_STRIDES}
     for key, shape, _ in _tried(parts.items(), name):
         stride = max(2, _SIDES[0] // shape[2]) if len(shape) == 4 and shape[2] else 0
         if stride not in groups:
@@ -207,7 +207,7 @@ def measured_widths(stem: nn.Module, stages: Sequence[nn.Module], name: str) -> 
     """Channels of the maps of a stem and its stages; `ValueError` unless the maps have the strides of a trunk."""
     widths = []
     parts = [("stem", stem), *((f"stage {i}", stage) for i, stage in enumerate(stages, 1))]
-    for stride, (key, shape, changed) in zip(STRIDES, _tried(parts, name), strict=False):
+    for stride, (key, shape, changed) in zip(AT_STRIDES, _tried(parts, name), strict=False):
         if len(shape) != 4 or shape[2:] != tuple(side // stride for side in _SIDES):
             raise _refusal(name, f"its {key} makes {shape} of an image of {_SIDES} pixels, not stride {stride}")
         if changed and key != "stem":

@@ -16,7 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "gpu_times",
             "interval_text",
             "open_study",
-            "plot_compute",
             "plot_correlations",
             "plot_evaluation",
             "plot_exits",

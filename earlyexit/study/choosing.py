@@ -41,7 +41,7 @@ from .opponents import (
 from .plan import Training, steps_to_train
 
 OWN = (0.42, 0.5, 0.6, 0.7)  # budgets as shares of the detector's own full depth
-KEPT = (0.7, 0.6, 0.5)  # those of `PAPER` at which the share of the mAP that is kept is told
+KEPT_AT = (0.7, 0.6, 0.5)  # those of `PAPER` at which the share of the mAP that is kept is told
 GOING_ON = (0.25, 0.5, 0.75)  # shares of the images that go on from exit 1 to exit 4
 MAIN = "scenes_many"  # the data that the summary is about in the first place
 WORTHS = {"worth": False, "worth of detections": True}  # and whether it looks at them
@@ -192,7 +192,7 @@ def _share(part: float | np.ndarray, whole: float | np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 
-def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float) -> dict:
+def summarise_choices(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float) -> dict:
     """What the comparison comes to, each number as {"mean", "low", "high"}; what needs static detectors if there are.
 
     Args:
@@ -232,8 +232,8 @@ def summarise(rows: Sequence[dict], ways: Sequence[dict], rule: str, unit: float
         if static:
             summary[f"gain_over_static{end}"] = above("static lots", *PAPER, ours=ours)
             summary[f"gain_over_static{end}_at"] = static
-        if full and _reached(rows, ours, "paper", *KEPT):
-            pairs = {share: _of_same_seed(_reached(rows, ours, "paper", share), full) for share in KEPT}
+        if full and _reached(rows, ours, "paper", *KEPT_AT):
+            pairs = {share: _of_same_seed(_reached(rows, ours, "paper", share), full) for share in KEPT_AT}
             kept = {
                 s: [_way(mine, _NOTHING, whole) for mine, whole in zip(*two, strict=True)] for s, two in pairs.items()
             }
@@ -308,7 +308,7 @@ def compare(
     ways = [way_to_oracle(run, repeats) for run in opened]
     path = out / "choosing_summary.json"
     summary = json.loads(path.read_text()) if path.exists() else {}
-    summary[name] = summarise(rows, ways, rule, opened[0].unit)
+    summary[name] = summarise_choices(rows, ways, rule, opened[0].unit)
     if name == MAIN:
         summary["exit1_mmacs"] = estimate([1000 * float(run.test.gmacs[0].mean()) for run in opened]).rounded()
     told = [{"data": name, **{key: value for key, value in row.items() if key != "samples"}} for row in rows]

@@ -24,7 +24,6 @@ PAPER_COLOUR = "#CC79A7"
 COLOURS = {"proposed": "#56B4E9", "baseline": "#A6761D", "published": "#56B4E9", "fair": "#5E3C99"}
 GREY = "#777777"  # chance: lots
 PART_COLOURS = {"backbone": "#4D4D4D", "neck": "#999999", "head p3": "#5E3C99", "head p4-p7": "#B2ABD2"}
-LATE = ("head p4", "head p5", "head p6", "head p7")
 THIRD_COLOURS = ("#BFD3E6", "#8C96C6", "#88419D")
 MARKERS = {1: "o", 16: "s"}
 
@@ -190,24 +189,6 @@ def draw_examples(axes: Sequence[Axes], dataset: CocoDataset, ids: Sequence[int]
         show_image(ax, image)
         names = [dataset.classes[label] for label in target["labels"].tolist()]
         draw_boxes(ax, target["boxes"], names, colour=TRUTH_COLOUR)
-
-
-def plot_compute(ax: Axes, rows: Sequence[dict], model: str, filler: str = "downsample") -> None:
-    """Stacked bars of GMACs by part at each exit; the line is what exit 1 takes, below which nothing can be saved."""
-    found = [
-        {**row, "part": "head p4-p7" if row["part"] in LATE else row["part"]}
-        for row in select(rows, model=model, filler=filler)
-    ]
-    bottom = np.zeros(4)
-    for part, colour in PART_COLOURS.items():
-        heights = [sum(row["gmacs"] for row in select(found, exit=exit, part=part)) for exit in EXIT_COLOURS]
-        ax.bar([str(exit) for exit in EXIT_COLOURS], heights, 0.7, bottom, color=colour, label=part)
-        bottom = bottom + heights
-    saved = 100 * (1 - bottom[0] / bottom[3])
-    ax.axhline(bottom[0], color="black", lw=0.8, ls=":")
-    ax.set(xlabel="exit", ylabel="GMACs", title=f"{model}: at most {saved:.1f} % can be saved")
-    ax.set_ylim(0, 1.2 * max(bottom))  # room for the legend
-    ax.legend(fontsize=9, loc="upper center", ncols=4)
 
 
 def plot_saving(ax: Axes, rows: Sequence[dict]) -> None:

@@ -25,7 +25,7 @@ from ..model.heads import FILLERS
 from ..training.settings import TrainSettings, as_options, check_resumable, preset
 from ..weights import refuse_removed
 
-FOLDER = Path(__file__).parent / "paper_data"
+PAPER_DATA = Path(__file__).parent / "paper_data"
 DATASETS = ("coco_single", "ilsvrc_single")
 
 
@@ -68,12 +68,12 @@ def paper_ceiling() -> float:
 
 def paper_figures() -> dict:
     """The figures that are in no table of their own, each with where it comes from."""
-    return json.loads((FOLDER / "figures.json").read_text(encoding="utf-8"))
+    return json.loads((PAPER_DATA / "figures.json").read_text(encoding="utf-8"))
 
 
 @functools.cache
 def _read(name: str) -> list[dict]:
-    return read_table(FOLDER / name)
+    return read_table(PAPER_DATA / name)
 
 
 GROUPS = ("baseline", "proposed", "grid", "fair")

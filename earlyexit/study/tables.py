@@ -17,7 +17,7 @@ from .measure import deciding
 
 BOTH = ("downsample", "zero")  # fillers, the second compared at the compute of the first
 INDICES = range(1, NUM_SETTINGS + 1)
-POINTS = {"mAP": "mAP", "lots": "random", "oracle": "oracle"}  # of a rule, by the names in its table
+CURVES = {"mAP": "mAP", "lots": "random", "oracle": "oracle"}  # of a rule, by the names in its table
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def rules_table(models: Sequence[dict]) -> list[dict]:
         gap = difference(mine, papers, "score").rounded(3)
         row |= {"difference": gap["mean"], "difference low": gap["low"], "difference high": gap["high"]}
         points = [point for m in mine for point in m["points"]]
-        rows.append({**row, **{point: _mean([p[key] for p in points]) for point, key in POINTS.items()}})
+        rows.append({**row, **{point: _mean([p[key] for p in points]) for point, key in CURVES.items()}})
     return rows
 
 

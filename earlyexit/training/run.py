@@ -122,7 +122,7 @@ class Watcher:
         if self.shown is not None and process_state().is_main_process:
             path = self.out / "pictures" / f"epoch-{epoch:03}.png"
             path.parent.mkdir(exist_ok=True)
-            draw_examples(model, self.shown, path)
+            draw_first(model, self.shown, path)
             if self.board:
                 self.board.add_image("detections", plt.imread(path)[..., :3], self.steps, dataformats="HWC")
         if self.validation is None:
@@ -149,7 +149,7 @@ class Watcher:
             self.board.flush()
 
 
-def draw_examples(model: nn.Module, dataset: CocoDataset, path: Path, *, min_score: float = 0.3) -> None:
+def draw_first(model: nn.Module, dataset: CocoDataset, path: Path, *, min_score: float = 0.3) -> None:
     """Draw the first images of `dataset` with what the model finds (solid) and what is there (dashed)."""
     device = next(model.parameters()).device
     samples = [dataset[i] for i in range(min(PICTURED, len(dataset)))]
