@@ -487,3 +487,6 @@ def onnx(
 app.command("study")(study_command)
 app.command("beyond")(beyond_command)
 app.command("choosing")(choosing_command)
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors.torch import load_file
 from squares import command as run
@@ -34,6 +35,7 @@ def test_all_commands_have_the_same_default_weights():
     assert [inspect.signature(command).parameters["weights"].default for command in commands] == ["scenes-many"] * 4
 
 
+APP = cli.app
 OVER = "'{photos}/photo.jpg' is read, and would be written over"
 
 
@@ -53,6 +55,25 @@ def photos(folder, tmp_path_factory):
     Image.new("RGB", (1, 300)).save(out / "thin.png")
     (out / "text.jpg").write_text("no picture")
     return out
+
+
+@pytest.mark.parametrize(
+    "name", sorted(command.name or command.callback.__name__ for command in APP.registered_commands)
+)
+def test_every_command_explains_itself(name):
+    """Its first sentence, and a word on each of its options."""
+    done = run(name, "--help")
+    assert done.exit_code == 0, done.output
+    command = typer.main.get_command(APP).commands[name]
+    assert command.help and command.help.split(".")[0].split("\n")[0][:40] in " ".join(done.stdout.split())
+    assert [
+        option.name for option in command.params if not getattr(option, "help", None) and option.name != "help"
+    ] == []
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "earlyexit.cli", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"earlyexit {__version__}\n"
 
 
 def test_version():

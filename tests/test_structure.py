@@ -1,10 +1,13 @@
 """How the package is built: what may import what, and how many rooms there are; and that the checks can say no."""
 
+import importlib
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+import earlyexit
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "earlyexit"
@@ -66,6 +69,23 @@ def test_contributing_asks_of_every_file_what_it_answers():
     folders = tuple(name for name in listed if name.endswith("/"))
     assert all((PACKAGE / name).exists() for name in listed)
     assert {name for name in files - doors - listed if not name.startswith(folders)} == set()
+
+
+@pytest.mark.parametrize(
+    "door", ["earlyexit", *(f"earlyexit.{room}" for room in earlyexit._ROOMS if room != "weights")]
+)
+def test_doors_give_what_they_promise(door):
+    """Every name is there, once, and the site has a page for the file that defines it."""
+    module = importlib.import_module(door)
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book" / "api").glob("*.md"))
+    described = set(re.findall(r"automodule:: (\S+)", pages))
+    assert len(set(module.__all__)) == len(module.__all__) > 0
+    for name in module.__all__:
+        value = getattr(module, name)
+        home = getattr(value, "__module__", None) or ""  # constants have none
+        if home.startswith("earlyexit.") and not home.startswith("earlyexit.checks."):
+            assert any(home == page or home.startswith(f"{page}.") for page in described), f"{name} of {home}"
+    assert set(dir(module)) >= set(module.__all__)
 
 
 def test_the_graph_is_that_of_the_package(graph):

@@ -80,7 +80,7 @@ def test_load_models_names_a_broken_file(tmp_path):
 def test_results_of_the_package_are_complete_and_need_no_network(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     study = open_study()
-    assert len(study.table("sweep")) == 2 * 2 * 34 and len(study.summary["claims"]) == 19
+    assert len(study.table("sweep")) == 2 * 2 * 34 and len(study.summary["claims"]) >= 19
     assert study.table("beyond_fresh") and len(load_models(study.folder)) == 18
     assert "sources" not in study.manifest and study.manifest["seeds"] == [0, 1, 2]
     with pytest.raises(ValueError, match="coco_single' holds no finished study"):
