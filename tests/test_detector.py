@@ -233,6 +233,7 @@ def test_bad_images(detector):
         ({"exit_target": "first"}, "'first'"),
         ({"filler": "nearest"}, "'nearest'"),
         ({"min_size": 0}, "min_size must be at least 1 pixel, got 0"),
+        ({"image_std": [0.2, 0.0, 0.2]}, r"image_std must be three finite numbers above 0, got \[0.2, 0.0, 0.2\]"),
         ({"min_size": 500, "max_size": 100}, "min_size 500 is above max_size 100"),
         ({"nms_thresh": 5}, "nms_thresh must be from 0 to 1, got 5"),
         ({"detections_per_img": -1}, "detections_per_img must be at least 1, got -1"),

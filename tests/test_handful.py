@@ -61,6 +61,7 @@ def test_a_handful_of_photos_is_learned_by_heart(photos, tmp_path):
 
     lines = run("detect", *sorted(photos.glob("*.jpg")), "--weights", out / "model.safetensors").splitlines()
     assert lines[0] == "this model knows 2 classes: ball, box"
+    assert lines.pop().startswith("6 photos, ")
     for i, line in enumerate(lines[1:]):
         assert f"{i}.jpg: exit 4" in line
         assert ("ball" if i % 2 == 0 else "box") in line.split(": ")[-1]

@@ -289,3 +289,5 @@ def test_unreadable_records_are_named(tmp_path):
             ExitRecords.load(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="the data set is empty"):
         collect_records(None, [])
+    with pytest.raises(ValueError, match="a CocoDataset is needed.*got list"):
+        collect_records(None, [0])

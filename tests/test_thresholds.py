@@ -115,6 +115,9 @@ def test_check_thresholds():
     for bad in ([0.5] * 2, [0.5] * 4):
         with pytest.raises(ValueError, match=re.escape(f"got {tuple(bad)}")):
             check_thresholds(bad)
+    for bad in ([0.5, None, 0.5], "abc"):
+        with pytest.raises(ValueError, match=r"of a card: ModelConfig.limits\), got " + re.escape(repr(bad))):
+            check_thresholds(bad)
     for bad in (math.nan, -0.1, -math.inf):
         with pytest.raises(ValueError, match=str(bad)):
             check_thresholds([0.5, bad, 0.5])

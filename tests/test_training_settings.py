@@ -283,6 +283,12 @@ def test_settings_that_only_early_cannot_have(wrong):
 # Resuming
 
 
+@pytest.mark.parametrize("option", ["epochs", "save_every", "batch_size"])
+def test_whole_numbers_are_whole(option):
+    with pytest.raises(ValueError, match=f"{option} must be a whole number, got 1.5"):
+        check_settings(TrainSettings("data", "run", **{option: 1.5}))
+
+
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("finished")

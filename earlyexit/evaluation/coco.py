@@ -181,10 +181,15 @@ def exit_logits(
 
 def check_data(model: nn.Module, dataset: CocoDataset) -> None:
     """`ValueError` unless there are images, and as many classes as the model, one in PyTorch, tells apart."""
-    if not hasattr(model.backbone, "num_classes"):
-        raise ValueError("multiply-adds of graphs are not counted: evaluate the detector that was exported, in PyTorch")
     if not len(dataset):
         raise ValueError("there are no images: the data set is empty")
+    if not hasattr(dataset, "classes"):
+        kind = type(dataset).__name__
+        raise ValueError(
+            f"a CocoDataset is needed, whose annotations say what is there, such as coco_split's, got {kind}"
+        )
+    if not hasattr(model.backbone, "num_classes"):
+        raise ValueError("multiply-adds of graphs are not counted: evaluate the detector that was exported, in PyTorch")
     classes, known = len(dataset.classes), model.backbone.num_classes
     if classes != known:
         raise ValueError(f"the data has {classes} classes, the model knows {known}: they have to be the same")

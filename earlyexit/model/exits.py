@@ -280,7 +280,12 @@ def emptiness(logits: Tensor) -> Tensor:
 
 def check_thresholds(thresholds) -> tuple[float, float, float]:
     """`thresholds` as three floats; `ValueError` unless there are three, none NaN, negative or in percent."""
-    values = tuple(float(t) for t in thresholds) if isinstance(thresholds, Iterable) else (float(thresholds),)
+    given = tuple(thresholds) if isinstance(thresholds, Iterable) else (thresholds,)
+    try:
+        values = tuple(map(float, given))
+    except (TypeError, ValueError):
+        hint = "numbers, and infinity for 'never' (of a card: ModelConfig.limits)"
+        raise ValueError(f"thresholds must be three {hint}, got {thresholds!r}") from None
     if len(values) != 3:
         raise ValueError(f"thresholds must be three, for exits 1-3 (exit 4 takes what is left), got {values}")
     if any(math.isnan(t) or t < 0 for t in values):

@@ -200,12 +200,14 @@ def same_size_batches(
 
 
 def check_resizing(transform: GeneralizedRCNNTransform) -> None:
-    """`ValueError` unless images have pixels after resizing and both limits can be kept."""
+    """`ValueError` unless images have pixels after resizing, both limits can be kept and pixels can be normalised."""
     least, longest = min(transform.min_size), transform.max_size
     if least < 1:
         raise ValueError(f"min_size must be at least 1 pixel, got {least}")
     if transform.min_size[-1] > longest:
         raise ValueError(f"min_size {transform.min_size[-1]} is above max_size {longest}")
+    if not all(0 < spread < math.inf for spread in transform.image_std):
+        raise ValueError(f"image_std must be three finite numbers above 0, got {transform.image_std}")
 
 
 def _transformed(transform: GeneralizedRCNNTransform, images: Tensor) -> ImageList:

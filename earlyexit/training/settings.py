@@ -160,6 +160,8 @@ def check_settings(s: TrainSettings) -> None:
         words = known.get(option.name, about["words"])
         if words and value not in words:
             raise ValueError(f"{option.name} must be one of {words}, got {value!r}")
+        if isinstance(option.default, int) and isinstance(value, float):
+            raise ValueError(f"{option.name} must be a whole number, got {value}")
         if isinstance(value, int | float) and not about["least"] <= value < about["below"]:
             raise ValueError(f"{option.name} must be {_limits(about['least'], about['below'])}, got {value}")
     s.loss()
