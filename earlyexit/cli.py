@@ -481,7 +481,11 @@ def onnx(
     lost = [k for k, limit in enumerate(limits or (), 1) if limit < math.inf and k not in wanted]
     for path in export_onnx(model, out, size, wanted, classes=classes, thresholds=None if lost else limits):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    _say([f"the thresholds of {weights!r} stay behind: they are for exits {lost}, too"] if lost else [])
+    _say(
+        [f"the thresholds of {weights!r} are not stored: they let images leave at exits {lost}, which are not exported"]
+        if lost
+        else []
+    )
 
 
 app.command("study")(study_command)

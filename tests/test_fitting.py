@@ -20,7 +20,7 @@ from earlyexit.evaluation import (
 )
 from earlyexit.evaluation.fitting import STRENGTHS, ridge
 from earlyexit.evaluation.records import Detections, offsets_of
-from earlyexit.model import Worth, worth_features
+from earlyexit.model import Rule, Worth, worth_features
 from earlyexit.model.detector import check_scales
 
 
@@ -209,3 +209,11 @@ def test_a_budget_for_any_rule(records, monkeypatch):
     spent = float(records.spent(exits, model.rule, looking).mean())
     assert records.mean_gmacs(exits) < spent <= 0.6 * 4, "what it looks at is counted"
     assert evaluate_records(records, looking, rule=model.rule, metrics=("mAP",))["gmacs"] == pytest.approx(spent)
+
+
+def test_a_fitted_rule_of_a_new_kind_is_not_taken_as_it_is(records):
+    class Mine(Rule):
+        fitted = True
+
+    with pytest.raises(ValueError, match="fit_rule does not know yet how to fit Mine"):
+        fitting.fit_rule(Mine(), records)

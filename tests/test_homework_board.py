@@ -11,7 +11,7 @@ from made_class import hand_in
 
 from earlyexit.evaluation import evaluate_exits
 from earlyexit.homework import board
-from earlyexit.homework.board import Score, above, best_so_far, score, trial_of
+from earlyexit.homework.board import Score, above, score, static_frontier, trial_of
 
 FEW = 40  # scenes
 GMACS, VALUES = np.array([1.0, 2.0, 3.0, 5.0]), np.array([10.0, 12.0, 30.0, 28.0])
@@ -19,23 +19,23 @@ GMACS, VALUES = np.array([1.0, 2.0, 3.0, 5.0]), np.array([10.0, 12.0, 30.0, 28.0
 
 def test_the_static_frontier_is_the_upper_hull_of_fixed_exits():
     """Exit 2 lies below the lots of exits 1 and 3; nobody has to pay for exit 4, which is worse than exit 3."""
-    x, y = best_so_far(GMACS, VALUES)
+    x, y = static_frontier(GMACS, VALUES)
     assert x.tolist() == [1, 3, 5]
     assert y.tolist() == [10, 30, 30]
 
 
 def test_a_score_is_the_mean_gain_over_the_frontier():
-    static = best_so_far(GMACS, VALUES)
+    static = static_frontier(GMACS, VALUES)
     assert above(*static, static) == 0
-    # 10 points more at 3, straight lines to the best_so_far at 1 and at 5: a triangle of width 4 and height 10.
+    # 10 points more at 3, straight lines to the frontier at 1 and at 5: a triangle of width 4 and height 10.
     assert above(np.array([5.0, 1, 3]), np.array([30.0, 10, 40]), static) == pytest.approx(5)
     # From 2 on, 4 points more everywhere, the last point holds to the end: 12 of an area of width 4. Before 2: nothing.
     assert above(np.array([2.0, 3]), np.array([24.0, 34]), static) == pytest.approx((0 + 4) / 2 / 4 * 1 + 3)
 
 
 def test_a_curve_below_the_frontier_loses():
-    static = best_so_far(GMACS, VALUES)
-    # Straight from (1, 10) to (5, 20): 15 at 3, where the best_so_far has 30; triangle and trapezoid.
+    static = static_frontier(GMACS, VALUES)
+    # Straight from (1, 10) to (5, 20): 15 at 3, where the frontier has 30; triangle and trapezoid.
     lost = 15 / 2 * 2 + (15 + 10) / 2 * 2
     assert above(np.array([1.0, 5]), np.array([10.0, 20]), static) == pytest.approx(-lost / 4)
 

@@ -346,6 +346,8 @@ def test_thresholds_travel_with_the_graphs(tmp_path, monkeypatch):
         assert [d["exit"] for d in found] == [d["exit"] for d in expected]
         assert len({d["exit"] for d in found}) > 1
         assert {d["exit"] for d in detector(images, exit=4)} == {4}
+        entropy = make_rule("entropy")
+        assert {d["exit"] for d in detector(images, rule=entropy)} == {4}, "another rule has other thresholds"
         assert {d["exit"] for d in detector(images, thresholds=(0.0, math.inf, math.inf))} == {1}
 
 

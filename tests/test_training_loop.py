@@ -14,6 +14,7 @@ from torch import nn
 from earlyexit.data.coco import coco_split
 from earlyexit.losses import JointLoss
 from earlyexit.model import load_detector
+from earlyexit.model.factories import check_card, make_model
 from earlyexit.training import set_norms, train_mode
 from earlyexit.training.loop import StepSampler, fit, make_optimizer, make_schedule
 from earlyexit.training.run import freeze_stages, train
@@ -381,6 +382,8 @@ def about(**changes):
         ({"exit_target": "present"}, "exit_target is 'single', the card says 'present'"),
         ({"max_size": 99}, "max_size is 256, the card says 99"),
         ({"rule": "router"}, "rule is 'MaxSoftmax', the card says 'Router'"),
+        ({"task": "classify"}, "task is 'detect', the card says 'classify'"),
+        ({"rule": "worth of detections"}, "rule is 'MaxSoftmax', the card says 'Worth detections'"),
         ({"classes": ["a", "b", "c", "d"]}, r"classes is \['red', .*\], the card says \['a', 'b', 'c', 'd'\]"),
     ],
 )
@@ -389,6 +392,14 @@ def test_a_card_of_another_model_is_refused(squares, tmp_path, changes, said):
     with pytest.raises(ValueError, match=f"about is the card of another model: {said}"):
         fit(nano(), squares, steps(tmp_path / "run", epochs=1), about=about(**changes))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_card_whose_exits_share_the_neck():
+    """Widths of 0 leave every exit the shared neck and head, whose filler is downsampling."""
+    config = ModelConfig("detect", "nano", CLASSES, filler="learned", widths=(0, 0, 0), min_size=64)
+    check_card(make_model(config), config.card(), CLASSES)
+    with pytest.raises(ValueError, match="about: model must be one of .*got 'micro'"):
+        check_card(make_model(config), {**config.card(), "model": "micro"})
 
 
 def test_a_finished_run_is_not_written_over(squares, tmp_path):

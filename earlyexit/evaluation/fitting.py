@@ -3,7 +3,6 @@
 Both are judged by images that had no part in choosing them.
 """
 
-import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from ..model.exits import Router, Rule, Worth, make_rule, rule_features, worth_f
 from .coco import exit_logits
 from .collect import collect_records
 from .matching import Matches, map_of, marginal_precision, match_records
-from .policies import limit_for, rule_scores, threshold_exits
+from .policies import limit_for, rule_scores, scores_at, threshold_exits
 from .records import ExitRecords, at_exits
 from .scores import bootstrap_difference, fit_score_scales, rescale_records
 
@@ -321,7 +320,11 @@ def fit_rule(rule: Rule, records: ExitRecords) -> Rule:
     """
     if isinstance(rule, Worth):
         raise ValueError(NO_BUDGET)
-    return fit_router(records) if isinstance(rule, Router) else rule
+    if isinstance(rule, Router):
+        return fit_router(records)
+    if rule.fitted:
+        raise ValueError(f"fit_rule does not know yet how to fit {type(rule).__name__}")
+    return rule
 
 
 def check_budget(budget: float) -> float:
@@ -357,7 +360,7 @@ def calibrate_rule(
     records = collect_records(model, dataset, progress=progress)
     records = records if costs is None else records.priced(costs)
     if not isinstance(wanted, Worth):
-        wanted = _on_cpu(wanted) if rule is None else fit_rule(wanted, records)
+        wanted = wanted if rule is None else fit_rule(wanted, records)
         gmacs = budget * float(records.gmacs[-1].mean())
         limits, scales = thresholds_for_budget(records, gmacs=gmacs, rule=wanted, repeats=2).thresholds, None
     else:
@@ -378,17 +381,12 @@ def scores_of_rule(
     wanted = model.rule if rule is None else make_rule(rule, model.exit_target)
     if isinstance(wanted, Worth):
         raise ValueError(NO_BUDGET)
-    if wanted.only_logits:
+    if wanted.only_logits and not (rule is not None and wanted.fitted):
         logits = exit_logits(model, dataset, progress=progress)[0]
-        scores = torch.stack([wanted(Exit(k, tuple(logits[:k]))) for k in EXITS])
+        scores = scores_at([Exit(k, tuple(logits[:k])) for k in EXITS], wanted)
     else:
         records = collect_records(model, dataset, progress=progress)
-        wanted = _on_cpu(wanted) if rule is None else fit_rule(wanted, records)
+        wanted = wanted if rule is None else fit_rule(wanted, records)
         scores = rule_scores(records, wanted)
     model.rule = wanted.to(next(model.parameters()).device)
     return scores
-
-
-def _on_cpu(rule: Rule) -> Rule:
-    """The rule where records are; the model keeps its own."""
-    return copy.deepcopy(rule).cpu()

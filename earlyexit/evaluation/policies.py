@@ -1,12 +1,13 @@
 """Who leaves where: thresholds from wanted shares, rules, chance, and the best that hindsight could do."""
 
+import copy
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..model.backbone import EXITS, NUM_EXITS
+from ..model.backbone import EXITS, NUM_EXITS, Exit
 from ..model.exits import EMPTY_EXIT, Rule, asked_at, check_scores, exit_limits, judge
 from .records import ExitRecords, at_exits
 
@@ -126,7 +127,12 @@ def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
 
     `ValueError` beyond [0, 1], and for a rule that lets images leave without detections: see `rule_exits`.
     """
-    scores, skipped = _judged(records, rule)
+    return scores_at([records.exit(k, found=bool(getattr(rule, "needs", ()))) for k in EXITS], rule)
+
+
+def scores_at(exits: Sequence[Exit], rule: Rule) -> Tensor:
+    """The same of images at the four exits, which are on the CPU."""
+    scores, skipped = _judged(exits, rule)
     if skipped.any():
         raise ValueError(f"{type(rule).__name__} skips images, whatever their score: rule_exits says where all leave")
     return scores
@@ -134,17 +140,18 @@ def rule_scores(records: ExitRecords, rule: Rule) -> Tensor:
 
 def rule_exits(records: ExitRecords, rule: Rule, thresholds: Sequence[float] | None) -> Tensor:
     """(N,) the exits at which images leave in `model(images, rule=rule, thresholds=...)`; 0 for those it skips."""
-    scores, skipped = _judged(records, rule)
+    found = bool(getattr(rule, "needs", ()))
+    scores, skipped = _judged([records.exit(k, found=found) for k in EXITS], rule)
     exits = threshold_exits(scores, thresholds)
     asked = torch.tensor(asked_at(rule, exit_limits(thresholds, None)))
     gone = skipped & asked[:, None] & (torch.tensor(EXITS)[:, None] <= exits)
     return exits.where(~gone.any(0), EMPTY_EXIT)
 
 
-def _judged(records: ExitRecords, rule: Rule) -> tuple[Tensor, Tensor]:
+def _judged(exits: Sequence[Exit], rule: Rule) -> tuple[Tensor, Tensor]:
     """(4, N) scores and whether images are skipped."""
-    found = bool(getattr(rule, "needs", ()))
-    scores, skipped = map(torch.stack, zip(*[judge(rule, records.exit(k, found=found)) for k in EXITS], strict=True))
+    rule = copy.deepcopy(rule).cpu() if isinstance(rule, nn.Module) else rule  # that of a model may be elsewhere
+    scores, skipped = map(torch.stack, zip(*[judge(rule, reached) for reached in exits], strict=True))
     check_scores([float(scores.min()), float(scores.max())], rule)
     return scores, skipped.bool()
 

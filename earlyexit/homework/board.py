@@ -49,7 +49,7 @@ class Score:
     message: str = ""  # why there is no score
 
 
-def best_so_far(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def static_frontier(gmacs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What needs no choice: the corners of the upper hull of fixed exits, (n,) GMACs and (n,) mAP.
 
     Between two corners lie lots between two exits. Who may spend more than the best exit takes need not.
@@ -62,7 +62,7 @@ def above(gmacs: np.ndarray, values: np.ndarray, static: tuple[np.ndarray, np.nd
     """Area of a curve above the static frontier, divided by the frontier's width: a mean gain in mAP.
 
     The curve of (n,) points goes straight from one to the next, and stays at its last one. Where it has not begun yet,
-    it gains nothing; below the frontier, it loses. `static` is what `best_so_far` gives.
+    it gains nothing; below the frontier, it loses. `static` is what `static_frontier` gives.
     """
     order = np.argsort(gmacs, kind="stable")
     gmacs, values = np.asarray(gmacs)[order], np.asarray(values)[order]
@@ -124,8 +124,8 @@ def score(
     def gained(counts: np.ndarray) -> float:
         reached = [[map_of(match_records(records), exits, counts) for records, exits in of] for of in (fixed, curve)]
         static, ours = (np.array(values) for values in reached)
-        curved = best_so_far(gmacs[1], ours) if assignment == "hw3" else (gmacs[1], ours)
-        return above(*curved, best_so_far(gmacs[0], static))
+        curved = static_frontier(gmacs[1], ours) if assignment == "hw3" else (gmacs[1], ours)
+        return above(*curved, static_frontier(gmacs[0], static))
 
     found = bootstrap(gained, len(trial.records), repeats=repeats)
     return Score(student, assignment, found.value, found.low, found.high)

@@ -105,7 +105,7 @@ class SkipEmpty(Rule):
         super().__init__()
         if not 0 < probability <= 1:
             raise ValueError(f"empty must be a probability above 0, got {probability}")
-        self.rule, self.probability, self.needs = rule, probability, rule.needs
+        self.rule, self.probability, self.needs = rule, probability, getattr(rule, "needs", ())
 
     def forward(self, reached: Exit) -> Tensor | tuple[Tensor, Tensor]:
         """The other rule's scores; at exit 1 the mask of the images that are taken for empty, too."""
@@ -378,10 +378,17 @@ def judge(rule: Rule, reached: Exit) -> tuple[Tensor, Tensor]:
         raise ValueError(f"a rule must be a Rule or a function of an Exit, got {rule!r}: make_rule(NAME) makes one")
     judged, images = rule(reached), len(reached.logits)
     parts = (judged, torch.zeros_like(judged, dtype=torch.bool)) if isinstance(judged, Tensor) else tuple(judged)
+    if len(parts) == 2 and not isinstance(judged, Tensor) and reached.index not in getattr(rule, "skips", ()):
+        raise ValueError(f"a rule that gives a mask says so: {type(rule).__name__}.skips lacks exit {reached.index}")
     for part in parts:
         if part.shape != (images,):
             raise ValueError(f"a rule must give one score an image, ({images},), got {tuple(part.shape)}")
     return parts
+
+
+def kind_of_rule(rule: Rule) -> str:
+    """What has to be the same in two rules whose weights are to mean the same."""
+    return " ".join([type(rule).__name__, *rule.needs])
 
 
 def check_scores(scores: Sequence[float], rule: Rule) -> None:

@@ -16,7 +16,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from ..files import write_json, write_whole
 from .backbone import EXITS, DynPerceiver, Exit
 from .detector import EarlyExitRetinaNet
-from .exits import exit_limits
+from .exits import check_thresholds, exit_limits, kind_of_rule
 
 
 def for_inference(model: EarlyExitRetinaNet, *, compiled: bool = False) -> EarlyExitRetinaNet:
@@ -75,6 +75,7 @@ def export_onnx(
     exits = tuple(exits)
     if 4 not in exits or exits != tuple(k for k in EXITS if k in exits):
         raise ValueError(f"exits must be some of 1-4 in increasing order, 4 among them, got {exits}")
+    thresholds = None if thresholds is None else check_thresholds(thresholds)
     _check_exported(exits, exit_limits(thresholds, None))
     height, width = _checked_size(model, image_size)
     check_installed("onnx", "onnxscript")
@@ -100,7 +101,7 @@ def export_onnx(
 def _kind_of(model: EarlyExitRetinaNet) -> dict:
     """What has to be the same in a detector and in that whose graphs it uses; all else is in the graphs."""
     same = {"early": sorted(model.early_necks), "opinions": sorted(model.opinions)}
-    return {**same, "exit_target": model.exit_target, "rule": type(model.rule).__name__}
+    return {**same, "exit_target": model.exit_target, "rule": kind_of_rule(model.rule)}
 
 
 def _check_exported(exported: Collection[int], limits: Sequence[float]) -> None:
@@ -153,13 +154,14 @@ class OnnxDetector(EarlyExitRetinaNet):
     ) -> list[dict]:
         """Detections, as those of `EarlyExitRetinaNet.forward` in eval mode, which takes all arguments.
 
-        Without thresholds and without an exit images leave by the thresholds that were exported, if there are some.
+        Without thresholds, an exit or a rule images leave by the thresholds that were exported, if there are some.
 
         Raises:
             ValueError: if an image could leave at an exit that was not exported, or has another size than those of
                 the export after resizing and padding.
         """
-        thresholds = self.thresholds if thresholds is exit is None else thresholds
+        if thresholds is exit is more.get("rule") is None:  # they are of the model's own rule
+            thresholds = self.thresholds
         _check_exported(self.exported, exit_limits(thresholds, exit))
         return super().forward(images, thresholds=thresholds, exit=exit, **more)
 

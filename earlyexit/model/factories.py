@@ -17,7 +17,7 @@ from ..weights import ModelConfig, available_weights, load_parts, load_state, lo
 from ..weights.published import CLASSIFIERS, read_published, without_foreign_classifiers
 from .backbone import DynPerceiver
 from .detector import EarlyExitRetinaNet, check_scales
-from .exits import make_rule
+from .exits import kind_of_rule, make_rule
 from .heads import EarlyExitFPN, EarlyPyramid, early_head, retinanet_anchors, retinanet_head
 from .inputs import check_images, check_targets
 from .trunks import IN_ORDER, Trunk, timm_trunk
@@ -221,16 +221,21 @@ def check_card(model: nn.Module, about: dict, classes: Sequence[str] | None = No
     if "task" not in about:
         return
     config = ModelConfig.of(parse_card(json.dumps(about), "about"))
-    least, most = SIZES.get(config.model, (None, None))
-    said = {"classes": list(config.classes), "min_size": config.min_size or least}
-    has = {"classes": said["classes"] if classes is None else list(classes), "min_size": model.transform.min_size[-1]}
+    if config.model not in SIZES:
+        raise ValueError(f"about: model must be one of {sorted(SIZES)}, got {config.model!r}")
+    least, most = SIZES[config.model]
+    said = {"task": config.task, "classes": list(config.classes), "min_size": config.min_size or least}
+    has = {"task": "detect" if isinstance(model, EarlyExitRetinaNet) else "classify"}
+    has |= {"classes": said["classes"] if classes is None else list(classes), "min_size": model.transform.min_size[-1]}
     if isinstance(model, EarlyExitRetinaNet):
         rule, scales = make_rule(config.rule), check_scales(config.score_scales)
         said |= {"max_size": config.max_size or most, "exit_target": config.exit_target, "filler": config.filler}
         has |= {"max_size": model.transform.max_size, "exit_target": model.exit_target}
-        has |= {"filler": "learned" if model.early_necks else model.filler or config.filler}  # a neck may have none
-        said |= {"rule": type(rule).__name__, "score_scales": scales}
-        has |= {"rule": type(model.rule).__name__, "score_scales": check_scales(model.score_scales)}
+        shared = config.filler == "learned" and not any(config.widths or (1,))  # widths 0: no neck is its own
+        said |= {"filler": "downsample"} if shared else {}
+        has |= {"filler": "learned" if model.early_necks else model.filler or said["filler"]}  # a neck may have none
+        said |= {"rule": kind_of_rule(rule), "score_scales": scales}
+        has |= {"rule": kind_of_rule(model.rule), "score_scales": check_scales(model.score_scales)}
     wrong = [f"{name} is {has[name]!r}, the card says {said[name]!r}" for name in said if said[name] != has[name]]
     if wrong:
         raise ValueError(f"about is the card of another model: {'; '.join(wrong)}")

@@ -158,10 +158,11 @@ def weights_card(name: str) -> dict:
 
 
 def load_weights(model: nn.Module, weights: str | Path, *, rule: bool = True) -> None:
-    """Load weights into `model`, strictly; half precision on disk becomes the model's own.
+    """Load weights into `model`, strictly but for its rule; half precision on disk becomes the model's own.
 
     Args:
-        rule: those of the rule are in the file, if the model's has some; otherwise the model keeps its own.
+        rule: take the rule's weights from the file, too; False leaves the model's rule as it is. Those of a rule that
+            the model does not have are left out.
 
     Raises:
         ValueError: if there is no such file, or with the first weights that are missing, unexpected or misshapen.
@@ -173,7 +174,8 @@ def load_weights(model: nn.Module, weights: str | Path, *, rule: bool = True) ->
         model.load_state_dict(found | {name: value for name, value in of_rule.items() if name in own})
     except RuntimeError as error:
         about = read_about(weights)
-        made = {f.name: about[f.name] for f in fields(ModelConfig) if f.name in about and f.metadata["makes"]}
+        names = ("model", *(f.name for f in fields(ModelConfig) if f.metadata["makes"] and f.name != "score_scales"))
+        made = {name: about[name] for name in names if name in about}
         made |= {"classes": len(about["classes"])} if "classes" in about else {}
         hint = f"another number of classes? They are of {made or 'an unknown model'}"
         if about.get("task") == "detect":
