@@ -217,8 +217,12 @@ def test_what_is_counted(build):
     (package / "files.py").write_text('def f():\n    """One\n    two\n    three."""\n' + "    pass\n" * 4)
     assert house.same_names(package) == {}
     more = package / "training" / "more.py"
-    more.write_text("def f():\n    pass\n\n\ndef _g():\n    pass\n\n\ndef main():\n    pass\n")
-    assert house.same_names(package) == {"f": {"files", "training.more"}}
+    more.write_text(
+        "def f():\n    pass\n\n\ndef _g():\n    pass\n\n\ndef main():\n    pass\n\n\nA, (B, c[0]) = 1, (2, 3)\n"
+    )
+    (package / "training" / "other.py").write_text("B = 2\n")
+    assert house.same_names(package) == {"f": {"files", "training.more"}, "B": {"training.more", "training.other"}}
+    (package / "training" / "other.py").unlink()
     more.unlink()
     assert house.long_functions(package, 3) == ["files.f"] and house.long_functions(package, 4) == []
     (package / "files.py").write_text("fillers = 1\n")

@@ -182,7 +182,8 @@ def same_names(package: Path) -> dict[str, set[str]]:
     for module, path in modules(package).items():
         for node in ast.parse(path.read_text()).body if module != "cli" else ():
             targets = getattr(node, "targets", [getattr(node, "target", None)])
-            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            parts = [part for target in filter(None, targets) for part in ast.walk(target)]  # of a, b = 1, 2, too
+            names = {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
             names |= {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
             for name in names - {"main", "run"}:
                 if not name.startswith("_"):

@@ -10,7 +10,7 @@ from .verdicts import SlipError, called, pulled, same
 # Of the squared error of downsampling, what a filler of one's own may have at most. Zeros have 0.68, the mean of all
 # true maps 0.52, a linear map of 2 x 2 cells 0.42, one of 4 x 4 cells 0.34 (300 training scenes, 40 new ones).
 BETTER = 0.48
-SCENES = 12  # on which it is judged
+JUDGED_ON = 12  # on which it is judged
 
 # Assignment 1, two branches that read each other
 
@@ -177,7 +177,7 @@ def hw3_top_down(answer, random: torch.Generator) -> None:
 
 def hw3_own(answer, random: torch.Generator) -> None:
     """A filler of one's own: C3 (N, 64, 16, 16) -> P4 (N, 64, 8, 8), nearer to the true one than downsampling."""
-    indices = torch.randint(10_000, 90_000, (SCENES,), generator=random).tolist()
+    indices = torch.randint(10_000, 90_000, (JUDGED_ON,), generator=random).tolist()
     c3, p4, downsampled = level_pairs("test", indices)
     got = called(answer, c3)
     if not isinstance(got, torch.Tensor) or got.shape != p4.shape:

@@ -32,7 +32,10 @@ from ..study.opponents import upper_hull
 from .grade import Seed, submissions
 from .student import Student, counted
 
-SCENES, MANY_SCENES = 400, 1000  # drawn for the test by a student, by the lecturer; 60 % have one object and are used
+FEW_SCENES, MANY_SCENES = (
+    400,
+    1000,
+)  # drawn for the test by a student, by the lecturer; 60 % have one object and are used
 STEPS = 5  # from exit 1 to exit 4, for which thresholds are chosen
 ASSIGNMENTS = {"hw3": "own", "hw5": "leave"}  # assignment and function
 
@@ -84,7 +87,7 @@ class Trial:
 
 
 @functools.cache
-def trial_of(assignment: str, seed: int, scenes: int = SCENES) -> Trial:
+def trial_of(assignment: str, seed: int, scenes: int = FEW_SCENES) -> Trial:
     """Draw an assignment's hidden test set, and run the detector on it; `ValueError` if it has no board.
 
     Its images and annotations are on the disk only until this returns.
@@ -109,7 +112,7 @@ def trial_of(assignment: str, seed: int, scenes: int = SCENES) -> Trial:
 
 
 def score(
-    assignment: str, answer: Callable, *, seed: int = 0, scenes: int = SCENES, student: str = "", repeats: int = 100
+    assignment: str, answer: Callable, *, seed: int = 0, scenes: int = FEW_SCENES, student: str = "", repeats: int = 100
 ) -> Score:
     """Try a function on scenes of a seed: "hw3" with `own(c3)`, "hw5" with `leave(exit, logits, latents)`.
 

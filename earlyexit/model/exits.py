@@ -14,7 +14,7 @@ from .backbone import EXITS, NUM_EXITS, Exit
 
 EMPTY_EXIT = 0  # where an image leaves whose neck and head are skipped
 ROUTER_UNITS = 16  # units of a router
-LEVELS, TOP = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), 5  # of the scores that `Worth` looks at
+SCORE_LEVELS, TOP = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), 5  # of the scores that `Worth` looks at
 SIDES = (16.0, 24.0, 32.0, 48.0, 64.0, 96.0, math.inf)  # of boxes, in pixels
 ROUNDING = 1e-4  # of a score beyond [0, 1]: rounding
 MOST_THRESHOLD = 2.0  # 1.1 or 2 is somebody's "never", 90 is a percentage
@@ -224,7 +224,7 @@ def worth_features(reached: Exit, looks: bool = False) -> Tensor:
         scores = F.pad(pad_sequence(scores, batch_first=True), (0, TOP))
         boxes = F.pad(pad_sequence(boxes, batch_first=True), (0, 0, 0, TOP))
         sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1).sqrt()
-        columns += [torch.stack([(scores > level).sum(1) for level in LEVELS], 1).float().log1p()]
+        columns += [torch.stack([(scores > level).sum(1) for level in SCORE_LEVELS], 1).float().log1p()]
         columns += [scores.topk(TOP, 1).values]
         columns += [torch.stack([(scores * (sides < side)).sum(1) for side in SIDES], 1).log1p()]
     return torch.cat(columns, 1)

@@ -31,7 +31,7 @@ from .tables import BOTH, Models, at_same_compute, mean_correlation, rows_at
 VERDICTS = {1: "yes", 0: "within noise", -1: "no"}
 FULL = NUM_SETTINGS  # the setting at which nobody leaves early
 NEAR_BASELINE = 31  # the setting of "fewer FLOPs" in section 5.1
-EARLY = range(1, NUM_SETTINGS)  # the settings that let images leave
+LETTING_LEAVE = range(1, NUM_SETTINGS)  # the settings that let images leave
 NOTE = "one training each; the noise of the seed is that of the proposed models"
 # Trait, the sign with which it should go with the exit taken, and what section 5.4 says about it.
 TRAITS = (
@@ -139,7 +139,7 @@ def _everywhere(name: str, text: str, where: str, compared: Callable[[int], tupl
 
     `compared` gives the rows of the seeds whose difference counts, for a setting.
     """
-    found = [gaps(*compared(index)) for index in EARLY]
+    found = [gaps(*compared(index)) for index in LETTING_LEAVE]
     signs = [estimate(*gap).sign() for gap in found]
     above, below = signs.count(1), signs.count(-1)
     detail = f"mean over the settings; of {len(signs)} it is higher beyond noise at {above}, lower at {below}"
@@ -168,7 +168,7 @@ def calibrated_shares(models: Models) -> dict:
     """
     text = "Thresholds set on one split let the wanted shares of images leave on another."
     found = models.group("proposed")
-    settings = [rows_at(found, "sweep", index) for index in EARLY]
+    settings = [rows_at(found, "sweep", index) for index in LETTING_LEAVE]
     wanted = np.array([rows[0]["wanted"] for rows in settings])[:, None]
     off = np.abs([[r["realised"] for r in rows] for rows in settings] - wanted)  # (settings, seeds, exits)
     images = [found[0]["data"][split]["images"] for split in ("test", "calibration")]

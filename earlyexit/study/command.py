@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-SCENES, SEVERAL = Path("data/scenes-single"), Path("data/scenes")
+SINGLE_FOLDER, MANY_FOLDER = Path("data/scenes-single"), Path("data/scenes")
 Data = Annotated[str, typer.Option(help="scenes, coco_single or ilsvrc_single: which recipe and what to compare.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; results/DATA unless told.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Models at a time; each has its share of the cores.")]
@@ -44,7 +44,7 @@ def study_command(
         _check(out or (results if results.is_dir() else RESULTS / data))
         return
     out = _results(data, out, trial and not show)
-    folder = folder or (SCENES if data == "scenes" else None)
+    folder = folder or (SINGLE_FOLDER if data == "scenes" else None)
     if folder is None:
         raise ValueError(f"--folder is missing: the COCO-layout folder of {data}, see data_prep/README.md")
     runs = runs or (out / "runs" if trial else Path("runs/study" if data == "scenes" else f"runs/study-{data}"))
@@ -57,8 +57,8 @@ def study_command(
 
 def beyond_command(
     data: Data = "scenes",
-    folder: Annotated[Path, typer.Option(help="The study's data: one object an image.")] = SCENES,
-    many: Annotated[Path, typer.Option(help="Images with any number of objects, in COCO layout.")] = SEVERAL,
+    folder: Annotated[Path, typer.Option(help="The study's data: one object an image.")] = SINGLE_FOLDER,
+    many: Annotated[Path, typer.Option(help="Images with any number of objects, in COCO layout.")] = MANY_FOLDER,
     fresh: Annotated[Path | None, typer.Option(help="Test images that nobody has looked at, as in --folder.")] = None,
     out: Out = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/beyond"),
@@ -95,7 +95,9 @@ def choosing_command(
     runs: Annotated[
         list[Path] | None, typer.Argument(help="Runs that choose, by seed and image size; else trained.")
     ] = None,
-    data: Annotated[Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")] = SEVERAL,
+    data: Annotated[
+        Path, typer.Option(help="COCO layout: splits calibration and test, and train to train.")
+    ] = MANY_FOLDER,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/choosing"),
     static: Annotated[list[Path] | None, typer.Option(help="Runs that do not choose.")] = None,
     fresh: Annotated[Path | None, typer.Option(help="Other data, whose test images are judged instead.")] = None,

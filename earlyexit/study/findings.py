@@ -310,7 +310,8 @@ def rules(test: ExitRecords, calibration: ExitRecords) -> dict[str, dict]:
 def rule_score(records: ExitRecords, here: Tensor, calibration: ExitRecords, there: Tensor) -> dict:
     """(area of the rule - random) / (oracle - random) under the curve of mAP over GMACs, with an interval over images.
 
-    For each budget, thresholds are chosen on the calibration images. The rule's scores of the records are `here`, those
+    For each budget, thresholds are chosen on the calibration images; what a rule looks at on the way is not counted as
+    compute, only the exit that is taken. The rule's scores of the records are `here`, those
     of the calibration `there`. Random exits take the shares that the rule realised; the oracle takes its mean compute.
     Gives "points": rows of "budget" (share), "share" (realised), "mAP", "random", "oracle"; "score", "low", "high" and
     the "samples" of the score, which drew the same images for every rule.

@@ -22,7 +22,7 @@ WIDTH = 76  # of what is printed
 # One meaning for a colour in the whole course: exits have `EXIT_COLOURS`, all else has others.
 PAPER_COLOUR = "#CC79A7"
 COLOURS = {"proposed": "#56B4E9", "baseline": "#A6761D", "published": "#56B4E9", "fair": "#5E3C99"}
-GREY = "#777777"  # chance: lots
+LOTS_COLOUR = "#777777"  # chance: lots
 PART_COLOURS = {"backbone": "#4D4D4D", "neck": "#999999", "head p3": "#5E3C99", "head p4-p7": "#B2ABD2"}
 THIRD_COLOURS = ("#BFD3E6", "#8C96C6", "#88419D")
 MARKERS = {1: "o", 16: "s"}
@@ -124,7 +124,7 @@ def plot_evaluation(ax: Axes, sweep: Sequence[dict], random: Sequence[dict]) -> 
     for name in ("proposed", "baseline"):
         rows = select(sweep, model=name, filler="downsample")
         plot_curve(ax, rows, label=name, colour=COLOURS[name])
-    plot_curve(ax, select(random, model="proposed"), label="proposed, lots", colour=GREY)
+    plot_curve(ax, select(random, model="proposed"), label="proposed, lots", colour=LOTS_COLOUR)
     ax.set_ylim(bottom=0)
     right = ax.twinx()
     right.plot(*_published("coco_single"), "--", color=PAPER_COLOUR, label="proposed, published")
