@@ -397,7 +397,8 @@ def _within_budget(model, dataset, rule: str | None, budget: float, clock: bool)
     from .evaluation.cost import time_exits
     from .evaluation.fitting import calibrate_rule, check_budget
 
-    costs, notes, _ = None, [], check_budget(budget)
+    check_budget(budget)  # before anything is timed
+    costs, notes = None, []
     if clock:
         costs = time_exits(model, dataset)
         each = ", ".join(f"{cost:.1f}" for cost in costs)
@@ -481,11 +482,9 @@ def onnx(
     lost = [k for k, limit in enumerate(limits or (), 1) if limit < math.inf and k not in wanted]
     for path in export_onnx(model, out, size, wanted, classes=classes, thresholds=None if lost else limits):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    _say(
-        [f"the thresholds of {weights!r} are not stored: they let images leave at exits {lost}, which are not exported"]
-        if lost
-        else []
-    )
+    if lost:
+        why = f"they let images leave at exits {lost}, which are not exported"
+        _say([f"the thresholds of {weights!r} are not stored: {why}"])
 
 
 app.command("study")(study_command)

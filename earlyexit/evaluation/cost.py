@@ -97,7 +97,7 @@ def gmacs_of(by_exit: dict[int, dict[str, float]]) -> Tensor:
 
 
 def spent_at(gmacs: Tensor, looks: Tensor, rule: Rule | None, limits: Sequence[float]) -> Tensor:
-    """(5, ...) what an image costs that leaves at exit 0, without neck and head, or at exits 1 to 4.
+    """(5, ...) GMACs of an image that leaves at exit 0, without neck and head, or at exits 1 to 4.
 
     A rule that needs detections has neck and head run wherever it is asked, at the exits that an image passes, too.
 

@@ -67,7 +67,7 @@ def thresholds_for_budget(
         gmacs: the largest mean GMACs of an image; or
         min_map: the least mAP in percent.
         scores: (4, N), who may leave, see `rule_scores`; the largest softmax values unless given.
-        rule: gives the scores in their place; what it looks at before an image leaves counts as compute.
+        rule: gives the scores, whatever `scores` are; what it looks at before an image leaves counts as compute.
         confidence, repeats: of the bound on the loss of mAP, and bootstrap samples for it.
 
     Raises:
@@ -345,7 +345,7 @@ def calibrate_rule(
 ) -> tuple[float, float, float]:
     """Thresholds of exits 1-3 with which a budget is kept; the model gets the rule.
 
-    With a `Worth` it gets `score_scales`, too, unless it has some.
+    With a `Worth` it gets `score_scales`, too, unless it has some. What fails changes nothing.
 
     Args:
         dataset: a calibration split, whose images the model was not trained on.
@@ -354,30 +354,36 @@ def calibrate_rule(
             for a `Worth`, whose price is that of a budget.
         costs: what counts as compute, if not multiply-adds: measured times of exits 1 to 4, see `time_exits`.
         progress: see `evaluate`.
+
+    Raises:
+        ValueError: if the budget is none or cannot be kept, there is no such rule, or it skips images.
     """
     check_budget(budget)
+    scales = model.score_scales
     wanted = model.rule if rule is None else make_rule(rule, model.exit_target)
     records = collect_records(model, dataset, progress=progress)
     records = records if costs is None else records.priced(costs)
     if not isinstance(wanted, Worth):
         wanted = wanted if rule is None else fit_rule(wanted, records)
         gmacs = budget * float(records.gmacs[-1].mean())
-        limits, scales = thresholds_for_budget(records, gmacs=gmacs, rule=wanted, repeats=2).thresholds, None
+        limits = thresholds_for_budget(records, gmacs=gmacs, rule=wanted, repeats=2).thresholds
     else:
-        scales = model.score_scales
         if all(tuple(scale) == (1.0, 0.0) for scale in scales):
             scales = check_scales(fit_score_scales(records))
             records = rescale_records(records, scales)
         wanted, limits = fit_worth(records, budget=budget, looks=wanted.looks)
-    model.score_scales = model.score_scales if scales is None else scales
-    model.rule = wanted.to(next(model.parameters()).device)
+    model.score_scales, model.rule = scales, wanted.to(next(model.parameters()).device)
     return limits
 
 
 def scores_of_rule(
     model: EarlyExitRetinaNet, dataset: CocoDataset, rule: str | None = None, *, progress: bool = False
 ) -> Tensor:
-    """(4, images) what a rule says of every image at every exit; arguments as for `calibrate_rule`."""
+    """(4, images) what a rule says of every image at every exit; the model gets it. Arguments as for `calibrate_rule`.
+
+    A rule that looks at logits alone costs one pass through the backbone. `ValueError` for a `Worth`, which goes by a
+    budget.
+    """
     wanted = model.rule if rule is None else make_rule(rule, model.exit_target)
     if isinstance(wanted, Worth):
         raise ValueError(NO_BUDGET)

@@ -105,7 +105,8 @@ class ExitRecords:
     def spent(self, chosen: Tensor, rule: Rule | None = None, thresholds: Sequence[float] | None = None) -> Tensor:
         """(N,) multiply-adds if image i leaves at exit chosen[i] as a rule with these thresholds says, see `spent_at`.
 
-        Without a rule nothing was looked at before an image left.
+        Without a rule nothing was looked at before an image left. `ValueError` if the records are too old to say what
+        looking or skipping costs.
         """
         if self.looks is None and (getattr(rule, "needs", ()) or (chosen < 1).any()):
             raise ValueError("these records do not say what necks and heads cost: collect them again")
